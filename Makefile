@@ -1,0 +1,54 @@
+# One command for each thing that a person does here; CONTRIBUTING.md explains them.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+REPORT ?= demo-report
+NAME ?= mtlsign
+
+.PHONY: setup demo test check slow lint types coverage bench clean
+
+setup: $(STAMP)
+
+# Set up again when the list of dependencies changes, and only then.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "wmreg needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "setting up $(VENV) (once; PyTorch is large)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/wmreg demo --report $(REPORT)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+check: lint types coverage
+
+# One after another: several of them train networks on all cores.
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m 'slow and not gpu'
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+coverage: $(STAMP)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 -m 'not gpu and not slow'
+	@# Nodes that a test kills with SIGKILL leave broken data files; the reports below are the gate.
+	-$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='registry/*' --fail-under=95
+	$(BIN)/coverage report --fail-under=90
+
+bench: $(STAMP)
+	$(BIN)/python -m bench.$(NAME)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis $(REPORT)
