@@ -1,0 +1,292 @@
+"""Certificates: one file that proves a quorum's verdict offline (DESIGN 3).
+
+A certificate is a small ledger cut out of the large one: the genesis, the owner's publication, his claim and the
+votes, each with its inclusion proof in one cosigned checkpoint. Its verifier replays those entries through the same
+rulebook that the nodes apply, so a certificate cannot say what the rules would not. Earlier cosigned checkpoints,
+each with a consistency proof to the last, bound the times at which publication and claim were recorded.
+
+The file is JSON in one spelling with a hash over itself; damage is told from distrust before anything else is.
+"""
+
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from registry import merkle
+from registry.errors import MalformedError, RefusedError, UntrustedError
+from registry.messages import Claim, Publication, Vote, message_hash
+from registry.note import Note, decode_base64, encode_base64
+from registry.rules import Accepted, Entry, Ledger
+from registry.trust import TrustedCheckpoint, TrustPolicy
+from registry.verdict import Outcome, p_value
+
+FORMAT = "wmreg-certificate/1"
+CERTIFICATE_BYTES_MAX = 8 * 2**20
+_ENTRIES_MAX, _ATTESTATIONS_MAX, _PROOF_HASHES_MAX = 64, 16, 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenEntry:
+    """An entry of the log and its inclusion proof in the certificate's checkpoint."""
+
+    index: int
+    entry: bytes
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """An earlier cosigned checkpoint and the consistency proof from it to the certificate's checkpoint."""
+
+    checkpoint_note: str
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A parsed certificate; nothing of it is verified."""
+
+    origin: str
+    checkpoint_note: str
+    entries: tuple[ProvenEntry, ...]
+    attestations: tuple[Attestation, ...]
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        content = _content(self)
+        return _spell(content | {"sha256": _digest(content)})
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Certificate":
+        """Read a certificate's file.
+
+        Raises:
+            MalformedError: damaged (any changed byte), of another format, or too large.
+        """
+        if len(raw) > CERTIFICATE_BYTES_MAX:
+            raise MalformedError(f"a certificate of more than {CERTIFICATE_BYTES_MAX} bytes", code="too_large")
+        try:
+            content = json.loads(raw)
+            certificate = _from_content(content)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+            raise MalformedError(f"the certificate is damaged: {error!r}", code="damaged") from error
+        if certificate.encode() != raw:
+            raise MalformedError(
+                "the certificate is damaged: its content is not what its own hash says", code="damaged"
+            )
+        return certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """When an entry was recorded, by the witnesses' clocks: after not_before_s, if known, and by not_after_s."""
+
+    not_before_s: int | None
+    not_after_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteStory:
+    """One node's vote, for people."""
+
+    member: str
+    outcome: Outcome
+    reason: str
+    matched: int
+    total: int
+    p_value: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What a certificate proves: who, what, when, by whose word and with which numbers."""
+
+    origin: str
+    owner: bytes
+    scheme: str
+    publication_hash: bytes
+    publication_index: int
+    published: Attested
+    claim_hash: bytes
+    claim_index: int
+    claimed: Attested
+    model_sha256: bytes
+    quorum: int
+    members: int
+    votes: tuple[VoteStory, ...]
+    checkpoint_size: int
+    witnesses: tuple[str, ...]
+
+
+def verify_certificate(raw: bytes, trust: TrustPolicy) -> Story:
+    """Check a certificate offline against the reader's trust policy.
+
+    Raises:
+        MalformedError: the file is damaged or not a certificate.
+        UntrustedError: the policy does not vouch for the checkpoints.
+        InclusionError, ConsistencyError: an entry or an earlier checkpoint is not part of the log.
+        RefusedError: the entries do not add up to a verdict VERIFIED under the ledger's rules.
+    """
+    certificate = Certificate.decode(raw)
+    final = trust.check(Note.parse(certificate.checkpoint_note))
+    if certificate.origin != trust.origin:
+        raise UntrustedError(f"a certificate of {certificate.origin}; the policy trusts {trust.origin}")
+    _verify_entries(certificate.entries, final)
+    attested = [_verify_attestation(attestation, final, trust) for attestation in certificate.attestations]
+    return _tell(certificate, _replay(certificate.entries), final, [*attested, final])
+
+
+def _verify_entries(entries: Sequence[ProvenEntry], final: TrustedCheckpoint) -> None:
+    if [proven.index for proven in entries] != sorted({proven.index for proven in entries}):
+        raise MalformedError("the entries of a certificate are not in the log's order")
+    for proven in entries:
+        merkle.verify_inclusion(
+            merkle.leaf_hash(proven.entry),
+            index=proven.index,
+            size=final.checkpoint.size,
+            proof=proven.proof,
+            root=final.checkpoint.root,
+        )
+
+
+def _verify_attestation(attestation: Attestation, final: TrustedCheckpoint, trust: TrustPolicy) -> TrustedCheckpoint:
+    earlier = trust.check(Note.parse(attestation.checkpoint_note))
+    merkle.verify_consistency(
+        old_size=earlier.checkpoint.size,
+        old_root=earlier.checkpoint.root,
+        new_size=final.checkpoint.size,
+        new_root=final.checkpoint.root,
+        proof=attestation.proof,
+    )
+    return earlier
+
+
+def _replay(entries: Sequence[ProvenEntry]) -> Ledger:
+    """Apply the entries in order; the first must be the log's genesis."""
+    if not entries or entries[0].index != 0:
+        raise MalformedError("a certificate begins with the genesis, entry 0 of the log")
+    ledger = Ledger()
+    for proven in entries:
+        applied = ledger.apply(proven.entry)
+        if not isinstance(applied, Accepted):
+            raise RefusedError(f"entry {proven.index} breaks the ledger's rules: {applied}", code="rules")
+    return ledger
+
+
+def _tell(
+    certificate: Certificate, ledger: Ledger, final: TrustedCheckpoint, checkpoints: Sequence[TrustedCheckpoint]
+) -> Story:
+    claims = ledger.claims()
+    if len(claims) != 1:
+        raise RefusedError(f"a certificate is about one claim, not {len(claims)}", code="rules")
+    verdict, state = ledger.verdict(claims[0]), ledger.claim_state(claims[0])
+    if verdict.outcome is not Outcome.VERIFIED or state is None:
+        raise RefusedError(f"the votes add up to {verdict.outcome or 'no verdict'}, not VERIFIED", code="not_verified")
+    indexes = {message_hash(Entry.decode(p.entry).envelope): p.index for p in certificate.entries}
+    claim = cast("Claim", state.claim.signed.message)
+    published, claimed = indexes[claim.publication], indexes[claims[0]]
+    return Story(
+        origin=ledger.origin,
+        owner=state.claim.signed.signer,
+        scheme=cast("Publication", state.publication.signed.message).scheme,
+        publication_hash=claim.publication,
+        publication_index=published,
+        published=_attested(published, checkpoints),
+        claim_hash=claims[0],
+        claim_index=claimed,
+        claimed=_attested(claimed, checkpoints),
+        model_sha256=claim.model_sha256,
+        quorum=ledger.policy.quorum,
+        members=len(ledger.policy.members),
+        votes=tuple(_vote(name, cast("Vote", placed.signed.message)) for name, placed in sorted(state.votes.items())),
+        checkpoint_size=final.checkpoint.size,
+        witnesses=tuple(sorted(final.times_s)),
+    )
+
+
+def _vote(member: str, vote: Vote) -> VoteStory:
+    matched, total = (vote.measurement.matched, vote.measurement.total) if vote.measurement else (0, 0)
+    return VoteStory(
+        member=member,
+        outcome=vote.outcome,
+        reason=vote.reason,
+        matched=matched,
+        total=total,
+        p_value=p_value(matched, total),
+        device=vote.device,
+    )
+
+
+def _attested(index: int, checkpoints: Sequence[TrustedCheckpoint]) -> Attested:
+    """The interval between the last checkpoint that lacks the entry and the first that has it (DESIGN 2.1)."""
+    lacking = [c.not_before_s for c in checkpoints if c.checkpoint.size <= index and c.not_before_s is not None]
+    having = [c.not_after_s for c in checkpoints if c.checkpoint.size > index and c.not_after_s is not None]
+    if not having:
+        raise UntrustedError("no witness attests a time; the policy's quorum asks for none")
+    return Attested(max(lacking, default=None), min(having))
+
+
+def _content(certificate: Certificate) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "origin": certificate.origin,
+        "checkpoint": certificate.checkpoint_note,
+        "entries": [
+            {"index": p.index, "entry": encode_base64(p.entry), "proof": [encode_base64(h) for h in p.proof]}
+            for p in certificate.entries
+        ],
+        "attestations": [
+            {"checkpoint": a.checkpoint_note, "proof": [encode_base64(h) for h in a.proof]}
+            for a in certificate.attestations
+        ],
+    }
+
+
+def _from_content(content: dict[str, Any]) -> Certificate:
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']!r} is not {FORMAT}")
+    if len(content["entries"]) > _ENTRIES_MAX or len(content["attestations"]) > _ATTESTATIONS_MAX:
+        raise ValueError("too many entries or attestations")
+    entries = tuple(
+        ProvenEntry(index=_index(e["index"]), entry=decode_base64(e["entry"]), proof=_hashes(e["proof"]))
+        for e in content["entries"]
+    )
+    attestations = tuple(
+        Attestation(checkpoint_note=_text(a["checkpoint"]), proof=_hashes(a["proof"])) for a in content["attestations"]
+    )
+    return Certificate(
+        origin=_text(content["origin"]),
+        checkpoint_note=_text(content["checkpoint"]),
+        entries=entries,
+        attestations=attestations,
+    )
+
+
+def _index(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("an index is not an integer")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is not a string")
+    return value
+
+
+def _hashes(values: list[str]) -> tuple[bytes, ...]:
+    if len(values) > _PROOF_HASHES_MAX:
+        raise ValueError("a proof is too long")
+    return tuple(decode_base64(value) for value in values)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(b"wmreg/v1/certificate\0" + _spell(content)).hexdigest()
+
+
+def _spell(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()

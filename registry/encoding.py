@@ -1,0 +1,73 @@
+"""Canonical msgpack: one value has one spelling (DESIGN 4.1).
+
+Allowed are nil, bool, integers, UTF-8 strings, byte strings, arrays and maps with string keys in ascending order
+of their UTF-8 bytes. Floats and extension types are not: a float has several spellings of "the same" number and
+its arithmetic differs between machines. Decoding encodes the result again and compares, so a longer spelling of a
+number, unsorted or repeated map keys and trailing bytes are all refused by one rule.
+"""
+
+from typing import TypeAlias
+
+import msgpack
+
+from registry.errors import MalformedError
+
+ENTRY_BYTES_MAX = 60 * 1024
+DEPTH_MAX = 16
+_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
+
+Value: TypeAlias = "bool | int | str | bytes | list[Value] | dict[str, Value] | None"
+
+
+def encode(value: Value) -> bytes:
+    """Spell a value canonically.
+
+    Raises:
+        ValueError: the value has a type, size or depth that the encoding does not allow.
+    """
+    return bytes(msgpack.packb(_canonical(value, DEPTH_MAX), use_bin_type=True, strict_types=True))
+
+
+def decode(raw: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -> Value:
+    """Read a canonical value.
+
+    Args:
+        raw: the encoded value, nothing before or after it.
+        bytes_max: longest input looked at.
+
+    Raises:
+        MalformedError: too long, not msgpack, a type that is not allowed, or another spelling of the value.
+    """
+    if len(raw) > bytes_max:
+        raise MalformedError(f"message of {len(raw)} bytes; at most {bytes_max} are allowed", code="too_large")
+    try:
+        value: Value = msgpack.unpackb(raw, raw=False, strict_map_key=True, max_ext_len=0)
+        again = encode(value)
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise MalformedError(f"not canonical msgpack: {error}") from error
+    if again != raw:
+        raise MalformedError("not canonical msgpack: the value has a shorter or differently ordered spelling")
+    return value
+
+
+def _canonical(value: Value, depth: int) -> Value:
+    if depth == 0:
+        raise ValueError(f"nested deeper than {DEPTH_MAX}")
+    if value is None or isinstance(value, bool | str | bytes):
+        return value
+    if isinstance(value, int):
+        if not _INTEGER_MIN <= value <= _INTEGER_MAX:
+            raise ValueError("an integer does not fit 64 bits")
+        return value
+    if isinstance(value, list):
+        return [_canonical(item, depth - 1) for item in value]
+    if isinstance(value, dict):
+        return _canonical_map(value, depth)
+    raise ValueError(f"type {type(value).__name__} is not allowed")
+
+
+def _canonical_map(value: dict[str, Value], depth: int) -> dict[str, Value]:
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("a map key is not a string")
+    names = sorted(value, key=lambda name: name.encode())
+    return {name: _canonical(value[name], depth - 1) for name in names}

@@ -1,0 +1,109 @@
+"""Strict reading of decoded maps: every field named, typed and bounded, none left over.
+
+A checker takes the decoded value and returns it typed, or raises MalformedError with what was expected. `fields`
+applies one checker per key and puts the field's name into the message.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from registry.encoding import Value
+from registry.errors import MalformedError
+
+T = TypeVar("T")
+Checker = Callable[[Value], T]
+UINT_MAX = 2**63 - 1
+
+
+def fields(value: Value, checkers: Mapping[str, Checker[object]], *, what: str) -> dict[str, object]:
+    """Check a map that must have exactly the given keys.
+
+    Args:
+        value: the decoded value.
+        checkers: one checker for each key.
+        what: name of the thing for the error's message.
+
+    Raises:
+        MalformedError: not a map, a key is missing or unknown, or a value fails its checker.
+    """
+    if not isinstance(value, dict):
+        raise MalformedError(f"{what}: expected a map")
+    unknown, missing = sorted(set(value) - set(checkers)), sorted(set(checkers) - set(value))
+    if unknown or missing:
+        raise MalformedError(f"{what}: missing fields {missing}, unknown fields {unknown}")
+    checked: dict[str, object] = {}
+    for name, checker in checkers.items():
+        try:
+            checked[name] = checker(value[name])
+        except MalformedError as error:
+            raise MalformedError(f"{what}: field {name}: {error}") from error
+    return checked
+
+
+def uint(maximum: int = UINT_MAX, minimum: int = 0) -> Checker[int]:
+    """An integer in [minimum, maximum]; a bool is not one."""
+
+    def check(value: Value) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise MalformedError(f"expected an integer in [{minimum}, {maximum}]")
+        return value
+
+    return check
+
+
+def octets(length: int, maximum: int | None = None) -> Checker[bytes]:
+    """A byte string of exactly `length` bytes, or of `length` to `maximum` bytes."""
+    longest = length if maximum is None else maximum
+
+    def check(value: Value) -> bytes:
+        if not isinstance(value, bytes) or not length <= len(value) <= longest:
+            raise MalformedError(f"expected {length} to {longest} bytes")
+        return value
+
+    return check
+
+
+def text(maximum: int, minimum: int = 1) -> Checker[str]:
+    """A string of `minimum` to `maximum` characters without control characters."""
+
+    def check(value: Value) -> str:
+        if not isinstance(value, str) or not minimum <= len(value) <= maximum:
+            raise MalformedError(f"expected a string of {minimum} to {maximum} characters")
+        if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+            raise MalformedError("expected a string without control characters")
+        return value
+
+    return check
+
+
+def optional(checker: Checker[T]) -> Checker[T | None]:
+    """What `checker` takes, or nil."""
+    return lambda value: None if value is None else checker(value)
+
+
+def listed(checker: Checker[T], maximum: int, minimum: int = 0) -> Checker[list[T]]:
+    """An array of `minimum` to `maximum` items that each pass `checker`."""
+
+    def check(value: Value) -> list[T]:
+        if not isinstance(value, list) or not minimum <= len(value) <= maximum:
+            raise MalformedError(f"expected an array of {minimum} to {maximum} items")
+        return [checker(item) for item in value]
+
+    return check
+
+
+def mapping(value: Value) -> dict[str, Value]:
+    """A map of any content; its reader checks the rest."""
+    if not isinstance(value, dict):
+        raise MalformedError("expected a map")
+    return value
+
+
+def pair(first: Checker[object], second: Checker[object]) -> Checker[tuple[object, object]]:
+    """An array of exactly two items."""
+
+    def check(value: Value) -> tuple[object, object]:
+        items = listed(lambda item: item, 2, 2)(value)
+        return first(items[0]), second(items[1])
+
+    return check

@@ -1,0 +1,236 @@
+"""Whom the reader of a receipt or certificate trusts: a C2SP tlog-policy file.
+
+::
+
+    log <vkey> [url]                      a key that may sign the log's checkpoints
+    witness <name> <vkey> [url]           a cosigner
+    group <name> all|any|<k> <member>…    k of these witnesses or groups
+    quorum <name>|none                    which of them must have cosigned
+
+In a ledger's own policy file every node is there twice: as a log key under the ledger's origin, and as a witness. The
+URL of both is the node's API.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median_high, median_low
+
+from registry.checkpoint import Checkpoint, parse_decimal
+from registry.errors import MalformedError, UntrustedError
+from registry.note import KeyType, Note, VerifierKey, verify_signatures
+from registry.policy import Policy
+
+POLICY_BYTES_MAX = 64 * 1024
+KEYS_MAX = 256
+_NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A log key or a witness; name is the policy file's word for a witness, the origin for a log key."""
+
+    name: str
+    key: VerifierKey
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """At least `threshold` of the members, which are names of witnesses and of groups."""
+
+    threshold: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedCheckpoint:
+    """A checkpoint that the policy vouches for.
+
+    Attributes:
+        times_s: when each witness of the policy cosigned it, POSIX seconds by that witness's own clock.
+    """
+
+    checkpoint: Checkpoint
+    times_s: Mapping[str, int]
+
+    @property
+    def not_after_s(self) -> int | None:
+        """By when the checkpoint existed: the higher median of the witnesses' clocks; None without witnesses."""
+        return median_high(self.times_s.values()) if self.times_s else None
+
+    @property
+    def not_before_s(self) -> int | None:
+        """Since when it was the largest tree they knew: the lower median; None without witnesses."""
+        return median_low(self.times_s.values()) if self.times_s else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustPolicy:
+    """A parsed policy file."""
+
+    logs: tuple[TrustedKey, ...]
+    witnesses: tuple[TrustedKey, ...]
+    groups: Mapping[str, Group]
+    quorum: str
+
+    @property
+    def origin(self) -> str:
+        """Name of the log; a policy file of one ledger has one."""
+        return self.logs[0].name
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where the log can be asked, without repetitions, in the file's order."""
+        known = [key.url for key in (*self.logs, *self.witnesses) if key.url]
+        return tuple(dict.fromkeys(known))
+
+    @classmethod
+    def of(cls, policy: Policy, origin: str) -> "TrustPolicy":
+        """The trust policy that follows from a ledger's own policy: its nodes, its quorum."""
+        logs = tuple(TrustedKey(origin, m.log_key(origin), m.api_url) for m in policy.members)
+        witnesses = tuple(TrustedKey(m.name, m.cosigner(origin), m.api_url) for m in policy.members)
+        group = Group(policy.quorum, tuple(member.name for member in policy.members))
+        return cls(logs=logs, witnesses=witnesses, groups={"nodes": group}, quorum="nodes")
+
+    @classmethod
+    def parse(cls, text: str) -> "TrustPolicy":
+        """Read a policy file.
+
+        Raises:
+            MalformedError: naming the line; also for logs of different origins, which one ledger does not have.
+        """
+        if len(text.encode(errors="surrogatepass")) > POLICY_BYTES_MAX:
+            raise MalformedError(f"policy file: more than {POLICY_BYTES_MAX} bytes", code="too_large")
+        reader = _Reader()
+        for number, line in enumerate(text.split("\n"), start=1):
+            try:
+                reader.read(line)
+            except MalformedError as error:
+                raise MalformedError(f"policy file: line {number}: {error}") from error
+        return reader.finish()
+
+    def check(self, note: Note) -> TrustedCheckpoint:
+        """Check a signed checkpoint: the log's signature, every known cosignature, and the quorum.
+
+        Raises:
+            UntrustedError: another log, no signature of the log, or too few cosignatures for the quorum.
+            RefusedError: a signature of a known key does not hold, or a key signed twice.
+            MalformedError: the text is not a checkpoint.
+        """
+        checkpoint = Checkpoint.parse(note.text)
+        if checkpoint.origin != self.origin:
+            raise UntrustedError(f"a checkpoint of {checkpoint.origin}; the policy trusts {self.origin}")
+        verified = verify_signatures(note, [trusted.key for trusted in (*self.logs, *self.witnesses)])
+        signed = {signature.key: signature.timestamp_s for signature in verified}
+        if not any(log.key in signed for log in self.logs):
+            raise UntrustedError(f"the checkpoint has no signature of a known log key of {self.origin}")
+        times_s = {w.name: signed[w.key] or 0 for w in self.witnesses if w.key in signed}
+        if self.quorum != _NONE and not self._is_satisfied(self.quorum, times_s):
+            names = ", ".join(sorted(times_s)) or "nobody"
+            raise UntrustedError(f"the checkpoint is cosigned by {names}: the quorum {self.quorum!r} is not reached")
+        return TrustedCheckpoint(checkpoint, times_s)
+
+    def _is_satisfied(self, name: str, signed: Iterable[str]) -> bool:
+        group = self.groups.get(name)
+        if group is None:
+            return name in set(signed)
+        return sum(self._is_satisfied(member, signed) for member in group.members) >= group.threshold
+
+    def __str__(self) -> str:
+        lines = [_line("log", str(log.key), log.url) for log in self.logs]
+        lines += [_line("witness", w.name, str(w.key), w.url) for w in self.witnesses]
+        lines += [_line("group", name, str(g.threshold), *g.members) for name, g in self.groups.items()]
+        return "".join(f"{line}\n" for line in [*lines, f"quorum {self.quorum}"])
+
+
+class _Reader:
+    """Collects the lines of a policy file."""
+
+    def __init__(self) -> None:
+        self.logs: list[TrustedKey] = []
+        self.witnesses: list[TrustedKey] = []
+        self.groups: dict[str, Group] = {}
+        self.used: set[str] = set()
+        self.quorum: str | None = None
+
+    def read(self, line: str) -> None:
+        """Take one line."""
+        if any((ord(c) < 0x20 and c != "\t") or ord(c) == 0x7F for c in line):
+            raise MalformedError("a control character")
+        words = [word for word in line.replace("\t", " ").split(" ") if word]
+        if not words or words[0].startswith("#"):
+            return
+        readers = {"log": self._log, "witness": self._witness, "group": self._group, "quorum": self._quorum}
+        if words[0] not in readers:
+            raise MalformedError(f"unknown word {words[0]!r}")
+        readers[words[0]](words[1:])
+
+    def finish(self) -> TrustPolicy:
+        """Check what no single line shows."""
+        if self.quorum is None or not self.logs:
+            raise MalformedError("policy file: it needs a log line and a quorum line")
+        if len({log.name for log in self.logs}) != 1:
+            raise MalformedError("policy file: the log keys have different names; one ledger has one origin")
+        keys = [trusted.key.public_key for trusted in (*self.logs, *self.witnesses)]
+        if len(set(keys)) != len(keys) or len(keys) > KEYS_MAX:
+            raise MalformedError("policy file: one key stands in two lines, or there are too many keys")
+        return TrustPolicy(
+            logs=tuple(self.logs), witnesses=tuple(self.witnesses), groups=self.groups, quorum=self.quorum
+        )
+
+    def _log(self, words: list[str]) -> None:
+        vkey, url = _one_or_two(words)
+        key = VerifierKey.parse(vkey)
+        if key.type is not KeyType.ED25519:
+            raise MalformedError("a log key is a plain Ed25519 key (type 0x01)")
+        self.logs.append(TrustedKey(key.name, key, url))
+
+    def _witness(self, words: list[str]) -> None:
+        if not words:
+            raise MalformedError("a witness has a name and a key")
+        vkey, url = _one_or_two(words[1:])
+        key = VerifierKey.parse(vkey)
+        if key.type is not KeyType.COSIGNATURE:
+            raise MalformedError("a witness key is a cosignature key (type 0x04)")
+        self._check_new(words[0])
+        self.witnesses.append(TrustedKey(words[0], key, url))
+
+    def _group(self, words: list[str]) -> None:
+        if len(words) < 3:
+            raise MalformedError("a group has a name, a threshold and members")
+        name, threshold, members = words[0], words[1], words[2:]
+        self._check_new(name)
+        for member in members:
+            self._check_defined(member)
+            if member in self.used:
+                raise MalformedError(f"{member!r} is a member twice")
+            self.used.add(member)
+        least = {"any": 1, "all": len(members)}.get(threshold) or parse_decimal(threshold)
+        if not 1 <= least <= len(members):
+            raise MalformedError(f"a threshold of {least} of {len(members)}")
+        self.groups[name] = Group(least, tuple(members))
+
+    def _quorum(self, words: list[str]) -> None:
+        if self.quorum is not None or len(words) != 1:
+            raise MalformedError("exactly one quorum, a name or none")
+        if words[0] != _NONE:
+            self._check_defined(words[0])
+        self.quorum = words[0]
+
+    def _check_new(self, name: str) -> None:
+        if name == _NONE or name in self.groups or any(w.name == name for w in self.witnesses):
+            raise MalformedError(f"the name {name!r} is taken")
+
+    def _check_defined(self, name: str) -> None:
+        if name not in self.groups and not any(w.name == name for w in self.witnesses):
+            raise MalformedError(f"{name!r} is not defined above")
+
+
+def _one_or_two(words: list[str]) -> tuple[str, str | None]:
+    if len(words) not in {1, 2}:
+        raise MalformedError("expected a key and perhaps a URL")
+    return words[0], words[1] if len(words) == 2 else None
+
+
+def _line(*words: str | None) -> str:
+    return " ".join(word for word in words if word)

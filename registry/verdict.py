@@ -1,0 +1,198 @@
+"""The verdict engine: counts and controls in, the outcome of one vote out (DESIGN 6.3; SCHEMES 4.4).
+
+Everything is exact integer arithmetic, so a node, an auditor and a court compute the same outcome from the
+numbers in a vote. The engine is the same for every watermark scheme.
+
+* S1: enough triggers matched, and the exact binomial tail at p = 1/2 is small enough.
+* S2: the head on permuted channels falls to chance; a head that does not read *this* model's channels fails.
+* S3: freshly initialised models stay near chance, and the suspect beats every control by an exact paired test.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import comb
+from typing import cast
+
+from registry import schema
+from registry.encoding import Value
+from registry.errors import MalformedError
+from registry.policy import Thresholds
+
+TRIGGERS_MAX = 4096  # bounds the exact arithmetic that every node does for every vote
+CONTROLS_MAX = 32
+
+
+class Outcome(StrEnum):
+    """What a vote or a verdict says of a claim."""
+
+    VERIFIED = "VERIFIED"
+    REFUTED = "REFUTED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    UNVERIFIABLE = "UNVERIFIABLE"
+
+
+class ControlKind(StrEnum):
+    """Where a control model comes from: a seeded fresh initialisation, or the base that the owner declared."""
+
+    FRESH = "fresh"
+    BASE = "base"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlCounts:
+    """The head on one control model, trigger by trigger beside the suspect.
+
+    Attributes:
+        matched: triggers that the control answers as the key demands.
+        suspect_only: triggers that the suspect matches and the control does not.
+        control_only: the reverse.
+    """
+
+    kind: ControlKind
+    matched: int
+    suspect_only: int
+    control_only: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """The numbers of one node's run of the head on the suspect.
+
+    Attributes:
+        matched, total: triggers answered as the key demands, of all.
+        permutations, permutations_as_good: channel permutations drawn (S2), and those that matched as many.
+        controls: the control models (S3).
+    """
+
+    matched: int
+    total: int
+    permutations: int
+    permutations_as_good: int
+    controls: tuple[ControlCounts, ...]
+
+    def to_value(self) -> dict[str, Value]:
+        """The measurement as part of a vote's body."""
+        return {
+            "matched": self.matched,
+            "total": self.total,
+            "permutations": self.permutations,
+            "permutations_as_good": self.permutations_as_good,
+            "controls": [[str(c.kind), c.matched, c.suspect_only, c.control_only] for c in self.controls],
+        }
+
+    @classmethod
+    def from_value(cls, value: Value) -> "Measurement":
+        """Read a measurement; raises MalformedError when a count contradicts another."""
+        read = schema.fields(value, _MEASUREMENT, what="measurement")
+        read["controls"] = tuple(cast("list[ControlCounts]", read["controls"]))
+        measurement = cls(**read)  # type: ignore[arg-type]  # schema.fields returns exactly these fields
+        _check_counts(measurement)
+        return measurement
+
+
+def judge(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, str]:
+    """Decide what the numbers say.
+
+    Returns:
+        The outcome and a stable reason: matched, below_threshold, between_bounds, not_specific,
+        shared_ancestor or too_few_controls.
+    """
+    total = measurement.total
+    if measurement.matched * 1000 < thresholds.refute_permille * total:
+        return Outcome.REFUTED, "below_threshold"
+    if not _is_significant(measurement, thresholds):
+        return Outcome.INCONCLUSIVE, "between_bounds"
+    return _judge_controls(measurement, thresholds)
+
+
+def binomial_tail(matched: int, total: int) -> int:
+    """Number of the 2^total answer strings with at least `matched` right; divided by 2^total the exact p-value.
+
+    Raises:
+        ValueError: not 0 ≤ matched ≤ total.
+    """
+    if not 0 <= matched <= total:
+        raise ValueError(f"{matched} of {total} is not a count")
+    term = tail = comb(total, matched)
+    for right in range(matched, total):
+        term = term * (total - right) // (right + 1)
+        tail += term
+    return tail
+
+
+def p_value(matched: int, total: int) -> str:
+    """Exact binomial tail at p = 1/2, rounded up to three digits, spelled like "2.20e-23".
+
+    Integer arithmetic only: the same spelling on every machine.
+    """
+    numerator, denominator = binomial_tail(matched, total), 1 << total
+    exponent = 0
+    while numerator < denominator:
+        numerator, exponent = numerator * 10, exponent - 1
+    digits = -(-100 * numerator // denominator)
+    if digits == 1000:
+        digits, exponent = 100, exponent + 1
+    return f"{digits // 100}.{digits % 100:02d}e{exponent}"
+
+
+def _is_significant(measurement: Measurement, thresholds: Thresholds) -> bool:
+    """S1: matched ≥ ⌈γN⌉ and the exact tail ≤ 2^-alpha_bits."""
+    if measurement.matched * 1000 < thresholds.gamma_permille * measurement.total:
+        return False
+    tail = binomial_tail(measurement.matched, measurement.total)
+    return tail << thresholds.alpha_bits <= 1 << measurement.total
+
+
+def _judge_controls(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, str]:
+    """S2 and S3, for a measurement that passed S1."""
+    fresh = [control for control in measurement.controls if control.kind is ControlKind.FRESH]
+    if measurement.permutations < thresholds.permutations_min or len(fresh) < thresholds.controls_min:
+        return Outcome.INCONCLUSIVE, "too_few_controls"
+    as_good, drawn = measurement.permutations_as_good + 1, measurement.permutations + 1
+    if as_good * 1000 > thresholds.permutation_p_permille * drawn:
+        return Outcome.REFUTED, "not_specific"
+    if any(c.matched * 1000 > thresholds.control_permille * measurement.total for c in fresh):
+        return Outcome.REFUTED, "not_specific"
+    for control in measurement.controls:
+        if not _is_better(control, len(measurement.controls), thresholds):
+            base = control.kind is ControlKind.BASE
+            return Outcome.REFUTED, "shared_ancestor" if base else "not_specific"
+    return Outcome.VERIFIED, "matched"
+
+
+def _is_better(control: ControlCounts, controls: int, thresholds: Thresholds) -> bool:
+    """Exact one-sided McNemar test with Bonferroni's correction: P(Bin(b + c, 1/2) ≥ b) · controls ≤ 10^-d."""
+    discordant = control.suspect_only + control.control_only
+    tail = binomial_tail(control.suspect_only, discordant)
+    return bool(tail * controls * 10**thresholds.paired_alpha_digits <= 1 << discordant)
+
+
+def _check_counts(measurement: Measurement) -> None:
+    if measurement.matched > measurement.total or measurement.permutations_as_good > measurement.permutations:
+        raise MalformedError("measurement: more counted than there are")
+    for control in measurement.controls:
+        both = measurement.matched - control.suspect_only
+        neither = measurement.total - both - control.suspect_only - control.control_only
+        if both < 0 or neither < 0 or control.matched != both + control.control_only:
+            raise MalformedError("measurement: the counts of a control contradict each other")
+
+
+def _control(value: Value) -> ControlCounts:
+    items = schema.listed(lambda item: item, 4, 4)(value)
+    kinds = {str(kind): kind for kind in ControlKind}
+    kind = schema.text(16)(items[0])
+    if kind not in kinds:
+        raise MalformedError(f"unknown kind of control {kind!r}")
+    count = schema.uint(TRIGGERS_MAX)
+    return ControlCounts(
+        kind=kinds[kind], matched=count(items[1]), suspect_only=count(items[2]), control_only=count(items[3])
+    )
+
+
+_MEASUREMENT: dict[str, schema.Checker[object]] = {
+    "matched": schema.uint(TRIGGERS_MAX),
+    "total": schema.uint(TRIGGERS_MAX, 1),
+    "permutations": schema.uint(10**6),
+    "permutations_as_good": schema.uint(10**6),
+    "controls": schema.listed(_control, CONTROLS_MAX),
+}

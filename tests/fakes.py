@@ -1,0 +1,207 @@
+"""A whole ledger in memory, with real keys and signatures: what several test files need.
+
+`LedgerMaker` plays owners, nodes and clocks. It applies entries through the real rulebook and signs real
+checkpoints, so whatever it makes is what an honest cluster would have made.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from registry import commitments, merkle, watermark_key
+from registry.certificate import Attestation, Certificate, ProvenEntry
+from registry.checkpoint import Checkpoint
+from registry.messages import Claim, Genesis, Message, Publication, Vote, message_hash, seal
+from registry.note import Note, cosign, sign
+from registry.policy import Member, Policy
+from registry.receipt import Receipt
+from registry.rules import Accepted, Applied, Entry, Ledger
+from registry.trust import TrustPolicy
+from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
+
+ORIGIN = "example.org/wmreg"
+START_S = 1_800_000_000
+
+
+def private_key(name: str) -> Ed25519PrivateKey:
+    """The Ed25519 key that belongs to a name, the same each time."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+
+
+def public_key(name: str) -> bytes:
+    return private_key(name).public_key().public_bytes_raw()
+
+
+def member(name: str, *, port: int = 4000) -> Member:
+    return Member(
+        name=name,
+        signing_key=public_key(f"{name}/signing"),
+        note_key=public_key(f"{name}/note"),
+        cosigner_key=public_key(f"{name}/cosigner"),
+        tls_certificates=(f"certificate of {name}".encode(),),
+        raft_host="127.0.0.1",
+        raft_port=port,
+        api_url=f"http://127.0.0.1:{port + 1}",
+    )
+
+
+def policy(nodes: int = 3) -> Policy:
+    members = tuple(member(f"node-{number}", port=4000 + 2 * number) for number in range(1, nodes + 1))
+    return Policy(members=members, quorum=nodes // 2 + 1)
+
+
+def good_measurement(matched: int = 600, *, total: int = 600) -> Measurement:
+    """Numbers that verify: every control at chance, no permutation as good."""
+    chance = total // 2
+    both = matched * chance // total
+    control = ControlCounts(
+        kind=ControlKind.FRESH, matched=chance, suspect_only=matched - both, control_only=chance - both
+    )
+    return Measurement(matched=matched, total=total, permutations=999, permutations_as_good=0, controls=(control,) * 8)
+
+
+def binding(owner: str, *, origin: str = ORIGIN, number: int = 0) -> watermark_key.KeyBinding:
+    return watermark_key.bind(private_key(owner), origin=origin, nonce=number.to_bytes(16, "big"))
+
+
+class LedgerMaker:
+    """A ledger of `nodes` members and a clock that moves 10 s with each accepted entry."""
+
+    def __init__(self, nodes: int = 3, *, origin: str = ORIGIN) -> None:
+        self.origin, self.policy, self.now_s = origin, policy(nodes), START_S
+        self.ledger, self.entries, self.notes = Ledger(), [], {}
+        self._tree, self._nodes = merkle.Frontier(), {}
+        genesis = Genesis(time_s=self.now_s, origin=origin, policy=self.policy)
+        signers = [private_key(f"{m.name}/signing") for m in self.policy.members]
+        self.submit(seal(genesis, origin=origin, private_keys=signers))
+
+    @property
+    def trust(self) -> TrustPolicy:
+        return TrustPolicy.of(self.policy, self.origin)
+
+    def submit(self, envelope: bytes, *, recorded_s: int | None = None) -> Applied:
+        entry = Entry(envelope, self.now_s if recorded_s is None else recorded_s).encode()
+        applied = self.ledger.apply(entry)
+        if isinstance(applied, Accepted):
+            self.entries.append(entry)
+            for node in self._tree.append(merkle.leaf_hash(entry)):
+                self._nodes[node.level, node.position] = node.digest
+            self.now_s += 10
+            self.notes[self.ledger.size] = self.note()
+        return applied
+
+    def seal(self, message: Message, signer: str) -> bytes:
+        return seal(message, origin=self.origin, private_keys=[private_key(signer)])
+
+    def publish(self, owner: str, *, number: int = 0) -> bytes:
+        """Publish a model for an owner; return the message's hash."""
+        key = binding(owner, origin=self.origin, number=number).watermark_key
+        envelope = self.seal(
+            Publication(
+                time_s=self.now_s,
+                scheme="mtlsign",
+                key_commitment=commitments.key_commitment(key),
+                head_commitment=hashlib.sha256(b"head").digest(),
+                info_commitment=hashlib.sha256(b"info").digest(),
+            ),
+            owner,
+        )
+        self.submit(envelope)
+        return message_hash(envelope)
+
+    def claim_message(self, owner: str, publication: bytes, *, model: bytes = b"model", number: int = 0) -> Claim:
+        model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(b"evidence").digest()
+        return Claim(
+            time_s=self.now_s,
+            publication=publication,
+            model_pointer=f"blob:sha256:{model_sha256.hex()}",
+            model_sha256=model_sha256,
+            evidence_pointer=f"blob:sha256:{evidence_sha256.hex()}",
+            evidence_sha256=evidence_sha256,
+            binding=binding(owner, origin=self.origin, number=number),
+        )
+
+    def claim(self, owner: str, publication: bytes, *, model: bytes = b"model", number: int = 0) -> bytes:
+        message = self.claim_message(owner, publication, model=model, number=number)
+        envelope = self.seal(message, owner)
+        self.submit(envelope)
+        return message_hash(envelope)
+
+    def vote_message(
+        self,
+        claim: bytes,
+        *,
+        outcome: Outcome = Outcome.VERIFIED,
+        reason: str = "matched",
+        measurement: Measurement | None = None,
+    ) -> Vote:
+        if measurement is None and outcome is Outcome.VERIFIED:
+            measurement = good_measurement()
+        return Vote(
+            time_s=self.now_s,
+            claim=claim,
+            outcome=outcome,
+            reason=reason,
+            measurement=measurement,
+            device="cpu",
+            software="wmreg 0.1.0, torch 2.15.0",
+        )
+
+    def vote(self, node: int, claim: bytes, **what: object) -> Applied:
+        return self.submit(self.seal(self.vote_message(claim, **what), f"node-{node}/signing"))
+
+    def verified_claim(self, owner: str = "alice", *, model: bytes = b"model", number: int = 0) -> bytes:
+        """Publish, claim and let every node verify; return the claim's hash."""
+        claim = self.claim(owner, self.publish(owner, number=number), model=model, number=number)
+        for node in range(1, len(self.policy.members) + 1):
+            self.vote(node, claim)
+        return claim
+
+    def read_node(self, level: int, position: int) -> bytes:
+        return self._nodes[level, position]
+
+    def checkpoint(self, size: int | None = None) -> Checkpoint:
+        size = self.ledger.size if size is None else size
+        return Checkpoint(origin=self.origin, size=size, root=merkle.root_at(size, self.read_node))
+
+    def note(self, size: int | None = None, *, nodes: Sequence[int] | None = None) -> Note:
+        """The checkpoint of a size, signed and cosigned by these nodes (all by default) at the present time."""
+        text, lines = str(self.checkpoint(size)), []
+        for number in nodes or range(1, len(self.policy.members) + 1):
+            name = f"node-{number}"
+            lines.append(sign(text, name=self.origin, private_key=private_key(f"{name}/note")))
+            cosigner, key = f"{self.origin}/{name}", private_key(f"{name}/cosigner")
+            lines.append(cosign(text, name=cosigner, private_key=key, timestamp_s=self.now_s))
+        return Note(text, tuple(lines))
+
+    def receipt(self, digest: bytes) -> Receipt:
+        index = self.ledger.find(digest).index
+        proof = merkle.inclusion_proof(index, index + 1, self.read_node)
+        note = str(self.notes[index + 1])
+        return Receipt(entry=self.entries[index], index=index, proof=tuple(proof), checkpoint_note=note)
+
+    def certificate(self, claim: bytes) -> Certificate:
+        """The certificate of a claim with every vote that there is."""
+        state, size = self.ledger.claim_state(claim), self.ledger.size
+        indexes = [0, state.publication.index, state.claim.index, *(vote.index for vote in state.votes.values())]
+        edges = {edge for index in indexes[1:3] for edge in (index, index + 1)}
+        return Certificate(
+            origin=self.origin,
+            checkpoint_note=str(self.note()),
+            entries=tuple(
+                ProvenEntry(
+                    index=index,
+                    entry=self.entries[index],
+                    proof=tuple(merkle.inclusion_proof(index, size, self.read_node)),
+                )
+                for index in sorted(indexes)
+            ),
+            attestations=tuple(
+                Attestation(
+                    checkpoint_note=str(self.notes[edge]),
+                    proof=tuple(merkle.consistency_proof(edge, size, self.read_node)),
+                )
+                for edge in sorted(edges)
+            ),
+        )

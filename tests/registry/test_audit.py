@@ -1,0 +1,118 @@
+"""An auditor's replay finds what honest nodes would not have written; tiles carry the entries to him."""
+
+import pytest
+from fakes import LedgerMaker
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.audit import AuditError, Replay, replay
+from registry.checkpoint import Checkpoint
+from registry.errors import ConsistencyError, MalformedError
+from registry.tiles import entry_bundle, parse_entry_bundle, parse_tile_path, tile_path
+
+MAKER = LedgerMaker()
+CLAIM = MAKER.verified_claim()
+
+
+def test_an_honest_ledger_replays_to_every_checkpoint_it_signed():
+    replayed = replay(MAKER.entries)
+    for size in range(1, MAKER.ledger.size + 1):
+        replayed.check(Checkpoint.parse(MAKER.notes[size].text))
+    assert replayed.ledger.verdict(CLAIM) == MAKER.ledger.verdict(CLAIM)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_flipped_byte_in_any_entry_is_found_and_named(index):
+    entries = list(MAKER.entries)
+    entries[index] = entries[index][:-30] + bytes([entries[index][-30] ^ 1]) + entries[index][-29:]
+    with pytest.raises(AuditError) as found:
+        replay(entries)
+    assert found.value.index == index
+
+
+def test_a_repeated_entry_is_found():
+    with pytest.raises(AuditError, match="already"):
+        replay([*MAKER.entries, MAKER.entries[1]])
+
+
+def test_a_dropped_or_reordered_entry_is_found():
+    with pytest.raises(AuditError):
+        replay([MAKER.entries[0], *MAKER.entries[2:]])
+    with pytest.raises(AuditError):
+        replay([MAKER.entries[0], MAKER.entries[2], MAKER.entries[1], *MAKER.entries[3:]])
+
+
+def test_a_changed_recorded_time_is_valid_by_the_rules_but_not_by_the_checkpoint():
+    entry = MAKER.entries[-1]
+    replayed = replay([*MAKER.entries[:-1], entry[:-1] + bytes([entry[-1] ^ 1])])
+    with pytest.raises(ConsistencyError, match="another root"):
+        replayed.check(MAKER.checkpoint())
+
+
+def test_a_checkpoint_of_more_entries_than_there_are_is_inconsistent():
+    replayed = replay(MAKER.entries[:-1])
+    with pytest.raises(ConsistencyError, match="has 5 entries"):
+        replayed.check(MAKER.checkpoint())
+    with pytest.raises(ValueError, match="5 entries were replayed"):
+        Replay.root_at(replayed, 6)
+
+
+@pytest.mark.parametrize(
+    ("number", "width", "path"),
+    [(1234067, 256, "x001/x234/067"), (0, 256, "000"), (999, 1, "999.p/1"), (1000, 256, "x001/000")],
+)
+def test_tile_paths_are_those_of_the_specification(number, width, path):
+    assert tile_path(number, width) == path
+    assert parse_tile_path(path) == (number, width)
+
+
+@given(st.integers(0, 10**15), st.integers(1, 256))
+def test_a_tile_path_is_read_as_it_was_written(number, width):
+    assert parse_tile_path(tile_path(number, width)) == (number, width)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "0",
+        "00",
+        "0000",
+        "x000/001",
+        "001/002",
+        "000.p/0",
+        "000.p/256",
+        "000.p/257",
+        "000.p/01",
+        "-01",
+        "٠٠٠",
+        "x001/x001/" * 9 + "000",
+        "../etc",
+    ],
+)
+def test_other_spellings_of_a_tile_path_are_refused(path):
+    with pytest.raises(MalformedError):
+        parse_tile_path(path)
+
+
+@pytest.mark.parametrize(("number", "width"), [(-1, 1), (0, 0), (0, 257)])
+def test_a_tile_that_cannot_be_is_the_callers_mistake(number, width):
+    with pytest.raises(ValueError, match="no tile"):
+        tile_path(number, width)
+
+
+@given(st.lists(st.binary(max_size=100), max_size=256))
+def test_a_bundle_is_split_as_it_was_joined(entries):
+    assert parse_entry_bundle(entry_bundle(entries)) == entries
+
+
+@pytest.mark.parametrize("raw", [b"\0", b"\0\2a", b"\0\0" * 257])
+def test_a_broken_bundle_is_malformed(raw):
+    with pytest.raises(MalformedError):
+        parse_entry_bundle(raw)
+
+
+@pytest.mark.parametrize("entries", [[b""] * 257, [bytes(65536)]])
+def test_a_bundle_that_is_too_large_is_the_callers_mistake(entries):
+    with pytest.raises(ValueError, match="at most"):
+        entry_bundle(entries)
