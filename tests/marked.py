@@ -1,0 +1,75 @@
+"""A small model with real evidence, made in seconds: for tests of what happens around a verification.
+
+A head is fitted to the triggers of a fresh, frozen ResNet-18. That passes the statistic and its controls, which is the
+very weakness that makes a publication before the release necessary (SCHEMES 0); for a test it serves like an embedding.
+"""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from wm.architectures import Architecture, build, default_taps, skeleton
+from wm.backbone import describe_taps, features_in_evaluation
+from wm.evidence import EvidenceFile, save_evidence
+from wm.head import initial_head
+from wm.info import Info
+from wm.triggers import InputSpec, Normalisation, make_triggers
+from wm.weights import save_weights
+
+ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
+INPUT = InputSpec(channels=3, height=32, width=32, normalisation=Normalisation(mean=("0.5",) * 3, std=("0.5",) * 3))
+STEPS = 300
+
+
+@dataclass(frozen=True)
+class MarkedFiles:
+    """Weights and evidence of one owner, and the weights of a model that is not his."""
+
+    model: Path
+    evidence: Path
+    independent: Path
+
+
+def make_marked(directory: Path, watermark_key: bytes) -> MarkedFiles:
+    """Write a marked model, its evidence, and an independent model."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads that share two cores with other processes wait for each other
+    try:
+        return _make(directory, watermark_key)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _make(directory: Path, watermark_key: bytes) -> MarkedFiles:
+    files = MarkedFiles(*(directory / f"{name}.safetensors" for name in ("model", "evidence", "independent")))
+    model = build(ARCHITECTURE, seed=1)
+    info = _info().with_files(model_sha256=save_weights(model, files.model), base_sha256=None)
+    triggers = make_triggers(watermark_key, INPUT, count=info.triggers)
+    features = features_in_evaluation(model, info.modules, triggers.images, pooling=info.pooling)
+    head = initial_head(features, info.taps, pooling=info.pooling, hidden=info.hidden, seed=1)
+    optimizer = torch.optim.Adam(head.parameters(), lr=5e-3)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        functional.cross_entropy(head(features), triggers.labels.long()).backward()
+        optimizer.step()
+    save_evidence(files.evidence, EvidenceFile(head.eval(), info, secrets.token_bytes(32)))
+    save_weights(build(ARCHITECTURE, seed=2), files.independent)
+    return files
+
+
+def _info() -> Info:
+    modules = default_taps(ARCHITECTURE)
+    taps = describe_taps(skeleton(ARCHITECTURE), modules, channels=3, height=32, width=32)
+    return Info(
+        scheme="mtlsign",
+        architecture=ARCHITECTURE,
+        taps=tuple(taps),
+        pooling=2,
+        hidden=64,
+        triggers=600,
+        gamma="0.7",
+        input=INPUT,
+    )

@@ -1,0 +1,29 @@
+"""Promised: a setting out of range is refused by name."""
+
+import pytest
+
+from wm.schemes.mtlsign import EmbedSettings
+
+
+def test_the_defaults_are_the_papers_trigger_count_and_threshold() -> None:
+    settings = EmbedSettings()
+    assert (settings.triggers, settings.gamma, settings.tuning_regularizer) == (600, "0.7", "head")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("triggers", 50),
+        ("gamma", "0.4"),
+        ("pooling", 0),
+        ("tuning_regularizer", "fomaml"),
+        ("tuning_fraction", 0),
+        ("steps", 0),
+        ("backbone_lr", 0),
+        ("lambda1", -0.1),
+        ("feature_noise", -1),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        EmbedSettings(**{name: value})

@@ -1,0 +1,20 @@
+"""Promised: a shadow leaves the model alone, and differs by its number."""
+
+import torch
+
+from wm.data import Dataset
+from wm.schemes.mtlsign.shadows import Shadowing, shadow_features
+from wm.triggers import make_triggers
+
+
+def test_a_shadow_is_a_tuned_copy_and_every_other_one_is_overwritten(owner, few_digits: Dataset) -> None:
+    info = owner.embedding.info
+    triggers = make_triggers(owner.key, info.input, count=info.triggers)
+    shadowing = Shadowing(info, triggers, few_digits.train, owner.settings, 1)
+    before = {name: value.clone() for name, value in owner.embedding.model.state_dict().items()}
+    tuned, overwritten, again = (
+        shadow_features(owner.embedding.model, shadowing, number=number) for number in (0, 1, 0)
+    )
+    assert torch.equal(tuned, again)
+    assert not torch.equal(tuned, overwritten)
+    assert all(torch.equal(value, before[name]) for name, value in owner.embedding.model.state_dict().items())

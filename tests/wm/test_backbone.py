@@ -1,0 +1,107 @@
+"""Promised: taps are read by path, no module behind the last one runs, and modes are restored."""
+
+import pytest
+import torch
+from torch import nn
+
+from wm.architectures import Architecture, skeleton
+from wm.backbone import (
+    Tap,
+    backbone_names,
+    describe_taps,
+    evaluating,
+    feature_count,
+    features_in_evaluation,
+    pooled,
+    read_taps,
+)
+from wm.errors import WatermarkError
+
+
+class Three(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 3)
+        self.bell = nn.BatchNorm2d(3)
+        self.third = nn.Identity()
+        self.ran = False
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        middle = self.bell(self.second(self.first(images)))
+        self.ran = True
+        return self.third(middle)
+
+
+def test_taps_come_in_the_order_asked_for_and_nothing_behind_them_runs() -> None:
+    model, images = Three(), torch.randn(2, 1, 8, 8)
+    second, first = read_taps(model, ["second", "first"], images)
+    assert torch.equal(first, model.first(images))
+    assert torch.equal(second, model.second(first))
+    assert not model.ran
+
+
+def test_hooks_do_not_stay_behind() -> None:
+    model = Three()
+    read_taps(model, ["first"], torch.randn(2, 1, 8, 8))
+    assert model(torch.randn(2, 1, 8, 8)).shape == (2, 3, 4, 4)
+
+
+def test_gradients_flow_through_the_taps() -> None:
+    model = Three()
+    pooled(read_taps(model, ["second"], torch.randn(2, 1, 8, 8)), pooling=1).sum().backward()
+    assert model.first.weight.grad is not None
+
+
+@pytest.mark.parametrize("module", ["fourth", "first.0", "second.weight"])
+def test_a_module_that_does_not_exist_is_refused(module: str) -> None:
+    with pytest.raises(WatermarkError, match="no module") as caught:
+        read_taps(Three(), [module], torch.randn(2, 1, 8, 8))
+    assert caught.value.code == "unknown_architecture"
+
+
+def test_a_module_that_never_runs_is_refused() -> None:
+    model = Three()
+    model.unused = nn.Identity()
+    with pytest.raises(WatermarkError, match="never run"):
+        read_taps(model, ["unused"], torch.randn(2, 1, 8, 8))
+
+
+def test_pooling_keeps_the_cells_of_a_channel_together_and_small_maps_as_they_are() -> None:
+    large, small = torch.arange(32.0).reshape(1, 2, 4, 4), torch.tensor([[[[100.0]]]])
+    assert pooled([large, small], pooling=2)[0].tolist() == [2.5, 4.5, 10.5, 12.5, 18.5, 20.5, 26.5, 28.5, 100]
+    assert feature_count([Tap("a", 2, 4, 4), Tap("b", 1, 1, 1)], pooling=2) == 9
+
+
+def test_an_images_features_do_not_depend_on_its_neighbours() -> None:
+    model, images = Three(), torch.randn(120, 1, 8, 8)
+    model.train()
+    alone = features_in_evaluation(model, ["bell"], images[:1], pooling=2)
+    together = features_in_evaluation(model, ["bell"], images, pooling=2)
+    assert torch.allclose(alone[0], together[0], atol=1e-6)
+    assert model.training
+
+
+def test_modes_are_restored_one_by_one() -> None:
+    model = Three()
+    model.bell.eval()
+    with evaluating(model):
+        assert not model.first.training
+    assert model.first.training
+    assert not model.bell.training
+
+
+def test_shapes_are_found_without_computing() -> None:
+    taps = describe_taps(skeleton(Architecture("resnet18")), ["layer1", "layer3"], channels=3, height=32, width=32)
+    assert taps == [Tap("layer1", 64, 8, 8), Tap("layer3", 256, 2, 2)]
+
+
+def test_a_tap_without_height_and_width_is_refused() -> None:
+    with pytest.raises(WatermarkError, match="height"):
+        describe_taps(skeleton(Architecture("resnet18")), ["fc"], channels=3, height=32, width=32)
+
+
+def test_the_backbone_ends_at_the_last_tap() -> None:
+    names = backbone_names(skeleton(Architecture("resnet18")), ["layer1"], torch.empty(1, 3, 32, 32, device="meta"))
+    assert "conv1.weight" in names
+    assert "bn1.running_mean" in names
+    assert not [name for name in names if name.startswith(("layer2", "layer4", "fc"))]

@@ -1,0 +1,68 @@
+"""Promised: an honest head falls to chance on permuted channels and fresh networks; a universal head is unmasked."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from wm.backbone import features_in_evaluation
+from wm.branch import Branch, agreements, logit_margins
+from wm.controls import compare_with_base, compare_with_fresh, permutations_as_good
+from wm.errors import WatermarkError
+from wm.head import Head
+from wm.progress import silent
+from wm.triggers import make_triggers
+
+SEED = bytes(32)
+
+
+def branch_of(owner) -> tuple[Branch, torch.Tensor]:
+    info = owner.embedding.info
+    triggers = make_triggers(owner.key, info.input, count=info.triggers)
+    read = features_in_evaluation(owner.embedding.model, info.modules, triggers.images, pooling=info.pooling)
+    return Branch(owner.embedding.head, info, triggers), read
+
+
+def test_no_permutation_of_the_channels_is_as_good_as_the_owners_order(owner) -> None:
+    branch, read = branch_of(owner)
+    assert permutations_as_good(branch, read, draws=50, seed=SEED, progress=silent) == 0
+
+
+def test_a_head_that_reads_all_channels_alike_is_unmasked(owner) -> None:
+    branch, read = branch_of(owner)
+    universal = Head(inputs=read.shape[1], hidden=4)
+    for parameter in universal.parameters():
+        torch.nn.init.constant_(parameter, 0.0)
+    with torch.no_grad():
+        universal.output.bias[1] = 1.0
+    symmetric = Branch(universal, branch.info, branch.triggers)
+    assert permutations_as_good(symmetric, read, draws=20, seed=SEED, progress=silent) == 20
+
+
+@pytest.fixture(scope="module")
+def matches(owner) -> torch.Tensor:
+    branch, read = branch_of(owner)
+    with torch.no_grad():
+        return agreements(logit_margins(branch.head, read), branch.triggers.labels)
+
+
+def test_fresh_networks_are_near_chance_and_their_counts_add_up(owner, matches: torch.Tensor) -> None:
+    branch, _ = branch_of(owner)
+    first, again = (compare_with_fresh(branch, matches, count=2, seed=SEED, progress=silent) for _ in range(2))
+    assert first == again
+    for control in first:
+        assert control.matched <= 75
+        assert control.suspect_only - control.control_only == int(matches.sum()) - control.matched
+
+
+def test_the_suspect_as_its_own_base_is_no_better_than_it(owner, matches: torch.Tensor) -> None:
+    branch, _ = branch_of(owner)
+    control = compare_with_base(owner.model_path, branch, matches)
+    assert (control.matched, control.suspect_only, control.control_only) == (int(matches.sum()), 0, 0)
+
+
+def test_a_base_that_is_no_weights_file_is_refused(owner, matches: torch.Tensor) -> None:
+    branch, _ = branch_of(owner)
+    attempt: Callable[[], object] = lambda: compare_with_base(owner.evidence_path, branch, matches)  # noqa: E731
+    with pytest.raises(WatermarkError):
+        attempt()

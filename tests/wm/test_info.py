@@ -1,0 +1,147 @@
+"""Promised: info has one spelling, and a field that is wrong is named."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wm.architectures import Architecture
+from wm.backbone import Tap
+from wm.errors import WatermarkError
+from wm.info import Info, canonical_json, decode_info, encode_info, is_gamma, parse_canonical_json
+from wm.triggers import InputSpec, Normalisation
+
+INFO = Info(
+    scheme="mtlsign",
+    architecture=Architecture("resnet18", {"num_classes": 10}),
+    taps=(Tap("layer1", 64, 8, 8), Tap("layer2", 128, 4, 4)),
+    pooling=4,
+    hidden=256,
+    triggers=600,
+    gamma="0.7",
+    input=InputSpec(1, 32, 32, Normalisation(("0.1307",), ("0.3081",))),
+    model_sha256="ab" * 32,
+)
+
+
+def changed(field: str, value: object) -> str:
+    fields: dict[str, Any] = json.loads(encode_info(INFO))
+    *path, last = field.split(".")
+    inner = fields
+    for part in path:
+        inner = inner[int(part)] if part.isdigit() else inner[part]
+    inner[last] = value
+    return canonical_json(fields)
+
+
+def test_an_info_survives_its_encoding() -> None:
+    assert decode_info(encode_info(INFO)) == INFO
+
+
+def test_an_unsaved_model_has_no_evidence() -> None:
+    with pytest.raises(ValueError, match="with_files"):
+        encode_info(INFO.with_files(model_sha256=None, base_sha256=None))
+
+
+@pytest.mark.parametrize(
+    "spelling", ["{} ", " {}", '{"b":1,"a":2}', '{"a": 1}', '{"a":1,"a":1}', '{"\\u0061":1}', '"é"', "1E2"]
+)
+def test_another_spelling_is_refused(spelling: str) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        parse_canonical_json(spelling)
+    assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize("text", ["0.5", "NaN", "-Infinity", "[1e5]", "", "{", "[" * 60000, "1" * 5000])
+def test_floats_and_bombs_are_refused(text: str) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        parse_canonical_json(text)
+    assert caught.value.code == "malformed"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_what_is_encoded_canonically_decodes_to_itself(value: object) -> None:
+    assert parse_canonical_json(canonical_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("pooling", 0),
+        ("pooling", True),
+        ("pooling", "4"),
+        ("triggers", 99),
+        ("triggers", 1025),
+        ("gamma", "0.5"),
+        ("gamma", "1.1"),
+        ("gamma", ".7"),
+        ("gamma", 1),
+        ("model_sha256", None),
+        ("model_sha256", "AB" * 32),
+        ("base_sha256", "ab"),
+        ("taps", []),
+        ("taps.0.shape", [64, 8]),
+        ("taps.0.shape", [64, 8, 0]),
+        ("taps.0.module", "layer1..conv"),
+        ("taps.1.module", "layer1"),
+        ("head.hidden", 0),
+        ("input.height", 20),
+        ("input.width", 1025),
+        ("input.channels", 0),
+        ("normalisation.mean", []),
+        ("normalisation.mean", ["x"]),
+        ("normalisation.std", ["0"]),
+        ("normalisation.std", ["-1"]),
+        ("architecture.arguments", []),
+        ("surprise", 1),
+        ("head.surprise", 1),
+    ],
+)
+def test_a_field_out_of_its_range_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        decode_info(changed(field, value))
+    assert caught.value.code == "malformed"
+    assert "surprise" in field or field.split(".", maxsplit=1)[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("architecture.name", "resnet19", "unknown_architecture"),
+        ("architecture.arguments", {"weights": 1}, "unknown_architecture"),
+        ("head.family", "mlp3", "unknown_scheme"),
+        ("trigger_encoder", "qr-1H/2", "unknown_scheme"),
+    ],
+)
+def test_what_this_version_does_not_know_has_its_own_code(field: str, value: object, code: str) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        decode_info(changed(field, value))
+    assert caught.value.code == code
+
+
+def test_a_missing_field_is_refused() -> None:
+    fields = json.loads(encode_info(INFO))
+    del fields["gamma"]
+    with pytest.raises(WatermarkError, match="gamma"):
+        decode_info(canonical_json(fields))
+
+
+def test_an_info_too_long_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(WatermarkError) as caught:
+        decode_info("[" * (1 << 17))
+    assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"), [("0.7", True), ("1", True), ("0.51", True), ("0.5", False), ("1.01", False), ("nan", False)]
+)
+def test_gamma_lies_above_a_half(text: str, holds: bool) -> None:
+    assert is_gamma(text) == holds

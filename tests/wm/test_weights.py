@@ -1,0 +1,80 @@
+"""Promised: weights fit their architecture exactly, or are refused by the tensor's name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from wm import tensorfile
+from wm.architectures import Architecture, build
+from wm.errors import WatermarkError
+from wm.weights import load_backbone, load_weights, save_weights
+
+ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    return build(ARCHITECTURE, seed=1).state_dict()
+
+
+def written(tmp_path: Path, tensors: dict[str, torch.Tensor], **changes: torch.Tensor | None) -> Path:
+    path = tmp_path / "suspect.safetensors"
+    renamed = {name.replace("__", "."): value for name, value in changes.items()}
+    kept = {name: value for name, value in (tensors | renamed).items() if value is not None}
+    tensorfile.write(path, kept)
+    return path
+
+
+def test_a_model_survives_the_disk_whatever_its_memory_format(tmp_path: Path) -> None:
+    model = build(ARCHITECTURE, seed=3).to(memory_format=torch.channels_last)
+    sha256 = save_weights(model, tmp_path / "m")
+    loaded = load_weights(tmp_path / "m", ARCHITECTURE)
+    assert sha256 == tensorfile.sha256_of(tmp_path / "m")
+    assert not loaded.training
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_diverged_model_is_not_saved(tmp_path: Path) -> None:
+    model = build(ARCHITECTURE, seed=3)
+    torch.nn.init.constant_(model.fc.bias, torch.nan)
+    with pytest.raises(WatermarkError, match=r"fc\.bias"):
+        save_weights(model, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+WRONG = [
+    ("layer1__0__conv1__weight", None, "mismatch"),
+    ("layer1__0__conv1__weight", torch.zeros(64, 64, 3, 4), "mismatch"),
+    ("layer1__0__conv1__weight", torch.zeros(64, 64, 3, 3, dtype=torch.float64), "mismatch"),
+    ("conv1__weight", torch.full((64, 3, 7, 7), torch.inf), "malformed"),
+    ("bn1__running_var", torch.full((64,), torch.nan), "malformed"),
+]
+
+
+@pytest.mark.parametrize(("name", "tensor", "code"), WRONG)
+def test_a_tensor_of_the_backbone_that_is_wrong_is_refused_by_name(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], owner, name: str, tensor: torch.Tensor | None, code: str
+) -> None:
+    path = written(tmp_path, tensors, **{name: tensor})
+    for load in (lambda: load_weights(path, ARCHITECTURE), lambda: load_backbone(path, owner.embedding.info)):
+        with pytest.raises(WatermarkError) as caught:
+            load()
+        assert caught.value.code == code
+        assert name.replace("__", ".") in str(caught.value)
+
+
+def test_a_replaced_classifier_is_refused_as_a_model_but_does_not_save_a_thief(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], owner
+) -> None:
+    path = written(tmp_path, tensors, fc__weight=None, fc__bias=None, classifier=torch.full((3,), torch.nan))
+    with pytest.raises(WatermarkError, match="classifier"):
+        load_weights(path, ARCHITECTURE)
+    loaded = load_backbone(path, owner.embedding.info)
+    assert torch.equal(loaded.state_dict()["conv1.weight"], tensors["conv1.weight"])
+
+
+def test_a_file_over_the_limit_is_refused(owner) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        load_weights(owner.model_path, ARCHITECTURE, file_bytes_max=1000)
+    assert caught.value.code == "too_large"

@@ -1,0 +1,188 @@
+"""Reading a network at its taps, and no further.
+
+The watermark branch needs the outputs of a few modules only, so the forward pass is cut off as soon as the
+last of them has answered: for a ResNet-18 tapped at its first three stages that skips three quarters of the
+parameters. Taps are module paths, as `nn.Module.named_modules` gives them.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody uses)
+from torch import Tensor, nn
+
+from wm.errors import WatermarkError
+
+BATCH_IMAGES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One place where features are read: a module path and the output's channels, height and width."""
+
+    module: str
+    channels: int
+    height: int
+    width: int
+
+    def cells(self, pooling: int) -> int:
+        """Return how many pooled features each channel has: a tap smaller than the grid stays as it is."""
+        return min(pooling, self.height) * min(pooling, self.width)
+
+
+def feature_count(taps: Sequence[Tap], *, pooling: int) -> int:
+    """Return d, the head's input width."""
+    return sum(tap.channels * tap.cells(pooling) for tap in taps)
+
+
+def read_taps(model: nn.Module, modules: Sequence[str], images: Tensor) -> list[Tensor]:
+    """Run the network up to the last tap.
+
+    Args:
+        model: any mode; the mode is the caller's choice (evaluation for every verdict).
+        modules: distinct module paths.
+        images: shape (n, channels, height, width), on the model's device.
+
+    Returns:
+        The outputs in the order of `modules`; the first one where a module runs several times.
+
+    Raises:
+        WatermarkError: `unknown_architecture` for a path that does not exist or never runs.
+    """
+    outputs: dict[str, Tensor] = {}
+    with _listening(model, modules, outputs):
+        try:
+            model(images)
+        except _AllTapsRead:
+            return [outputs[module] for module in modules]
+    missing = [module for module in modules if module not in outputs]
+    raise WatermarkError("unknown_architecture", f"the modules {missing} never run, so they cannot be taps")
+
+
+def pooled(outputs: Sequence[Tensor], *, pooling: int) -> Tensor:
+    """Average each channel over a grid of at most pooling x pooling cells and line the results up.
+
+    Args:
+        outputs: per tap, float, shape (n, channels, height, width).
+        pooling: cells per side, at least 1.
+
+    Returns:
+        Shape (n, d): tap by tap, channel by channel, cell by cell.
+    """
+    rows = []
+    for output in outputs:
+        grid = (min(pooling, output.shape[2]), min(pooling, output.shape[3]))
+        rows.append(F.adaptive_avg_pool2d(output, grid).flatten(1))
+    return torch.cat(rows, dim=1)
+
+
+def features(model: nn.Module, modules: Sequence[str], images: Tensor, *, pooling: int) -> Tensor:
+    """Read and pool the taps, shape (n, d); gradients flow."""
+    return pooled(read_taps(model, modules, images), pooling=pooling)
+
+
+@torch.no_grad()
+def features_in_evaluation(model: nn.Module, modules: Sequence[str], images: Tensor, *, pooling: int) -> Tensor:
+    """Read and pool the taps of a model put into evaluation mode, in batches.
+
+    Batches bound the memory; in evaluation mode no image's features depend on its neighbours.
+
+    Returns:
+        Shape (n, d), on the model's device. The model's mode is restored.
+    """
+    device = device_of(model)
+    with evaluating(model):
+        rows = [
+            features(model, modules, part.to(device), pooling=pooling) for part in torch.split(images, BATCH_IMAGES)
+        ]
+    return torch.cat(rows)
+
+
+def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int, height: int, width: int) -> list[Tap]:
+    """Find the taps' output shapes without computing anything.
+
+    Args:
+        skeleton: from `wm.architectures.skeleton`, on the meta device.
+        modules: distinct module paths.
+        channels: of the network's input.
+        height: of the network's input, pixels.
+        width: of the network's input, pixels.
+
+    Returns:
+        One `Tap` per path.
+
+    Raises:
+        WatermarkError: `unknown_architecture` for a path that does not exist, never runs, or does not
+            answer with one tensor of channels, height and width.
+    """
+    skeleton.eval()
+    image = torch.empty(1, channels, height, width, device="meta")
+    taps = []
+    for module, output in zip(modules, read_taps(skeleton, modules, image), strict=True):
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            raise WatermarkError("unknown_architecture", f"{module!r} does not answer with channels x height x width")
+        taps.append(Tap(module, *output.shape[1:]))
+    return taps
+
+
+def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -> list[str]:
+    """Name the tensors of the state dict on which the taps depend.
+
+    Args:
+        skeleton: on the meta device.
+        modules: distinct module paths.
+        image: shape (1, channels, height, width), on the meta device.
+
+    Returns:
+        Names of parameters and buffers of every module that runs before the last tap has answered, in the
+        state dict's order.
+    """
+    ran: set[str] = set()
+    skeleton.eval()
+    with ExitStack() as stack:
+        for name, module in skeleton.named_modules():
+            handle = module.register_forward_pre_hook(lambda _module, _inputs, name=name: ran.add(name))
+            stack.callback(handle.remove)
+        read_taps(skeleton, modules, image)
+    return [name for name in skeleton.state_dict() if name.rpartition(".")[0] in ran]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the model's first parameter."""
+    return next(model.parameters()).device
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode inside the block and restore each one's own mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+class _AllTapsRead(Exception):  # noqa: N818 (control flow, not an error)
+    """Ends the forward pass: torch has no other way to leave a module's forward from outside."""
+
+
+@contextmanager
+def _listening(model: nn.Module, modules: Sequence[str], outputs: dict[str, Tensor]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name in modules:
+            try:
+                module = model.get_submodule(name)
+            except AttributeError as error:
+                raise WatermarkError("unknown_architecture", f"the network has no module {name!r}") from error
+
+            def record(_module: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
+                outputs.setdefault(name, output)
+                if len(outputs) == len(modules):
+                    raise _AllTapsRead
+
+            stack.callback(module.register_forward_hook(record).remove)
+        yield

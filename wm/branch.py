@@ -1,0 +1,79 @@
+"""The watermark branch f_WM: a backbone's pooled taps, read by a head.
+
+Source: Li et al. 2022, Algorithm 1, lines 1 to 3: build the branch, make D_WM, count.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wm.backbone import features_in_evaluation
+from wm.head import Head
+from wm.info import Info
+from wm.triggers import Triggers, make_triggers
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What a key and an evidence file make, before any model is looked at."""
+
+    head: Head
+    info: Info
+    triggers: Triggers
+
+
+def logit_margins(head: Head, features: Tensor) -> Tensor:
+    """Return the branch's answer as one number per trigger: logit of label 1 minus logit of label 0.
+
+    Args:
+        head: in any mode; nothing in it depends on the mode.
+        features: shape (n, d), on the head's device.
+
+    Returns:
+        Shape (n,).
+    """
+    logits: Tensor = head(features)
+    return logits[:, 1] - logits[:, 0]
+
+
+def agreements(margins: Tensor, labels: Tensor) -> Tensor:
+    """Compare the branch's answers with the labels that the key demands.
+
+    Args:
+        margins: float, shape (triggers,); only the sign is read, and 0 reads as label 0.
+        labels: bool, shape (triggers,), on the same device.
+
+    Returns:
+        True where they agree, shape (triggers,).
+
+    Raises:
+        ValueError: the shapes differ, or a margin is not finite: NaN > 0 is False and would pass for a 0.
+    """
+    if margins.shape != labels.shape:
+        raise ValueError(f"{tuple(margins.shape)} answers for {tuple(labels.shape)} labels")
+    if not bool(torch.isfinite(margins).all()):
+        raise ValueError("the branch answers with a value that is not finite")
+    return (margins > 0) == labels
+
+
+@torch.no_grad()
+def count_matched(model: nn.Module, head: Head, info: Info, watermark_key: bytes) -> int:
+    """Count the triggers that a model answers as a key demands, without any control.
+
+    Args:
+        model: of the architecture in `info`, in any mode; its mode is restored.
+        head: the owner's.
+        info: how the head connects.
+        watermark_key: 32 bytes.
+
+    Returns:
+        An integer in [0, info.triggers].
+
+    Raises:
+        ValueError: the key's length, or a value that is not finite.
+    """
+    triggers = make_triggers(watermark_key, info.input, count=info.triggers)
+    read = features_in_evaluation(model, info.modules, triggers.images, pooling=info.pooling)
+    margins = logit_margins(head.to(read.device), read)
+    return int(agreements(margins, triggers.labels.to(read.device)).sum())

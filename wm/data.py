@@ -1,0 +1,178 @@
+"""Labelled images for the primary task, split once and for all by a seed.
+
+Two sources: the 1,797 handwritten digits that come with scikit-learn (the demo needs no download) and an .npz
+file of the caller. Images are held normalised; the normalisation is kept as decimal strings because it goes into
+`info`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sklearn.datasets
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wm.errors import WatermarkError
+from wm.randomness import generator
+from wm.triggers import InputSpec, Normalisation
+
+DIGITS_SIDE = 32  # pixels, from 8
+DIGITS_LEVELS = 16
+VALIDATION_FRACTION = 0.1
+TEST_FRACTION = 0.2
+_NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Images, normalised float32, shape (n, channels, height, width), and labels, int64, shape (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> "Examples":
+        """Select rows; `indices` is int64, shape (k,)."""
+        return Examples(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A primary task: three disjoint sets, the number of classes and what the model takes."""
+
+    name: str
+    classes: int
+    input: InputSpec
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+def digits(*, seed: int = 0) -> Dataset:
+    """Load scikit-learn's digits: 1,257 for training, 180 for validation, 360 for the test, about.
+
+    Args:
+        seed: decides the stratified split.
+
+    Returns:
+        The digits drawn up from 8 x 8 to 32 x 32 (bilinear) and repeated to 3 channels.
+    """
+    loaded = sklearn.datasets.load_digits()
+    small = torch.from_numpy(loaded.images).float()[:, None] / DIGITS_LEVELS
+    large = F.interpolate(small, size=(DIGITS_SIDE, DIGITS_SIDE), mode="bilinear", align_corners=False)
+    labels = torch.from_numpy(loaded.target).long()
+    parts = stratified_split(labels, (TEST_FRACTION, VALIDATION_FRACTION), seed=seed)
+    return _dataset("digits", large.repeat(1, 3, 1, 1), labels, parts)
+
+
+def load_npz(path: Path, *, seed: int = 0) -> Dataset:
+    """Load x_train, y_train, x_test and y_test from an .npz file.
+
+    Args:
+        path: images are uint8, shape (n, height, width) or (n, height, width, channels); labels are integers
+            from 0. Grey images are repeated to 3 channels.
+        seed: decides which tenth of the training set becomes the validation set.
+
+    Returns:
+        The data set, named after the file.
+
+    Raises:
+        WatermarkError: `malformed`, naming the array.
+        OSError: the file cannot be read.
+    """
+    arrays = _read_npz(path)
+    images = torch.cat([_as_images(arrays[name], name) for name in ("x_train", "x_test")])
+    labels = torch.cat([_as_labels(arrays[name], name) for name in ("y_train", "y_test")])
+    if len(images) != len(labels):
+        raise WatermarkError("malformed", f"{path.name} has {len(images)} images but {len(labels)} labels")
+    train = len(arrays["y_train"])
+    validation, rest = stratified_split(labels[:train], (VALIDATION_FRACTION,), seed=seed)
+    test = torch.arange(train, len(labels))
+    return _dataset(path.stem, images, labels, [test, validation, rest])
+
+
+def stratified_split(labels: Tensor, fractions: tuple[float, ...], *, seed: int) -> list[Tensor]:
+    """Divide indices so that every class is divided alike.
+
+    Args:
+        labels: int64, shape (n,).
+        fractions: one per part, adding up to less than 1; the rest is the last part.
+        seed: decides the division.
+
+    Returns:
+        len(fractions) + 1 tensors of sorted indices, disjoint, together all of [0, n).
+    """
+    parts: list[list[Tensor]] = [[] for _ in range(len(fractions) + 1)]
+    for label in sorted(set(labels.tolist())):
+        members = (labels == label).nonzero().squeeze(1)
+        members = members[torch.randperm(len(members), generator=generator("split", seed, label))]
+        ends = [round(sum(fractions[: i + 1]) * len(members)) for i in range(len(fractions))]
+        for part, chunk in zip(parts, members.tensor_split(ends), strict=True):
+            part.append(chunk)
+    return [torch.cat(part).sort().values for part in parts]
+
+
+def fraction_of(examples: Examples, fraction: float, *, seed: int) -> Examples:
+    """Take a seeded, stratified fraction of the examples.
+
+    Args:
+        examples: all of them.
+        fraction: in (0, 1]; 1 returns all.
+        seed: decides which.
+
+    Returns:
+        About `fraction * len(examples)` of them.
+
+    Raises:
+        ValueError: the fraction is out of range.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"a fraction lies in (0, 1], not {fraction}")
+    if fraction == 1:
+        return examples
+    return examples.take(stratified_split(examples.labels, (fraction,), seed=seed)[0])
+
+
+def _dataset(name: str, images: Tensor, labels: Tensor, parts: list[Tensor]) -> Dataset:
+    test, validation, train = parts
+    pixels = images[train]
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-4)
+    levels = Normalisation(
+        mean=tuple(f"{value:.4f}" for value in mean.tolist()), std=tuple(f"{value:.4f}" for value in std.tolist())
+    )
+    every = Examples(levels.apply(images), labels)
+    _, channels, height, width = images.shape
+    spec = InputSpec(channels, height, width, levels)
+    classes = int(labels.max()) + 1
+    return Dataset(name, classes, spec, every.take(train), every.take(validation), every.take(test))
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in _NPZ_ARRAYS}
+    except KeyError as error:
+        raise WatermarkError("malformed", f"{path.name} lacks an array: needs {', '.join(_NPZ_ARRAYS)}") from error
+    except (ValueError, TypeError, EOFError) as error:
+        raise WatermarkError("malformed", f"{path.name} is not an .npz file of plain arrays: {error}") from error
+
+
+def _as_images(array: NDArray[np.generic], name: str) -> Tensor:
+    if array.dtype != np.uint8 or array.ndim not in {3, 4} or not len(array):
+        raise WatermarkError("malformed", f"{name} must be uint8 of shape (n, height, width) or (..., channels)")
+    images = torch.from_numpy(array).float() / 255
+    if images.ndim == 3:
+        return images[:, None].repeat(1, 3, 1, 1)
+    images = images.permute(0, 3, 1, 2).contiguous()
+    return images.repeat(1, 3, 1, 1) if images.shape[1] == 1 else images
+
+
+def _as_labels(array: NDArray[np.generic], name: str) -> Tensor:
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or not len(array) or array.min() < 0:
+        raise WatermarkError("malformed", f"{name} must be a row of integers from 0")
+    return torch.from_numpy(array.astype(np.int64))

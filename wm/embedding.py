@@ -1,0 +1,79 @@
+"""Embedding a watermark: one call for every scheme.
+
+Source: DESIGN 6.1.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from wm.architectures import Architecture
+from wm.data import Dataset
+from wm.errors import WatermarkError
+from wm.head import Head
+from wm.info import Info
+from wm.progress import ProgressCallback, silent
+from wm.schemes import mtlsign
+from wm.schemes.mtlsign import EmbedSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What an embedding gives its owner.
+
+    Attributes:
+        model: the marked model, in evaluation mode.
+        head: c_WM; secret until a claim.
+        info: how the head connects, still without the hashes of files.
+        report: JSON-able: seconds, accuracies, curves.
+    """
+
+    model: nn.Module
+    head: Head
+    info: Info
+    report: dict[str, Any]
+
+
+def embed(  # noqa: PLR0913 (the public face)
+    model: nn.Module,
+    data: Dataset,
+    watermark_key: bytes,
+    *,
+    architecture: Architecture,
+    scheme: str = mtlsign.NAME,
+    settings: EmbedSettings | None = None,
+    seed: int,
+    progress: ProgressCallback = silent,
+) -> Embedding:
+    """Embed a watermark into a copy of a trained model.
+
+    Args:
+        model: trained on the data; left untouched. Embedding runs on its device.
+        data: the primary task.
+        watermark_key: 32 bytes.
+        architecture: what the model was built from.
+        scheme: its name; "mtlsign".
+        settings: the scheme's recipe, by default the measured one.
+        seed: with one seed and one thread count the result is bit-identical on one machine.
+        progress: called after every step.
+
+    Returns:
+        The marked model, the head, how they connect, and a report.
+
+    Raises:
+        WatermarkError: `unknown_scheme`, or `unknown_architecture` for a tap that does not exist.
+        ValueError: the key's length.
+    """
+    if scheme != mtlsign.NAME:
+        raise WatermarkError("unknown_scheme", f"scheme {scheme!r}; this version knows {mtlsign.NAME!r}")
+    marked = mtlsign.embed(
+        model,
+        data,
+        watermark_key,
+        architecture=architecture,
+        settings=settings or EmbedSettings(),
+        seed=seed,
+        progress=progress,
+    )
+    return Embedding(marked.model, marked.head, marked.info, marked.report)

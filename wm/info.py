@@ -1,0 +1,253 @@
+"""`info`: how a head connects to a backbone, as canonical JSON that every node reads the same way.
+
+Its hash is published before the model is released, so one meaning must have one spelling: sorted keys, no
+spaces, ASCII, and no floats (decimals are strings). Decoding encodes again and compares. A key that is missing,
+unknown, of another type or out of range is an error that names it.
+
+Source: DESIGN 4.3; Li et al. 2022, section 3.3 ("info explains how c_WM connects to the backbone").
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from wm.architectures import Architecture
+from wm.backbone import Tap
+from wm.errors import WatermarkError
+from wm.head import FAMILY
+from wm.triggers import InputSpec, Normalisation
+from wm.triggers.prg import COUNT_MAX
+from wm.triggers.qr import ENCODER, MODULES
+
+INFO_BYTES_MAX = 1 << 16
+TAPS_MAX = 16
+SIDE_MAX = 1024  # pixels
+TRIGGERS_LEAST = 100
+POOLING_MAX = 64  # cells per side
+
+_KEYS = frozenset(
+    {
+        "architecture",
+        "base_sha256",
+        "gamma",
+        "head",
+        "input",
+        "model_sha256",
+        "normalisation",
+        "pooling",
+        "scheme",
+        "taps",
+        "trigger_encoder",
+        "triggers",
+    }
+)
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MODULE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """Everything but the head's tensors that a node needs to rebuild the watermark branch."""
+
+    scheme: str
+    architecture: Architecture
+    taps: tuple[Tap, ...]
+    pooling: int
+    hidden: int
+    triggers: int
+    gamma: str
+    input: InputSpec
+    model_sha256: str | None = None
+    base_sha256: str | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The taps' module paths."""
+        return tuple(tap.module for tap in self.taps)
+
+    def with_files(self, *, model_sha256: str, base_sha256: str | None) -> "Info":
+        """Add the hashes of the marked model's file and of the base it was fine-tuned from, if any."""
+        return replace(self, model_sha256=model_sha256, base_sha256=base_sha256)
+
+
+def info_as_dict(info: Info) -> dict[str, Any]:
+    """Spell an `Info` as JSON-able values."""
+    spec = info.input
+    return {
+        "scheme": info.scheme,
+        "architecture": {"name": info.architecture.name, "arguments": dict(info.architecture.arguments)},
+        "taps": [{"module": tap.module, "shape": [tap.channels, tap.height, tap.width]} for tap in info.taps],
+        "pooling": info.pooling,
+        "head": {"family": FAMILY, "hidden": info.hidden},
+        "trigger_encoder": ENCODER,
+        "triggers": info.triggers,
+        "gamma": info.gamma,
+        "input": {"channels": spec.channels, "height": spec.height, "width": spec.width},
+        "normalisation": {"mean": list(spec.normalisation.mean), "std": list(spec.normalisation.std)},
+        "model_sha256": info.model_sha256,
+        "base_sha256": info.base_sha256,
+    }
+
+
+def encode_info(info: Info) -> str:
+    """Encode canonically.
+
+    Raises:
+        ValueError: the hash of the marked model is not set; only a saved model has evidence.
+    """
+    if info.model_sha256 is None:
+        raise ValueError("the marked model has no hash yet: save it and use Info.with_files")
+    return canonical_json(info_as_dict(info))
+
+
+def decode_info(text: str) -> Info:
+    """Decode and check every field.
+
+    Args:
+        text: at most 64 KiB.
+
+    Returns:
+        The `Info`, with `model_sha256` set.
+
+    Raises:
+        WatermarkError: `malformed`, `too_large`, `unknown_architecture` or `unknown_scheme`, naming the field.
+    """
+    if len(text) > INFO_BYTES_MAX:
+        raise WatermarkError("too_large", f"info has {len(text)} bytes, the limit is {INFO_BYTES_MAX}")
+    fields = _object(parse_canonical_json(text), "info", _KEYS)
+    head = _object(fields["head"], "head", {"family", "hidden"})
+    _known(head["family"], FAMILY, "head.family")
+    _known(fields["trigger_encoder"], ENCODER, "trigger_encoder")
+    return Info(
+        scheme=_text(fields["scheme"], "scheme"),
+        architecture=_architecture(fields["architecture"]),
+        taps=_taps(fields["taps"]),
+        pooling=_integer(fields["pooling"], "pooling", 1, POOLING_MAX),
+        hidden=_integer(head["hidden"], "head.hidden", 1, 1 << 16),
+        triggers=_integer(fields["triggers"], "triggers", TRIGGERS_LEAST, COUNT_MAX),
+        gamma=_gamma(fields["gamma"]),
+        input=_input(fields["input"], fields["normalisation"]),
+        model_sha256=_sha256(fields["model_sha256"], "model_sha256"),
+        base_sha256=None if fields["base_sha256"] is None else _sha256(fields["base_sha256"], "base_sha256"),
+    )
+
+
+def is_gamma(text: str) -> bool:
+    """Tell whether text is a decimal above 1/2 and at most 1."""
+    return bool(_DECIMAL.fullmatch(text)) and 0.5 < float(text) <= 1
+
+
+def canonical_json(value: object) -> str:
+    """Encode JSON in its one spelling."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def parse_canonical_json(text: str) -> object:
+    """Decode JSON and refuse any spelling but the canonical one, and any float.
+
+    Raises:
+        WatermarkError: `malformed`.
+    """
+    try:
+        value: object = json.loads(text, parse_float=_no_float, parse_constant=_no_float)
+        spelling = canonical_json(value)
+    except (ValueError, RecursionError) as error:
+        raise WatermarkError("malformed", f"info is not canonical JSON: {error}") from error
+    if spelling != text:
+        raise WatermarkError("malformed", "info is JSON, but not in its canonical spelling")
+    return value
+
+
+def _no_float(text: str) -> NoReturn:
+    raise ValueError(f"{text} is a float; decimals are strings")
+
+
+def _malformed(name: str, expected: str) -> WatermarkError:
+    return WatermarkError("malformed", f"info field {name!r} must be {expected}")
+
+
+def _object(value: object, name: str, keys: frozenset[str] | set[str]) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or set(value) != keys:
+        raise _malformed(name, f"an object with exactly the keys {sorted(keys)}")
+    return value
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 64:
+        raise _malformed(name, "text of 1 to 64 characters")
+    return value
+
+
+def _known(value: object, known: str, name: str) -> None:
+    if _text(value, name) != known:
+        raise WatermarkError("unknown_scheme", f"info field {name!r} is {value!r}; this version knows {known!r}")
+
+
+def _integer(value: object, name: str, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _malformed(name, f"an integer in [{least}, {most}]")
+    return value
+
+
+def _sha256(value: object, name: str) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise _malformed(name, "64 lower-case hexadecimal digits")
+    return value
+
+
+def _decimals(value: object, name: str, count: int) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) != count:
+        raise _malformed(name, f"a list of {count} decimal strings, one per channel")
+    for item in value:
+        if not isinstance(item, str) or not _DECIMAL.fullmatch(item):
+            raise _malformed(name, 'decimal strings such as "0.1307"')
+    return tuple(value)
+
+
+def _gamma(value: object) -> str:
+    if not isinstance(value, str) or not is_gamma(value):
+        raise _malformed("gamma", "a decimal string above 0.5 and at most 1")
+    return value
+
+
+def _architecture(value: object) -> Architecture:
+    fields = _object(value, "architecture", {"name", "arguments"})
+    if not isinstance(fields["arguments"], dict):
+        raise _malformed("architecture.arguments", "an object")
+    return Architecture(_text(fields["name"], "architecture.name"), fields["arguments"])
+
+
+def _taps(value: object) -> tuple[Tap, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= TAPS_MAX:
+        raise _malformed("taps", f"a list of 1 to {TAPS_MAX} taps")
+    taps = tuple(_tap(item) for item in value)
+    if len({tap.module for tap in taps}) != len(taps):
+        raise _malformed("taps", "taps of different modules")
+    return taps
+
+
+def _tap(value: object) -> Tap:
+    fields = _object(value, "taps", {"module", "shape"})
+    module, shape = fields["module"], fields["shape"]
+    if not isinstance(module, str) or len(module) > 128 or not _MODULE.fullmatch(module):
+        raise _malformed("taps.module", "a module path such as layer1.0.conv1")
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise _malformed("taps.shape", "channels, height and width")
+    channels, height, width = (_integer(side, "taps.shape", 1, 1 << 16) for side in shape)
+    return Tap(module, channels, height, width)
+
+
+def _input(size: object, normalisation: object) -> InputSpec:
+    sizes = _object(size, "input", {"channels", "height", "width"})
+    channels = _integer(sizes["channels"], "input.channels", 1, 16)
+    levels = _object(normalisation, "normalisation", {"mean", "std"})
+    mean = _decimals(levels["mean"], "normalisation.mean", channels)
+    std = _decimals(levels["std"], "normalisation.std", channels)
+    if not all(float(value) > 0 for value in std):
+        raise _malformed("normalisation.std", "positive")
+    height = _integer(sizes["height"], "input.height", MODULES, SIDE_MAX)
+    width = _integer(sizes["width"], "input.width", MODULES, SIDE_MAX)
+    return InputSpec(channels, height, width, Normalisation(mean, std))

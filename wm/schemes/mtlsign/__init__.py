@@ -1,0 +1,10 @@
+"""MTLSign: a watermark as a second task of the network.
+
+Source: Li, Yang, Wang, Liew, "Leveraging Multi-task Learning for Unambiguous and Flexible Deep Neural Network
+Watermarking", 2022.
+"""
+
+from wm.schemes.mtlsign.settings import EmbedSettings
+from wm.schemes.mtlsign.stage2 import NAME, Marked, embed
+
+__all__ = ["NAME", "EmbedSettings", "Marked", "embed"]

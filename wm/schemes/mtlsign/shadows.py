@@ -1,0 +1,95 @@
+"""Shadows: what a thief's tuning would make of the model, so that the head can be trained to survive it.
+
+A shadow is a copy of the model in its present state, tuned for a few steps on a sample of the primary data; every other
+shadow also gets a second watermark with another key and head, since a thief knows the scheme. Only its
+features on the owner's triggers are kept.
+
+Source: Li et al. 2022, equation 9 (W^t, D'_primary); overwriting shadows are ours.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from wm.backbone import evaluating, features, features_in_evaluation
+from wm.data import Examples
+from wm.head import initial_head
+from wm.info import Info
+from wm.randomness import generator, key_of
+from wm.schemes.mtlsign.settings import EmbedSettings
+from wm.training import endless_batches, primary_loss
+from wm.triggers import Triggers, make_triggers
+
+RATE_SPREAD = 4.0  # the rates lie between shadow_lr / 4 and shadow_lr, evenly in their logarithm
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowing:
+    """What every shadow of one embedding shares."""
+
+    info: Info
+    triggers: Triggers
+    sample: Examples
+    settings: EmbedSettings
+    seed: int
+
+
+def shadow_features(model: nn.Module, shadowing: Shadowing, *, number: int) -> Tensor:
+    """Tune a copy of the model and read the owner's triggers through it.
+
+    Args:
+        model: left untouched.
+        shadowing: the shared part.
+        number: from 0; decides the rate and the order, and odd ones are overwritten.
+
+    Returns:
+        Pooled taps, shape (triggers, d), without a graph.
+    """
+    shadow = copy.deepcopy(model)
+    _tune(shadow, shadowing, number)
+    info = shadowing.info
+    return features_in_evaluation(shadow, info.modules, shadowing.triggers.images, pooling=info.pooling)
+
+
+def _tune(shadow: nn.Module, shadowing: Shadowing, number: int) -> None:
+    settings, seed = shadowing.settings, (shadowing.seed, "shadow", number)
+    second = _SecondMark(shadow, shadowing, number) if number % 2 else None
+    exponent = float(torch.rand((), generator=generator(*seed, "rate")))
+    groups = [{"params": list(shadow.parameters()), "lr": settings.shadow_lr * RATE_SPREAD**-exponent}]
+    if second is not None:
+        groups.append({"params": list(second.head.parameters()), "lr": settings.head_lr})
+    optimizer = torch.optim.Adam(groups, fused=True)
+    batches = endless_batches(shadowing.sample, images=settings.primary_batch, seed=number)
+    for _ in range(settings.shadow_steps):
+        optimizer.zero_grad()
+        shadow.train()  # unlike the owner, a thief lets the batch statistics drift
+        torch.autograd.backward(primary_loss(shadow, next(batches)))
+        if second is not None:
+            torch.autograd.backward(second.loss(shadow))
+        optimizer.step()
+
+
+class _SecondMark:
+    """A mark that a thief embeds over the owner's."""
+
+    def __init__(self, shadow: nn.Module, shadowing: Shadowing, number: int) -> None:
+        info, settings = shadowing.info, shadowing.settings
+        key = key_of(shadowing.seed, "second mark", number)
+        self._info = info
+        self._batch = settings.trigger_batch
+        self._triggers = make_triggers(key, info.input, count=info.triggers)
+        self._order = generator(shadowing.seed, "second order", number)
+        read = features_in_evaluation(shadow, info.modules, self._triggers.images, pooling=info.pooling)
+        self.head = initial_head(read, info.taps, pooling=info.pooling, hidden=info.hidden, seed=number)
+
+    def loss(self, shadow: nn.Module) -> Tensor:
+        """Cross-entropy of a random batch of the second mark's triggers, a scalar with a graph."""
+        chosen = torch.randperm(len(self._triggers.labels), generator=self._order)[: self._batch]
+        images = self._triggers.images[chosen].to(self.head.mean.device)
+        with evaluating(shadow):
+            read = features(shadow, self._info.modules, images, pooling=self._info.pooling)
+        labels = self._triggers.labels[chosen].long().to(read.device)
+        return F.cross_entropy(self.head(read), labels)

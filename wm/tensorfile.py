@@ -1,0 +1,119 @@
+"""Reading and writing safetensors files that may come from anybody.
+
+The limits are checked before the parser sees the file: the header's claimed length against the file's real
+one, the header's size, the file's size. The format holds tensors and text only; a pickle is refused by its
+first bytes. Writing goes to a temporary name, is flushed to the disk and renamed, so that a reader never meets
+half a file.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from wm.errors import WatermarkError
+
+HEADER_BYTES_MAX = 1 << 20
+TENSORS_MAX = 8192
+_LENGTH_BYTES = 8  # the header's length, little-endian
+
+
+@contextmanager
+def opened(path: Path, *, file_bytes_max: int) -> Iterator[Any]:
+    """Open a safetensors file whose outline has been checked.
+
+    Args:
+        path: the file.
+        file_bytes_max: largest acceptable file.
+
+    Yields:
+        safetensors' handle: `keys()`, `metadata()`, `get_slice(name)`, `get_tensor(name)`. Tensors are read
+        when asked for.
+
+    Raises:
+        WatermarkError: `too_large` or `malformed`, naming the file.
+        OSError: the file cannot be read.
+    """
+    _check_outline(path, file_bytes_max)
+    try:
+        with safe_open(path, framework="pt") as handle:
+            _check_count(path, len(handle.keys()))
+            yield handle
+    except SafetensorError as error:
+        raise WatermarkError("malformed", f"{path.name} is not a valid safetensors file: {error}") from error
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
+    """Write a safetensors file atomically.
+
+    Args:
+        path: replaced if it exists; its folder must exist.
+        tensors: contiguous, on the CPU.
+        metadata: text by name.
+
+    Returns:
+        SHA-256 of the file, lower-case hexadecimal.
+
+    Raises:
+        OSError: the folder cannot be written; an existing file is left as it was.
+    """
+    content = safetensors.torch.save(dict(tensors), dict(metadata) if metadata else None)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file, lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_outline(path: Path, file_bytes_max: int) -> None:
+    file_bytes = path.stat().st_size
+    if file_bytes > file_bytes_max:
+        raise WatermarkError("too_large", f"{path.name} has {file_bytes} bytes, the limit is {file_bytes_max}")
+    with path.open("rb") as file:
+        length = file.read(_LENGTH_BYTES)
+        first = file.read(1)
+    header_bytes = int.from_bytes(length, "little")
+    if len(length) < _LENGTH_BYTES or first != b"{" or header_bytes > file_bytes - _LENGTH_BYTES:
+        raise WatermarkError(
+            "malformed",
+            f"{path.name} is not a safetensors file (a pickle, or cut short?); "
+            "write the weights with safetensors.torch.save_file",
+        )
+    if header_bytes > HEADER_BYTES_MAX:
+        raise WatermarkError(
+            "too_large", f"{path.name} has a header of {header_bytes} bytes, the limit is {HEADER_BYTES_MAX}"
+        )
+
+
+def _check_count(path: Path, tensors: int) -> None:
+    if tensors > TENSORS_MAX:
+        raise WatermarkError("too_large", f"{path.name} holds {tensors} tensors, the limit is {TENSORS_MAX}")
+
+
+def _flush_folder(folder: Path) -> None:
+    # Without this the new name may be lost in a power cut although the content is safe.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

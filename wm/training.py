@@ -1,0 +1,145 @@
+"""Supervised training and fine-tuning of the primary task.
+
+Stage 1 of an embedding, an honest competitor and a thief's fine-tuning all use this loop: Adam with a learning rate
+that falls to zero along a cosine. On one machine with one thread count, one seed gives bit-identical weights.
+
+Source: Li et al. 2022, equation 6 (stage 1); the optimiser is the authors' code's, the cosine is ours.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from wm.backbone import device_of, evaluating
+from wm.data import Dataset, Examples, fraction_of
+from wm.progress import Progress, ProgressCallback, silent
+from wm.randomness import generator
+
+BATCH_IMAGES = 64
+EVALUATION_BATCH_IMAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What a training did: its last epoch's mean loss, its size and its time."""
+
+    epochs: int
+    steps: int
+    images: int
+    loss: float
+    seconds: float
+
+
+def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in one call)
+    model: nn.Module,
+    data: Dataset,
+    *,
+    epochs: int,
+    lr: float = 1e-3,
+    seed: int,
+    fraction: float = 1.0,
+    progress: ProgressCallback = silent,
+) -> FitReport:
+    """Train a model in place on the primary task.
+
+    Args:
+        model: on any device; left in evaluation mode and in channels-last memory format.
+        data: its training set is used.
+        epochs: passes over the data, at least 1.
+        lr: Adam's first learning rate.
+        seed: decides the order of the examples and, below 1, the fraction.
+        fraction: how much of the training set, in (0, 1].
+        progress: called after every epoch.
+
+    Returns:
+        The report.
+    """
+    started = time.monotonic()
+    examples = fraction_of(data.train, fraction, seed=seed)
+    batches = endless_batches(examples, images=BATCH_IMAGES, seed=seed)
+    steps_an_epoch = max(1, round(len(examples) / BATCH_IMAGES))
+    model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    loss = math.nan
+    for epoch in range(epochs):
+        losses = []
+        for step in range(steps_an_epoch):
+            set_rate(optimizer, lr * cosine(epoch * steps_an_epoch + step, epochs * steps_an_epoch))
+            losses.append(primary_step(model, optimizer, next(batches)))
+        loss = sum(losses) / len(losses)
+        progress(Progress("training", epoch + 1, epochs, f"loss {loss:.3f}"))
+    model.eval()
+    return FitReport(epochs, epochs * steps_an_epoch, len(examples), loss, time.monotonic() - started)
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Measure how often the model's largest logit is the label, in evaluation mode.
+
+    Args:
+        model: on any device; its mode is restored.
+        images: normalised, shape (n, channels, height, width).
+        labels: int64, shape (n,).
+
+    Returns:
+        A fraction in [0, 1].
+    """
+    device = device_of(model)
+    correct = 0
+    with torch.no_grad(), evaluating(model):
+        for part, answers in zip(
+            torch.split(images, EVALUATION_BATCH_IMAGES), torch.split(labels, EVALUATION_BATCH_IMAGES), strict=True
+        ):
+            correct += int((model(part.to(device)).argmax(1).cpu() == answers).sum())
+    return correct / len(labels)
+
+
+def primary_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Examples) -> float:
+    """Take one step of cross-entropy on a batch in the model's present mode and return the loss."""
+    optimizer.zero_grad()
+    loss = primary_loss(model, batch)
+    torch.autograd.backward(loss)
+    optimizer.step()
+    return loss.item()
+
+
+def primary_loss(model: nn.Module, batch: Examples) -> Tensor:
+    """Return the mean cross-entropy of a batch, a scalar with a graph."""
+    device = device_of(model)
+    images = batch.images.to(device, memory_format=torch.channels_last)
+    return F.cross_entropy(model(images), batch.labels.to(device))
+
+
+def endless_batches(examples: Examples, *, images: int, seed: int) -> Iterator[Examples]:
+    """Yield batches for ever, epoch by epoch in a fresh order.
+
+    Args:
+        examples: at least one.
+        images: batch size; a shorter last batch is left out, for batch normalisation's sake, unless the
+            examples are fewer than one batch.
+        seed: decides the orders.
+
+    Yields:
+        Batches of `images` examples.
+    """
+    order = generator("batches", seed)
+    while True:
+        shuffled = torch.randperm(len(examples), generator=order)
+        for indices in torch.split(shuffled, images):
+            if len(indices) == min(images, len(examples)):
+                yield examples.take(indices)
+
+
+def cosine(step: int, steps: int) -> float:
+    """Return the factor of the learning rate at a step: 1 at the first, towards 0 at the last."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set one learning rate for every group of the optimiser."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
