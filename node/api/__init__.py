@@ -1,0 +1,35 @@
+"""The HTTP API of a node, version 1."""
+
+from aiohttp import web
+
+from node.api import blobs, entries, log, status
+from node.api.errors import answer_errors
+from node.api.services import SERVICES, Services
+
+__all__ = ["Services", "make_app"]
+
+
+def make_app(node: Services) -> web.Application:
+    """The application that serves a node."""
+    app = web.Application(middlewares=[answer_errors], client_max_size=64 * 1024)
+    app[SERVICES] = node
+    app.add_routes(
+        [
+            web.post("/v1/entries", entries.submit),
+            web.get("/v1/entries", entries.page),
+            web.get("/v1/entries/{hash}", entries.show),
+            web.get("/v1/receipts/{hash}", entries.receipt),
+            web.get("/v1/claims/{hash}", entries.claim),
+            web.get("/v1/certificates/{hash}", entries.certificate),
+            web.put("/v1/blobs/{hash}", blobs.upload),
+            web.get("/v1/blobs/{hash}", blobs.download),
+            web.get("/checkpoint", log.latest),
+            web.get("/v1/checkpoints/{size}", log.own),
+            web.get("/tile/entries/{path:.+}", log.entry_tile),
+            web.get("/tile/{level}/{path:.+}", log.hash_tile),
+            web.get("/v1/policy", status.policy),
+            web.get("/v1/node", status.state),
+            web.get("/healthz", status.health),
+        ]
+    )
+    return app

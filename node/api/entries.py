@@ -1,0 +1,103 @@
+"""Submitting entries and reading them; receipts, claims and certificates."""
+
+import asyncio
+
+from aiohttp import web
+
+from node.api import render
+from node.api.parameters import hash_of, number
+from node.api.services import WAIT_S_MAX, Services, services
+from node.bodies import read_limited
+from registry.errors import RefusedError
+from registry.messages import ENVELOPE_BYTES_MAX, message_hash
+from registry.note import encode_base64
+from registry.rules import ClaimState, Entry, Placed
+
+PAGE_MAX = 100
+
+
+async def submit(request: web.Request) -> web.Response:
+    """POST /v1/entries: into the log, and out with a receipt."""
+    node = services(request)
+    envelope = await read_limited(request.content, ENVELOPE_BYTES_MAX)
+    done = await node.ledger.submit(envelope, timeout_s=node.submit_timeout_s)
+    receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)
+    return web.json_response(
+        {
+            "index": done.index,
+            "message_hash": done.message_hash.hex(),
+            "recorded_s": done.recorded_s,
+            "duplicate": done.duplicate,
+            "receipt": str(receipt),
+        }
+    )
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /v1/entries/{hash}: one entry, its bytes included."""
+    node = services(request)
+    placed = _find(node, hash_of(request))
+    raw = node.ledger.store.entry(placed.index)
+    return web.json_response({**render.entry(placed), "entry": encode_base64(raw)})
+
+
+async def page(request: web.Request) -> web.Response:
+    """GET /v1/entries: a page of the log."""
+    store = services(request).ledger.store
+    size = store.size
+    start = number(request, "start", default=0, maximum=size)
+    limit = number(request, "limit", default=PAGE_MAX, maximum=PAGE_MAX)
+    entries = store.entries(start, min(start + limit, size))
+    stop = start + len(entries)
+    listed = [render.entry(placed) for raw in entries if (placed := store.find(_message_hash(raw)))]
+    return web.json_response({"entries": listed, "size": size, "next": stop if stop < size else None})
+
+
+async def receipt(request: web.Request) -> web.Response:
+    """GET /v1/receipts/{hash}: the receipt of an entry."""
+    node = services(request)
+    placed = _find(node, hash_of(request))
+    return web.Response(text=str(await node.gatherer.receipt(placed.index, timeout_s=node.submit_timeout_s)))
+
+
+async def claim(request: web.Request) -> web.Response:
+    """GET /v1/claims/{hash}: a claim and its votes; with wait_s when there is a verdict or the time is over."""
+    node = services(request)
+    digest = hash_of(request)
+    _claim_state(node, digest)
+    await _wait_for_verdict(node, digest, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
+    return web.json_response(render.claim(node.ledger.store, digest, _claim_state(node, digest)))
+
+
+async def certificate(request: web.Request) -> web.Response:
+    """GET /v1/certificates/{hash}: the certificate of a verified claim, byte for byte the file."""
+    node = services(request)
+    body = await node.gatherer.certificate(hash_of(request), timeout_s=node.submit_timeout_s)
+    return web.Response(body=body, content_type="application/json")
+
+
+async def _wait_for_verdict(node: Services, digest: bytes, wait_s: int) -> None:
+    store, clock = node.ledger.store, asyncio.get_running_loop().time
+    deadline_s = clock() + wait_s
+    size = store.size
+    while store.verdict(digest).outcome is None and clock() < deadline_s and not node.stopping.is_set():
+        await node.ledger.applied.wait_for(size + 1, min(deadline_s - clock(), 1.0))
+        size = store.size
+
+
+def _find(node: Services, digest: bytes) -> Placed:
+    placed = node.ledger.store.find(digest)
+    if placed is None:
+        raise RefusedError(f"no entry {digest.hex()}", code="not_found")
+    return placed
+
+
+def _claim_state(node: Services, digest: bytes) -> ClaimState:
+    state = node.ledger.store.claim_state(digest)
+    if state is None:
+        raise RefusedError(f"no claim {digest.hex()}", code="not_found")
+    return state
+
+
+def _message_hash(raw: bytes) -> bytes:
+    return message_hash(Entry.decode(raw).envelope)

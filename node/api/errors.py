@@ -1,0 +1,79 @@
+"""From an error to an HTTP answer: one table, one middleware, one JSON shape (STYLE: errors).
+
+``{"error": {"code": "...", "message": "..."}}``; the code is the error's own and stable. What is not in the table is
+a bug of the node: 500, nothing said outside, a traceback in its own log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from aiohttp import web
+
+from node.errors import UnavailableError
+from node.logs import fields
+from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_BY_CODE = {
+    "not_found": HTTPStatus.NOT_FOUND,
+    "not_yet": HTTPStatus.NOT_FOUND,
+    "open": HTTPStatus.CONFLICT,
+    "not_verified": HTTPStatus.CONFLICT,
+    "superseded": HTTPStatus.CONFLICT,
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "quota": HTTPStatus.INSUFFICIENT_STORAGE,
+}
+_BY_CLASS: dict[type[Exception], HTTPStatus] = {
+    MalformedError: HTTPStatus.BAD_REQUEST,
+    RefusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QuorumError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+_RETRY_AFTER_S = "1"
+
+logger = logging.getLogger(__name__)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a handler raises into an answer."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        code = "not_found" if error.status == HTTPStatus.NOT_FOUND else error.reason.lower().replace(" ", "_")
+        answer = error_response(HTTPStatus(error.status), code, error.reason)
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    except tuple(_BY_CLASS) as error:
+        return _respond(error)
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        logger.exception("a request failed", extra=fields(method=request.method, path=request.path[:200]))
+        return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the node has a fault; see its log")
+
+
+def status_of(error: Exception) -> HTTPStatus:
+    """The table, looked up: by the error's code, else by its class."""
+    code = error.code if isinstance(error, RegistryError | UnavailableError) else ""
+    by_class = next((status for kind, status in _BY_CLASS.items() if isinstance(error, kind)), None)
+    return _BY_CODE.get(code) or by_class or HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def error_response(status: HTTPStatus, code: str, message: str) -> web.Response:
+    """The JSON shape of every error."""
+    answer = web.json_response({"error": {"code": code, "message": message}}, status=status)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = _RETRY_AFTER_S
+    return answer
+
+
+def _respond(error: Exception) -> web.Response:
+    code = error.code if isinstance(error, RegistryError | UnavailableError) else "internal"
+    return error_response(status_of(error), code, str(error))

@@ -1,0 +1,52 @@
+"""What the node says of itself: policy, state, health."""
+
+from aiohttp import web
+
+from node.api.services import services
+from node.version import VERSION
+
+
+async def policy(request: web.Request) -> web.Response:
+    """GET /v1/policy: the trust policy of this ledger, for owners and auditors to compare with theirs."""
+    return web.Response(text=str(services(request).gatherer.trust))
+
+
+async def state(request: web.Request) -> web.Response:
+    """GET /v1/node: the node's state."""
+    node = services(request)
+    store, raft = node.ledger.store, node.raft_status()
+    size = store.size
+    claims_open = sum(store.verdict(claim).outcome is None for claim in store.claims())
+    return web.json_response(
+        {
+            "name": node.name,
+            "origin": store.origin,
+            "size": size,
+            "root": store.root(size).hex(),
+            "signed_size": node.ledger.signed.value,
+            "version": VERSION,
+            "raft": {
+                "state": raft.state,
+                "leader": raft.leader,
+                "term": raft.term,
+                "commit_index": raft.commit_index,
+                "applied_index": raft.applied_index,
+                "connected": list(raft.connected),
+            },
+            "verifier": {"state": node.verifier.state, "device": node.device, "queue": node.voter.queue},
+            "claims_open": claims_open,
+        }
+    )
+
+
+async def health(request: web.Request) -> web.Response:
+    """GET /healthz: 200 when the ledger is served and nothing contradicts what this node signed."""
+    node = services(request)
+    alarms = dict(node.alarms)
+    if node.ledger.signer.alarm:
+        alarms["signer"] = node.ledger.signer.alarm
+    if alarms:
+        return web.json_response({"status": "alarm", "alarms": alarms}, status=503)
+    if node.raft_status().leader is None:
+        return web.json_response({"status": "no_leader"}, status=503)
+    return web.json_response({"status": "ok"})

@@ -1,0 +1,131 @@
+"""Files by the SHA-256 of their content, on disk (DESIGN 5: pointers and blobs).
+
+A file is hashed while it is written under a temporary name and gets its own name only if the hash is the expected one,
+so whatever has a name is whole and genuine. One quota covers all files, those that are being written included.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from registry.errors import MalformedError, RefusedError
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+_INCOMING = "incoming"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobLimits:
+    """Bytes: of one file, and of all files together."""
+
+    blob_bytes_max: int
+    total_bytes_max: int
+
+
+class BlobStore:
+    """A directory of files named by their hash.
+
+    Args:
+        directory: made if missing; what an interrupted write left behind is removed.
+    """
+
+    def __init__(self, directory: Path, limits: BlobLimits) -> None:
+        self._directory, self._limits = directory, limits
+        self._incoming = directory / _INCOMING
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        for leftover in self._incoming.iterdir():
+            leftover.unlink()
+        self._bytes_total = sum(path.stat().st_size for path in self._files())
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes of all files, kept and being written."""
+        return self._bytes_total
+
+    def find(self, sha256: bytes) -> Path | None:
+        """The file with this hash, or None."""
+        path = self._directory / sha256.hex()
+        return path if path.exists() else None
+
+    def remove(self, sha256: bytes) -> None:
+        """Remove a file, if it is there."""
+        path = self.find(sha256)
+        if path is not None:
+            self._bytes_total -= path.stat().st_size
+            path.unlink()
+
+    def clear(self) -> None:
+        """Remove every file."""
+        for path in self._files():
+            self.remove(bytes.fromhex(path.name))
+
+    async def add(self, sha256: bytes, chunks: AsyncIterator[bytes], *, bytes_max: int) -> Path:
+        """Write a file as it streams in.
+
+        Args:
+            sha256: what its content must hash to.
+            chunks: the content.
+            bytes_max: of this file; the store's own limits hold as well.
+
+        Raises:
+            MalformedError: code too_large: longer than bytes_max or than a file may be.
+            RefusedError: code hash_mismatch, or quota when the store is full. Nothing is kept.
+        """
+        known = self.find(sha256)
+        if known is not None:
+            return known
+        descriptor, name = tempfile.mkstemp(dir=self._incoming)
+        written = 0
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                digest = hashlib.sha256()
+                async for chunk in chunks:
+                    self._reserve(written + len(chunk), len(chunk), bytes_max)
+                    written += len(chunk)
+                    await asyncio.to_thread(_write, file, digest, chunk)
+                _check_hash(digest.digest(), sha256)
+                await asyncio.to_thread(_flush, file)
+            return self._keep(Path(name), sha256)
+        except BaseException:
+            self._bytes_total -= written
+            os.unlink(name)  # noqa: PTH108 -- ruff takes pathlib's for I/O that blocks longer than this one
+            raise
+
+    def _files(self) -> list[Path]:
+        return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
+
+    def _reserve(self, written: int, chunk_bytes: int, bytes_max: int) -> None:
+        longest = min(bytes_max, self._limits.blob_bytes_max)
+        if written > longest:
+            raise MalformedError(f"more than {longest} bytes", code="too_large")
+        if self._bytes_total + chunk_bytes > self._limits.total_bytes_max:
+            raise RefusedError("the node's store for files is full", code="quota")
+        self._bytes_total += chunk_bytes
+
+    def _keep(self, temporary: Path, sha256: bytes) -> Path:
+        path = self._directory / sha256.hex()
+        if path.exists():  # somebody else finished the same file meanwhile
+            self._bytes_total -= path.stat().st_size
+        temporary.replace(path)
+        return path
+
+
+def _check_hash(found: bytes, expected: bytes) -> None:
+    if found != expected:
+        raise RefusedError(f"the content hashes to {found.hex()}, not {expected.hex()}", code="hash_mismatch")
+
+
+def _write(file: BinaryIO, digest: "hashlib._Hash", chunk: bytes) -> None:
+    digest.update(chunk)
+    file.write(chunk)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,184 @@
+"""Settings of one node: one TOML file, read strictly (STYLE: errors, settings, logging).
+
+Every key must be there and none besides, so a misspelt limit is an error and not a silent default. Paths are
+relative to the file. Secrets are paths, never values. What all nodes must agree on is in the genesis, not here.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from node.errors import ConfigError
+from registry import schema
+from registry.encoding import Value
+from registry.errors import MalformedError
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPaths:
+    """Where the node's private keys are: Ed25519 as PKCS #8 PEM, and its TLS identity."""
+
+    signing: Path
+    note: Path
+    cosigner: Path
+    tls_private_key: Path
+    tls_certificate: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """The HTTP API: where it listens, and how long a submission may wait for the ledger and the quorum."""
+
+    host: str
+    port: int
+    submit_timeout_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftBinding:
+    """Where the consensus port listens; an empty host means the address that the genesis gives this node."""
+
+    bind_host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobSettings:
+    """Limits of the blob store, in bytes: of one blob, of all uploads, and of files fetched for claims."""
+
+    blob_bytes_max: int
+    total_bytes_max: int
+    cache_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSettings:
+    """Fetching what claims point at.
+
+    Attributes:
+        allow_private_addresses: whether https pointers may lead to loopback, private and link-local addresses.
+        timeout_s: longest time for one file.
+        unreachable_retry_s: how long an unreachable pointer is tried again before the node votes on it.
+    """
+
+    allow_private_addresses: bool
+    timeout_s: int
+    unreachable_retry_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierSettings:
+    """The verifier process.
+
+    Attributes:
+        device: where to compute: "auto" for the GPU where there is one, or torch's word, "cpu" or "cuda:0".
+        threads: CPU threads of one verification.
+        timeout_s: longest time for one claim; then the process is killed and the vote says so.
+        memory_bytes_max: private memory that a verification on the CPU may add.
+    """
+
+    device: str
+    threads: int
+    timeout_s: int
+    memory_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A parsed node.toml; all paths are absolute."""
+
+    name: str
+    genesis: Path
+    state_directory: Path
+    keys: KeyPaths
+    api: ApiSettings
+    raft: RaftBinding
+    blobs: BlobSettings
+    fetch: FetchSettings
+    verifier: VerifierSettings
+
+
+def load_config(path: Path) -> Config:
+    """Read node.toml.
+
+    Raises:
+        ConfigError: it cannot be read, or naming the key that is unknown, missing or out of range.
+    """
+    try:
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return _parse(cast("Value", read), path.absolute().parent)
+    except MalformedError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _parse(value: Value, base: Path) -> Config:
+    top = schema.fields(value, _TOP, what="node.toml")
+    keys = {name: base / cast("str", path) for name, path in cast("dict[str, object]", top["keys"]).items()}
+    sections = {name: cast("dict[str, object]", top[name]) for name in ("api", "raft", "blobs", "fetch", "verifier")}
+    return Config(
+        name=cast("str", top["name"]),
+        genesis=base / cast("str", top["genesis"]),
+        state_directory=base / cast("str", top["state_directory"]),
+        keys=KeyPaths(**keys),
+        api=ApiSettings(**sections["api"]),  # type: ignore[arg-type]  # schema.fields returns exactly these, checked
+        raft=RaftBinding(**sections["raft"]),  # type: ignore[arg-type]  # likewise
+        blobs=BlobSettings(**sections["blobs"]),  # type: ignore[arg-type]  # likewise
+        fetch=FetchSettings(**sections["fetch"]),  # type: ignore[arg-type]  # likewise
+        verifier=VerifierSettings(**sections["verifier"]),  # type: ignore[arg-type]  # likewise
+    )
+
+
+def _section(name: str, checkers: dict[str, schema.Checker[object]]) -> schema.Checker[object]:
+    return lambda value: schema.fields(value, checkers, what=f"[{name}]")
+
+
+def _boolean(value: Value) -> bool:
+    if not isinstance(value, bool):
+        raise MalformedError("expected true or false")
+    return value
+
+
+_PATH = schema.text(4096)
+_DAY_S = 86400
+_TOP: dict[str, schema.Checker[object]] = {
+    "name": schema.text(64),
+    "genesis": _PATH,
+    "state_directory": _PATH,
+    "keys": _section(
+        "keys", dict.fromkeys(("signing", "note", "cosigner", "tls_private_key", "tls_certificate"), _PATH)
+    ),
+    "api": _section(
+        "api", {"host": schema.text(253), "port": schema.uint(65535, 1), "submit_timeout_s": schema.uint(600, 1)}
+    ),
+    "raft": _section("raft", {"bind_host": schema.text(253, 0)}),
+    "blobs": _section(
+        "blobs",
+        {
+            "blob_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
+            "total_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
+            "cache_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
+        },
+    ),
+    "fetch": _section(
+        "fetch",
+        {
+            "allow_private_addresses": _boolean,
+            "timeout_s": schema.uint(_DAY_S, 1),
+            "unreachable_retry_s": schema.uint(_DAY_S),
+        },
+    ),
+    "verifier": _section(
+        "verifier",
+        {
+            "device": schema.text(32),
+            "threads": schema.uint(1024, 1),
+            "timeout_s": schema.uint(_DAY_S, 1),
+            "memory_bytes_max": schema.uint(64 * 1024 * _GIB, 64 * 2**20),
+        },
+    ),
+}

@@ -1,0 +1,33 @@
+"""What keeps a node from starting or from serving; the ledger's own errors are in registry.errors.
+
+::
+
+    NodeError
+    ├── ConfigError             node.toml or a key file is wrong: exit 2, nothing was touched
+    ├── InconsistentStateError  what is on disk contradicts itself or what this node signed: exit 5
+    └── UnavailableError        the ledger cannot take or answer this now: HTTP 503
+"""
+
+
+class NodeError(Exception):
+    """Base of the node's own errors."""
+
+
+class ConfigError(NodeError):
+    """A setting or key file that the operator has to mend; the message names it."""
+
+
+class InconsistentStateError(NodeError):
+    """Stored state that no honest run leaves behind; the message says what differs and the way out."""
+
+
+class UnavailableError(NodeError):
+    """Not now: no leader, no quorum, or too busy.
+
+    Attributes:
+        code: stable word, such as no_leader; part of the API.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,226 @@
+"""A quorum's signatures on one checkpoint, and what is built from it: receipts and certificates (DESIGN 2, 4.4).
+
+Each node signs only what it stored itself, so a quorum's word has to be collected. A peer's lines are used only if they
+are on the very text that this node signed and both of them hold; a peer that signed another tree of the same size has
+given evidence of a fork, which is logged whole.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import aiohttp
+
+from node.bodies import read_limited
+from node.ledger import LedgerService
+from node.logs import fields
+from node.notes import NoteCache
+from registry import merkle
+from registry.certificate import Attestation, Certificate, ProvenEntry, verify_certificate
+from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError
+from registry.note import NOTE_BYTES_MAX, Note, SignatureLine, verify_signatures
+from registry.policy import Member
+from registry.receipt import Receipt, verify_receipt
+from registry.rules import ClaimState
+from registry.trust import TrustPolicy
+from registry.verdict import Outcome
+
+LONG_POLL_S = 10
+GATHER_TIMEOUT_S = 30.0
+RETRY_S = 0.25
+LATEST_TIMEOUT_S = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class Gatherer:
+    """Collects cosignatures from the peers and builds what they attest.
+
+    Args:
+        name: this node's.
+        ledger: the node's own entries and signatures.
+        notes: where gathered notes are kept.
+        session: for requests to the peers; they are named by the policy, and may have private addresses.
+    """
+
+    def __init__(self, name: str, ledger: LedgerService, notes: NoteCache, session: aiohttp.ClientSession) -> None:
+        self._ledger, self._notes, self._session = ledger, notes, session
+        policy = ledger.store.policy
+        self._peers = [member for member in policy.members if member.name != name]
+        self._quorum = policy.quorum
+        self.trust = TrustPolicy.of(policy, ledger.store.origin)
+        self._gathering: dict[int, asyncio.Task[Note]] = {}
+
+    async def quorum_note(self, size: int, *, timeout_s: float) -> Note:
+        """The checkpoint of a size with a quorum's signatures.
+
+        Raises:
+            QuorumError: too few nodes have signed it in time.
+        """
+        cached = self._notes.get(size)
+        if cached is not None:
+            return cached
+        task = self._gathering.get(size)
+        if task is None:
+            task = asyncio.create_task(self._gather(size))
+            self._gathering[size] = task
+            task.add_done_callback(lambda done: self._finished(size, done))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise QuorumError(f"too few nodes signed size {size} within {timeout_s} s") from None
+
+    async def latest_note(self) -> Note:
+        """The largest checkpoint that a quorum cosigned, as far as this node knows.
+
+        Raises:
+            QuorumError: none is known.
+        """
+        with suppress(QuorumError):
+            return await self.quorum_note(self._ledger.store.size, timeout_s=LATEST_TIMEOUT_S)
+        latest = self._notes.latest()
+        if latest is None:
+            raise QuorumError("no checkpoint was cosigned by a quorum yet")
+        return latest
+
+    async def receipt(self, index: int, *, timeout_s: float) -> Receipt:
+        """The receipt of an entry, on the first checkpoint that has it; verified before it leaves.
+
+        Raises:
+            QuorumError: too few nodes have signed that checkpoint in time.
+        """
+        note = await self.quorum_note(index + 1, timeout_s=timeout_s)
+        store = self._ledger.store
+        proof = merkle.inclusion_proof(index, index + 1, store.read_node)
+        receipt = Receipt(entry=store.entry(index), index=index, proof=tuple(proof), checkpoint_note=str(note))
+        verify_receipt(receipt, self.trust)
+        return receipt
+
+    async def certificate(self, claim: bytes, *, timeout_s: float) -> bytes:
+        """The certificate of a verified claim; verified before it leaves.
+
+        Raises:
+            RefusedError: code open, not_verified or superseded.
+            QuorumError: too few nodes have signed the checkpoints it needs in time.
+        """
+        state = self._provable(claim)
+        final = await self.quorum_note(self._ledger.store.size, timeout_s=timeout_s)
+        size = self.trust.check(final).checkpoint.size
+        indexes = [0, state.publication.index, state.claim.index, *(vote.index for vote in state.votes.values())]
+        edges = sorted({edge for index in indexes[1:3] for edge in (index, index + 1)})
+        attestations = [await self._attestation(edge, size, timeout_s) for edge in edges]
+        certificate = Certificate(
+            origin=self.trust.origin,
+            checkpoint_note=str(final),
+            entries=tuple(self._proven(index, size) for index in sorted(indexes)),
+            attestations=tuple(attestations),
+        ).encode()
+        verify_certificate(certificate, self.trust)
+        return certificate
+
+    def _provable(self, claim: bytes) -> ClaimState:
+        state = self._ledger.store.claim_state(claim)
+        if state is None:
+            raise RefusedError(f"no claim {claim.hex()}", code="not_found")
+        verdict = self._ledger.store.verdict(claim)
+        if verdict.outcome is None:
+            raise RefusedError("the claim has no verdict yet", code="open")
+        if verdict.outcome is not Outcome.VERIFIED:
+            raise RefusedError(f"the verdict is {verdict.outcome} ({verdict.reason})", code="not_verified")
+        if verdict.superseded_by is not None:
+            raise RefusedError(
+                f"the verified claim {verdict.superseded_by.hex()} has the earlier publication", code="superseded"
+            )
+        return state
+
+    def _proven(self, index: int, size: int) -> ProvenEntry:
+        store = self._ledger.store
+        proof = merkle.inclusion_proof(index, size, store.read_node)
+        return ProvenEntry(index=index, entry=store.entry(index), proof=tuple(proof))
+
+    async def _attestation(self, edge: int, size: int, timeout_s: float) -> Attestation:
+        note = await self.quorum_note(edge, timeout_s=timeout_s)
+        proof = merkle.consistency_proof(edge, size, self._ledger.store.read_node)
+        return Attestation(checkpoint_note=str(note), proof=tuple(proof))
+
+    def _finished(self, size: int, task: "asyncio.Task[Note]") -> None:
+        self._gathering.pop(size, None)
+        if not task.cancelled():
+            task.exception()  # marks it as seen: whoever asked may have gone away
+
+    async def _gather(self, size: int) -> Note:
+        """Collect a quorum's lines; many callers may wait for one collection, each as long as it likes."""
+        if not await self._ledger.signed.wait_for(size, GATHER_TIMEOUT_S):
+            raise QuorumError(f"this node has not signed size {size} yet")
+        own = self._ledger.signer.note(size)
+        if own is None:
+            raise QuorumError(f"this node signed a later size, but not {size}")
+        lines, nodes = list(own.signatures), 1
+        if nodes < self._quorum:
+            async for signatures in self._ask_all(own.text, size):
+                lines += signatures
+                nodes += 1
+                if nodes >= self._quorum:
+                    break
+        if nodes < self._quorum:
+            raise QuorumError(f"{nodes} of the {self._quorum} nodes of a quorum signed size {size} in time")
+        note = Note(own.text, tuple(lines))
+        self.trust.check(note)
+        await asyncio.to_thread(self._notes.put, size, note)
+        return note
+
+    async def _ask_all(self, text: str, size: int) -> AsyncIterator[tuple[SignatureLine, ...]]:
+        """Ask all peers at once; yield signatures as they come, until the time is over or nobody is left."""
+        tasks = [asyncio.create_task(self._ask(peer, text, size)) for peer in self._peers]
+        try:
+            for answer in asyncio.as_completed(tasks, timeout=GATHER_TIMEOUT_S):
+                try:
+                    yield await answer
+                except RegistryError as error:
+                    logger.warning("a peer's cosignature was not used", extra=fields(size=size, why=str(error)))
+        except TimeoutError:
+            return
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, peer: Member, text: str, size: int) -> tuple[SignatureLine, ...]:
+        """Ask one peer until it answers; the caller sets the time limit."""
+        while True:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                raw = await self._request(peer, size)
+                if raw is not None:
+                    return self._check(peer, raw, text)
+            await asyncio.sleep(RETRY_S)
+
+    async def _request(self, peer: Member, size: int) -> bytes | None:
+        url = f"{peer.api_url}/v1/checkpoints/{size}"
+        limit = aiohttp.ClientTimeout(total=LONG_POLL_S + 5)
+        async with self._session.get(
+            url, params={"wait_s": str(LONG_POLL_S)}, timeout=limit, allow_redirects=False
+        ) as answer:
+            if answer.status != 200:
+                return None
+            return await read_limited(answer.content, NOTE_BYTES_MAX)
+
+    def _check(self, peer: Member, raw: bytes, text: str) -> tuple[SignatureLine, ...]:
+        """The peer's two lines, if they are on our text and hold.
+
+        Raises:
+            RefusedError, MalformedError: they are not, or do not.
+        """
+        try:
+            note = Note.parse(raw.decode())
+        except UnicodeDecodeError as error:
+            raise MalformedError(f"{peer.name}: not a note") from error
+        keys = [peer.log_key(self.trust.origin), peer.cosigner(self.trust.origin)]
+        verified = verify_signatures(note, keys)
+        if note.text != text and verified:
+            logger.error("fork: a peer signed another tree", extra=fields(peer=peer.name, note=str(note), own=text))
+        if note.text != text or len(verified) != len(keys):
+            raise RefusedError(f"{peer.name} did not sign this node's checkpoint", code="bad_cosignature")
+        known = {(key.name, key.key_id) for key in keys}
+        return tuple(line for line in note.signatures if (line.name, line.key_id) in known)

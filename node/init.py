@@ -1,0 +1,213 @@
+"""Makes a new ledger of N nodes, ready to start on one machine: keys, genesis, settings, empty state.
+
+Everything is built in a temporary directory beside the target and renamed at the end, so a ledger is there whole or not
+at all. The genesis is entry 0 of every node's store; it never goes through Raft.
+"""
+
+import json
+import shutil
+import socket
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from node.config import Config, load_config
+from node.errors import ConfigError
+from node.identity import Identity, certificate_ders, make_identity, public_bytes
+from node.signer import Signer
+from node.store import Store
+from registry.messages import Genesis, seal
+from registry.note import is_key_name
+from registry.policy import MEMBERS_MAX, Member, Policy, Thresholds
+from registry.rules import Entry
+from registry.trust import TrustPolicy
+
+STORE_FILE, SIGNER_FILE = "ledger.db", "signer.db"
+GENESIS_FILE, CONFIG_FILE, POLICY_FILE = "genesis", "node.toml", "policy.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """What rarely differs.
+
+    Attributes:
+        api_ports, raft_ports: one for each node; empty finds free ones.
+        thresholds: of the verdict.
+        time_skew_s: of the policy.
+        submit_timeout_s, unreachable_retry_s, verifier_threads, verifier_timeout_s: of every node's settings.
+    """
+
+    api_ports: tuple[int, ...] = ()
+    raft_ports: tuple[int, ...] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    time_skew_s: int = 300
+    submit_timeout_s: int = 15
+    unreachable_retry_s: int = 60
+    verifier_threads: int = 1
+    verifier_timeout_s: int = 900
+
+
+def init_cluster(
+    directory: Path,
+    *,
+    nodes: int,
+    origin: str,
+    host: str = "127.0.0.1",
+    quorum: int | None = None,
+    options: ClusterOptions | None = None,
+) -> Path:
+    """Make DIR/node-1 … DIR/node-N and DIR/policy.txt.
+
+    Args:
+        directory: must not exist, or be empty.
+        nodes: how many, 1 to 31.
+        origin: the ledger's name, such as ``example.org/wmreg``.
+        host: where all nodes listen.
+        quorum: nodes whose agreement binds; a majority by default.
+        options: ports, thresholds and limits.
+
+    Returns:
+        The path of policy.txt, the trust policy for owners and auditors.
+
+    Raises:
+        ConfigError: an argument is out of range, or the directory is not empty. Nothing was made.
+    """
+    options = options or ClusterOptions()
+    _check_arguments(directory, nodes=nodes, origin=origin, options=options)
+    quorum = nodes // 2 + 1 if quorum is None else quorum
+    if not nodes < 2 * quorum <= 2 * nodes:
+        raise ConfigError(f"a quorum of {quorum} of {nodes} nodes is not a majority")
+    directory.absolute().parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.absolute().parent))
+    try:
+        _build(building, origin=origin, quorum=quorum, plans=_plan(nodes, host, options), options=options)
+        building.chmod(0o755)
+        building.replace(directory)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return directory / POLICY_FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    name: str
+    host: str
+    api_port: int
+    raft_port: int
+
+
+def _check_arguments(directory: Path, *, nodes: int, origin: str, options: ClusterOptions) -> None:
+    if not 1 <= nodes <= MEMBERS_MAX:
+        raise ConfigError(f"a ledger has 1 to {MEMBERS_MAX} nodes, not {nodes}")
+    if not is_key_name(origin) or len(origin) > 128:
+        raise ConfigError(f"origin {origin!r}: a name of at most 128 characters without spaces and pluses")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory} exists and is not an empty directory")
+    for what, ports in (("API", options.api_ports), ("Raft", options.raft_ports)):
+        if ports and len(ports) != nodes:
+            raise ConfigError(f"{len(ports)} {what} ports for {nodes} nodes")
+
+
+def _plan(nodes: int, host: str, options: ClusterOptions) -> list[_Plan]:
+    free = iter(_free_ports(host, 2 * nodes))
+    api_ports = options.api_ports or tuple(next(free) for _ in range(nodes))
+    raft_ports = options.raft_ports or tuple(next(free) for _ in range(nodes))
+    width = len(str(nodes))  # names sort in the order of the numbers
+    return [
+        _Plan(name=f"node-{number:0{width}d}", host=host, api_port=api_port, raft_port=raft_port)
+        for number, api_port, raft_port in zip(range(1, nodes + 1), api_ports, raft_ports, strict=True)
+    ]
+
+
+def _free_ports(host: str, count: int) -> list[int]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(family)) for _ in range(count)]
+        for each in sockets:
+            try:
+                each.bind((host, 0))
+            except OSError as error:
+                raise ConfigError(f"host {host!r} is not an address of this machine: {error.strerror}") from error
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def _build(building: Path, *, origin: str, quorum: int, plans: list[_Plan], options: ClusterOptions) -> None:
+    configs = [_make_directory(building / plan.name, plan, options) for plan in plans]
+    identities = [make_identity(config.keys, name=config.name) for config in configs]
+    members = tuple(_member(plan, identity) for plan, identity in zip(plans, identities, strict=True))
+    policy = Policy(members=members, quorum=quorum, time_skew_s=options.time_skew_s, thresholds=options.thresholds)
+    genesis = Genesis(time_s=int(time.time()), origin=origin, policy=policy)
+    envelope = seal(genesis, origin=origin, private_keys=[identity.signing for identity in identities])
+    for config in configs:
+        init_state(config, genesis=envelope, recorded_s=genesis.time_s)
+    (building / POLICY_FILE).write_text(str(TrustPolicy.of(policy, origin)), encoding="utf-8")
+
+
+def init_state(config: Config, *, genesis: bytes, recorded_s: int) -> None:
+    """Make the state of a node that is new to a ledger.
+
+    Raises:
+        FileExistsError: there is state already.
+        ValueError: not a genesis.
+    """
+    config.genesis.write_bytes(genesis)
+    config.state_directory.mkdir(mode=0o700, exist_ok=True)
+    Store.create(config.state_directory / STORE_FILE, genesis_entry=Entry(genesis, recorded_s).encode())
+    Signer.create(config.state_directory / SIGNER_FILE)
+
+
+def _make_directory(directory: Path, plan: _Plan, options: ClusterOptions) -> Config:
+    (directory / "keys").mkdir(parents=True, mode=0o700)
+    (directory / CONFIG_FILE).write_text(_settings(plan, options), encoding="utf-8")
+    return load_config(directory / CONFIG_FILE)
+
+
+def _member(plan: _Plan, identity: Identity) -> Member:
+    host = f"[{plan.host}]" if ":" in plan.host else plan.host
+    return Member(
+        name=plan.name,
+        signing_key=public_bytes(identity.signing),
+        note_key=public_bytes(identity.note),
+        cosigner_key=public_bytes(identity.cosigner),
+        tls_certificates=certificate_ders(identity.certificate_pem),
+        raft_host=plan.host,
+        raft_port=plan.raft_port,
+        api_url=f"http://{host}:{plan.api_port}",
+    )
+
+
+def _settings(plan: _Plan, options: ClusterOptions) -> str:
+    sections: dict[str, dict[str, str | int | bool]] = {
+        "": {"name": plan.name, "genesis": GENESIS_FILE, "state_directory": "state"},
+        "keys": {
+            "signing": "keys/signing.pem",
+            "note": "keys/note.pem",
+            "cosigner": "keys/cosigner.pem",
+            "tls_private_key": "keys/tls.pem",
+            "tls_certificate": "keys/tls.crt",
+        },
+        "api": {"host": plan.host, "port": plan.api_port, "submit_timeout_s": options.submit_timeout_s},
+        "raft": {"bind_host": ""},
+        "blobs": {"blob_bytes_max": 4 * 2**30, "total_bytes_max": 16 * 2**30, "cache_bytes_max": 8 * 2**30},
+        "fetch": {
+            "allow_private_addresses": False,
+            "timeout_s": 600,
+            "unreachable_retry_s": options.unreachable_retry_s,
+        },
+        "verifier": {
+            "device": "auto",
+            "threads": options.verifier_threads,
+            "timeout_s": options.verifier_timeout_s,
+            "memory_bytes_max": 8 * 2**30,
+        },
+    }
+    return "\n".join(_spell_section(name, values) for name, values in sections.items())
+
+
+def _spell_section(name: str, values: dict[str, str | int | bool]) -> str:
+    """A TOML section; JSON spells strings, integers and booleans as TOML does."""
+    lines = [f"[{name}]"] if name else []
+    return "".join(f"{line}\n" for line in [*lines, *(f"{key} = {json.dumps(value)}" for key, value in values.items())])

@@ -1,0 +1,198 @@
+"""The ledger as the rest of the node sees it: submit a message, wait for sizes (DESIGN 3, last paragraph).
+
+Raft's own answers are not relied on: a lost message is never answered, and a lying peer could answer for another
+entry. A submission is done when this node has applied it, found by the message's hash; proposing it again is
+harmless, since the rulebook names the first index of a message it knows. The raft thread hands over what it applied
+and goes on; signing waits for an fsync of its own and happens in a third thread.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.errors import InconsistentStateError, UnavailableError
+from node.logs import fields
+from node.raft.types import LEADER_CHANGED, NO_LEADER, TOO_LARGE, OnFailed
+from node.rising import RisingCount
+from node.signer import Signer
+from node.store import Store
+from registry.errors import MalformedError, RefusedError
+from registry.messages import unseal
+from registry.rules import Accepted, Applied, Duplicate, Entry, Refused
+
+SUBMISSIONS_MAX = 4096
+PROPOSE_AGAIN_S = 3.0
+RETRY_S = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+class Proposer(Protocol):
+    """What orders commands: node.raft.RaftService."""
+
+    def propose(self, command: bytes, on_failed: OnFailed) -> None:
+        """Put a command into the order; on_failed(reason) from any thread if it surely or perhaps fails."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A message that is in the log; duplicate if it was there before this submission."""
+
+    index: int
+    message_hash: bytes
+    recorded_s: int
+    duplicate: bool
+
+
+class LedgerService:
+    """Ties the order of Raft, the store and the signer to one event loop.
+
+    Attributes:
+        applied: entries that are durable here.
+        signed: entries up to which this node has signed checkpoints.
+    """
+
+    def __init__(self, store: Store, signer: Signer, *, clock: Callable[[], float]) -> None:
+        self.store, self.signer, self._clock = store, signer, clock
+        self.applied, self.signed = RisingCount(store.size), RisingCount(signer.size)
+        self._waiting: dict[bytes, set[asyncio.Future[Applied]]] = {}
+        self._proposer: Proposer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._signing: asyncio.Task[None] | None = None
+
+    def start(self, proposer: Proposer) -> None:
+        """Begin to sign and to take submissions; called in the event loop, before Raft applies anything."""
+        self._proposer, self._loop = proposer, asyncio.get_running_loop()
+        self._signing = self._loop.create_task(self._sign_all())
+
+    async def stop(self) -> None:
+        """Stop signing; Raft is stopped before."""
+        if self._signing is not None:
+            self._signing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._signing
+
+    def on_applied(self) -> None:
+        """Take what Raft applied; called in the raft thread after each durable batch."""
+        outcomes, size = self.store.take_outcomes(), self.store.size
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._deliver, outcomes, size)
+
+    async def submit(self, envelope: bytes, *, timeout_s: float) -> Submitted:
+        """Get a message into the log.
+
+        Raises:
+            MalformedError, RefusedError: the bytes or the rules say no.
+            UnavailableError: code no_leader, timeout or queue_full; the outcome may be unknown, and submitting the same
+                bytes again is safe.
+        """
+        signed = unseal(envelope, origin=self.store.origin)
+        known = self._known(signed.hash, duplicate=True)
+        if known is not None:
+            return known
+        if len(self._waiting) >= SUBMISSIONS_MAX:
+            raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
+        applied = await self._order(envelope, signed.hash, timeout_s)
+        if isinstance(applied, Refused):
+            raise RefusedError(applied.detail, code=applied.code)
+        submitted = self._known(signed.hash, duplicate=isinstance(applied, Duplicate))
+        if submitted is None:
+            raise UnavailableError("the entry was applied but cannot be read", code="timeout")
+        return submitted
+
+    def _known(self, digest: bytes, *, duplicate: bool) -> Submitted | None:
+        placed = self.store.find(digest)
+        if placed is None:
+            return None
+        return Submitted(index=placed.index, message_hash=digest, recorded_s=placed.recorded_s, duplicate=duplicate)
+
+    async def _order(self, envelope: bytes, digest: bytes, timeout_s: float) -> Applied:
+        """Propose until an outcome is known here or the time is over."""
+        problem = UnavailableError("the entry was not applied in time; submit it again", code="timeout")
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        return await self._propose(envelope, digest)
+                    except UnavailableError as error:
+                        if error.code not in {NO_LEADER, LEADER_CHANGED}:
+                            raise
+                        if error.code == NO_LEADER:  # otherwise the outcome is unknown: a timeout
+                            problem = error
+                    except TimeoutError:
+                        logger.info("proposing again", extra=fields(message_hash=digest.hex()))
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError:
+            raise problem from None
+
+    async def _propose(self, envelope: bytes, digest: bytes) -> Applied:
+        """Propose once; raises TimeoutError when nothing is heard of it for a while."""
+        placed = self.store.find(digest)
+        if placed is not None:
+            return Accepted(placed.index, digest)
+        if self._loop is None or self._proposer is None:
+            raise UnavailableError("the node is starting", code=NO_LEADER)
+        loop, future = self._loop, self._loop.create_future()
+        self._waiting.setdefault(digest, set()).add(future)
+        try:
+            command = Entry(envelope, int(self._clock())).encode()
+            self._proposer.propose(command, lambda reason: _soon(loop, _fail, future, reason))
+            async with asyncio.timeout(PROPOSE_AGAIN_S):
+                applied: Applied = await future
+                return applied
+        finally:
+            self._forget(digest, future)
+
+    def _forget(self, digest: bytes, future: "asyncio.Future[Applied]") -> None:
+        waiting = self._waiting.get(digest, set())
+        waiting.discard(future)
+        if not waiting:
+            self._waiting.pop(digest, None)
+
+    def _deliver(self, outcomes: list[Applied], size: int) -> None:
+        for applied in outcomes:
+            if isinstance(applied, Refused):
+                digest = applied.message_hash.hex() if applied.message_hash else None
+                logger.info("entry refused", extra=fields(code=applied.code, message_hash=digest))
+            elif isinstance(applied, Accepted):
+                logger.info("entry applied", extra=fields(index=applied.index, message_hash=applied.message_hash.hex()))
+            for future in self._waiting.get(applied.message_hash or b"", ()):
+                if not future.done():
+                    future.set_result(applied)
+        self.applied.raise_to(size)
+
+    async def _sign_all(self) -> None:
+        while True:
+            await self.applied.wait_for(self.signed.value + 1, timeout_s=3600)
+            try:
+                await asyncio.to_thread(self.signer.sign_up_to, self.store.size, self.store.read_node)
+            except (InconsistentStateError, sqlite3.Error) as error:
+                self.signer.alarm = self.signer.alarm or str(error)
+                logger.exception("signing stopped until the next start", extra=fields(why=str(error)))
+                return
+            self.signed.raise_to(self.signer.size)
+
+
+def _soon(
+    loop: asyncio.AbstractEventLoop,
+    callback: Callable[["asyncio.Future[Applied]", str], None],
+    future: "asyncio.Future[Applied]",
+    reason: str,
+) -> None:
+    """Call back in the loop's thread; a loop that is closed has nobody waiting."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, future, reason)
+
+
+def _fail(future: "asyncio.Future[Applied]", reason: str) -> None:
+    if future.done():
+        return
+    if reason == TOO_LARGE:
+        future.set_exception(MalformedError("the entry is larger than an entry may be", code="too_large"))
+    else:
+        future.set_exception(UnavailableError(f"the entry was not ordered: {reason}", code=reason))

@@ -1,0 +1,53 @@
+"""Checkpoints that a quorum cosigned, by size: gathered once, kept so that receipts outlive the nodes that signed.
+
+The file holds nothing that cannot be gathered again from the nodes, so it is made when it is missing.
+"""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+from node.database import open_database
+from node.errors import InconsistentStateError
+from registry.note import Note
+
+VERSION = 1
+_SCHEMA = "CREATE TABLE notes (size INTEGER PRIMARY KEY, note TEXT NOT NULL);"
+
+
+class NoteCache:
+    """Notes by size.
+
+    Raises:
+        InconsistentStateError: the file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._connection = open_database(path, schema=_SCHEMA, version=VERSION, create=not path.exists())
+        except sqlite3.Error as error:
+            raise InconsistentStateError(f"{path}: {error!r}; it may be deleted, it is gathered again") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def get(self, size: int) -> Note | None:
+        """The note for this size, if it was gathered."""
+        return self._read("SELECT note FROM notes WHERE size = ?", (size,))
+
+    def latest(self) -> Note | None:
+        """The note for the largest size that was gathered."""
+        return self._read("SELECT note FROM notes ORDER BY size DESC LIMIT 1", ())
+
+    def put(self, size: int, note: Note) -> None:
+        """Keep a note; the first one for a size stays."""
+        with self._lock:
+            self._connection.execute("INSERT OR IGNORE INTO notes VALUES (?, ?)", (size, str(note)))
+
+    def _read(self, query: str, parameters: tuple[int, ...]) -> Note | None:
+        with self._lock:
+            row = self._connection.execute(query, parameters).fetchone()
+        return Note.parse(row[0]) if row else None

@@ -1,0 +1,27 @@
+"""Agreement on one order of commands among nodes that may crash: Raft, on PySyncObj, hardened.
+
+What it promises: a command that was applied anywhere is durable on a majority, and is applied on every node, once,
+at the same place. What it does not promise: anything against a member that lies; signatures and cosignatures are
+there for that. Importing this package takes unpickling out of PySyncObj for the whole process.
+"""
+
+from node.raft.certificate import NodeCertificate, certificate_pins, make_certificate
+from node.raft.compat import UnsupportedPySyncObjError, install_unpickling_guard
+from node.raft.journal_format import JournalCorruptError, JournalError
+from node.raft.service import RaftService
+from node.raft.types import RaftPeer, RaftSettings, RaftStatus, StateMachine
+
+__all__ = [
+    "JournalCorruptError",
+    "JournalError",
+    "NodeCertificate",
+    "RaftPeer",
+    "RaftService",
+    "RaftSettings",
+    "RaftStatus",
+    "StateMachine",
+    "UnsupportedPySyncObjError",
+    "certificate_pins",
+    "install_unpickling_guard",
+    "make_certificate",
+]

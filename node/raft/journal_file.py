@@ -1,0 +1,149 @@
+"""The journal's file: opened and repaired, appended to in groups, read entry by entry.
+
+A failed write ends the process: after a failed fdatasync nobody knows what the disk holds, and a second one may succeed
+without having written anything (failstop.py).
+"""
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from node.raft.failstop import EXIT_STORAGE, fail_stop
+from node.raft.journal_format import (
+    FILE_HEADER_BYTES,
+    KIND_ENTRY,
+    RECORD_HEADER_BYTES,
+    SALT_BYTES,
+    Change,
+    Entry,
+    HardState,
+    JournalCorruptError,
+    JournalError,
+    announced_bytes,
+    decode_entry,
+    decode_file_header,
+    encode_file_header,
+    encode_group,
+    parse_record,
+)
+from node.raft.journal_recovery import Recovered, recover
+
+
+class JournalFile:
+    """The open file: entries 1..last_index and the hard state, all of them durable."""
+
+    def __init__(self, path: Path, descriptor: int, *, seed: int, recovered: Recovered) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._seed = seed
+        self._offsets, self.hard_state, self._group, self._end = recovered
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the journal, make it first if it does not exist, and cut off a torn tail.
+
+        Raises:
+            JournalCorruptError: damage before the tail, or not a journal.
+            JournalError: another process holds it.
+            OSError: the file cannot be read or made.
+        """
+        if not path.exists():
+            _create(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _lock(path, descriptor)
+            seed = decode_file_header(path, os.pread(descriptor, FILE_HEADER_BYTES, 0))
+            recovered = recover(path, descriptor, seed=seed)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor, seed=seed, recovered=recovered)
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last durable entry; 0 for none."""
+        return len(self._offsets)
+
+    def write(self, *, truncate_from: int | None, entries: Sequence[Entry], hard_state: HardState) -> None:
+        """Append one group and make it durable. A failure ends the process.
+
+        Args:
+            truncate_from: first index to drop; None, or beyond the end, drops nothing.
+            entries: contiguous, from last_index + 1 on once the truncation is done.
+            hard_state: written if it differs from the last one.
+        """
+        change = Change(
+            # A truncation of what never reached the file would be one of nothing when it is replayed.
+            truncate_from=None if truncate_from is None or truncate_from > self.last_index else truncate_from,
+            entries=entries,
+            hard_state=None if hard_state == self.hard_state else hard_state,
+        )
+        data, offsets = encode_group(change, group=self._group + 1, seed=self._seed, offset=self._end)
+        if not data:
+            return
+        self._append(data)
+        if change.truncate_from is not None:
+            del self._offsets[change.truncate_from - 1 :]
+        self._offsets.extend(offsets)
+        self.hard_state = hard_state
+        self._end += len(data)
+        self._group += 1
+
+    def read(self, index: int) -> Entry:
+        """Read one entry back and check it.
+
+        Args:
+            index: in [1, last_index].
+
+        Raises:
+            JournalCorruptError: the record is no longer what was written.
+        """
+        offset = self._offsets[index - 1]
+        header = os.pread(self._descriptor, RECORD_HEADER_BYTES, offset)
+        data = os.pread(self._descriptor, announced_bytes(header), offset)
+        record = parse_record(data, 0, seed=self._seed, offset=offset)
+        if record is None or record.kind != KIND_ENTRY:
+            raise JournalCorruptError(self._path, offset, f"unreadable entry {index}")
+        entry = decode_entry(record.body)
+        if entry[1] != index:
+            raise JournalCorruptError(self._path, offset, f"entry {entry[1]} in place of {index}")
+        return entry
+
+    def close(self) -> None:
+        """Release the file and its lock."""
+        os.close(self._descriptor)
+
+    def _append(self, data: bytes) -> None:
+        try:
+            written = 0
+            while written < len(data):
+                written += os.pwrite(self._descriptor, data[written:], self._end + written)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            fail_stop(f"cannot write the journal {self._path}", exit_code=EXIT_STORAGE)
+
+
+def _create(path: Path) -> None:
+    """Make an empty journal under a temporary name first: a file with half a header never exists."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, encode_file_header(os.urandom(SALT_BYTES)))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalError(f"{path}: another process holds this journal; stop it first") from None

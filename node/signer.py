@@ -1,0 +1,180 @@
+"""The node's own signed checkpoints: one for every size, each only if it continues the one before (DESIGN 4.4).
+
+They are kept in a file apart from the ledger's, so that a restored or damaged ledger cannot make the node sign a second
+history: what was signed is compared with what is to be signed, inside one transaction (compare and swap). The first
+disagreement stops the signer for good; a person has to look.
+
+Each row holds two signature lines on the checkpoint's text: the log's, under the origin, and the cosignature with this
+node's clock. A cosignature says that at its time this was the largest tree the node knew, so the times never go back.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.database import open_database
+from node.errors import InconsistentStateError
+from node.identity import Identity
+from registry import merkle
+from registry.checkpoint import Checkpoint
+from registry.errors import ConsistencyError
+from registry.note import Note, SignatureLine, cosign, sign
+
+VERSION = 1
+_SCHEMA = """
+    CREATE TABLE checkpoints (
+        size INTEGER PRIMARY KEY, root BLOB NOT NULL, time_s INTEGER NOT NULL,
+        log_line TEXT NOT NULL, cosignature_line TEXT NOT NULL
+    );
+"""
+_BATCH_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerName:
+    """Under which names the node signs: the log's, and its own."""
+
+    origin: str
+    member: str
+
+
+class SigningError(InconsistentStateError):
+    """The tree to sign does not continue the tree that was signed."""
+
+
+class Signer:
+    """Signs the tree as it grows.
+
+    Args:
+        path: the SQLite file, made by `create`.
+        name: the names to sign under.
+        identity: the node's keys.
+        clock: POSIX seconds.
+
+    Raises:
+        InconsistentStateError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path, *, name: SignerName, identity: Identity, clock: Callable[[], float]) -> None:
+        self._path, self._name, self._identity, self._clock = path, name, identity, clock
+        self._lock = threading.Lock()
+        self.alarm: str | None = None
+        try:
+            self._connection = open_database(path, schema=_SCHEMA, version=VERSION, create=False)
+            self._size = self._last()[0]
+        except (OSError, sqlite3.Error) as error:
+            raise InconsistentStateError(
+                f"{path}: {error!r}; it must not be made anew while this node's keys are in use, or the node could "
+                "sign a second history: restore it from a backup"
+            ) from error
+
+    @classmethod
+    def create(cls, path: Path) -> None:
+        """Make the file of a node that has signed nothing.
+
+        Raises:
+            FileExistsError: the file is there already.
+        """
+        open_database(path, schema=_SCHEMA, version=VERSION, create=True).close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    @property
+    def size(self) -> int:
+        """Largest size signed; 0 before the first."""
+        return self._size
+
+    def sign_up_to(self, size: int, read_node: merkle.ReadNode) -> None:
+        """Sign every size from the last signed one up to `size`, a limited number at a time.
+
+        A tree smaller than the last signed one is left alone: the node is catching up.
+
+        Args:
+            size: entries that the ledger has made durable.
+            read_node: reads the ledger's stored hashes.
+
+        Raises:
+            SigningError: the tree does not continue the last signed one; also on every later call.
+        """
+        while self._size < size or self.alarm:
+            self._sign_batch(min(size, self._size + _BATCH_MAX), read_node)
+
+    def check(self, size: int, read_node: merkle.ReadNode) -> None:
+        """Check that the ledger, if it reaches that far, still has the tree that was signed last.
+
+        Raises:
+            SigningError: it has another one.
+        """
+        with self._lock:
+            signed_size, signed_root, _ = self._last()
+        if 0 < signed_size <= size and merkle.root_at(signed_size, read_node) != signed_root:
+            raise self._alarm(f"the ledger's tree of size {signed_size} is not the one this node signed")
+
+    def note(self, size: int) -> Note | None:
+        """This node's own note for a size: the log's signature and the cosignature; None if it is not signed."""
+        query = "SELECT root, log_line, cosignature_line FROM checkpoints WHERE size = ?"
+        with self._lock:
+            row = self._connection.execute(query, (size,)).fetchone()
+        if row is None:
+            return None
+        text = str(Checkpoint(origin=self._name.origin, size=size, root=row[0]))
+        return Note(text, (SignatureLine.parse(row[1]), SignatureLine.parse(row[2])))
+
+    def _sign_batch(self, size: int, read_node: merkle.ReadNode) -> None:
+        with self._lock:
+            if self.alarm:
+                raise SigningError(self.alarm)
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._sign_each(size, read_node)
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            self._size = size
+
+    def _sign_each(self, size: int, read_node: merkle.ReadNode) -> None:
+        last_size, last_root, last_s = self._last()
+        if last_size != self._size:
+            raise self._alarm(f"{self._path}: somebody else signed size {last_size} with this node's file")
+        time_s = max(int(self._clock()), last_s)
+        for next_size in range(last_size + 1, size + 1):
+            root = merkle.root_at(next_size, read_node)
+            self._check_continues(Checkpoint(origin=self._name.origin, size=last_size, root=last_root), root, read_node)
+            self._insert(Checkpoint(origin=self._name.origin, size=next_size, root=root), time_s)
+            last_size, last_root = next_size, root
+
+    def _check_continues(self, last: Checkpoint, root: bytes, read_node: merkle.ReadNode) -> None:
+        if last.size == 0:
+            return
+        proof = merkle.consistency_proof(last.size, last.size + 1, read_node)
+        try:
+            merkle.verify_consistency(
+                old_size=last.size, old_root=last.root, new_size=last.size + 1, new_root=root, proof=proof
+            )
+        except ConsistencyError as error:
+            raise self._alarm(f"refusing to sign size {last.size + 1}: {error}") from error
+
+    def _insert(self, checkpoint: Checkpoint, time_s: int) -> None:
+        text = str(checkpoint)
+        cosigner = f"{self._name.origin}/{self._name.member}"
+        log_line = sign(text, name=self._name.origin, private_key=self._identity.note)
+        cosignature = cosign(text, name=cosigner, private_key=self._identity.cosigner, timestamp_s=time_s)
+        self._connection.execute(
+            "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+            (checkpoint.size, checkpoint.root, time_s, str(log_line), str(cosignature)),
+        )
+
+    def _last(self) -> tuple[int, bytes, int]:
+        query = "SELECT size, root, time_s FROM checkpoints ORDER BY size DESC LIMIT 1"
+        row: tuple[int, bytes, int] | None = self._connection.execute(query).fetchone()
+        return row or (0, merkle.EMPTY_ROOT, 0)
+
+    def _alarm(self, message: str) -> SigningError:
+        self.alarm = message
+        return SigningError(message)

@@ -1,0 +1,233 @@
+"""The ledger on disk: entries, Merkle nodes and the applied Raft index, in one SQLite transaction (DESIGN 5).
+
+Writing is what node.raft asks of a state machine and happens in the raft thread only. What to accept is decided by
+registry.rules, kept in memory and built again from the entries at each start, which is also the self-check: a file
+whose entries the rules refuse, or whose hashes are not those of its entries, is not served.
+
+Reading is for every other thread. A command that Raft has committed is irrevocable, so reads of the rulebook may run
+ahead of the disk by one batch; `size`, and so everything that is signed or handed out, may not.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from node.database import connect, open_database
+from node.errors import InconsistentStateError
+from registry import merkle
+from registry.policy import Policy
+from registry.rules import Accepted, Applied, ClaimState, Ledger, Placed, Verdict
+
+T = TypeVar("T")
+VERSION = 1
+_SCHEMA = """
+    CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+    CREATE TABLE nodes (level INTEGER, position INTEGER, digest BLOB NOT NULL, PRIMARY KEY (level, position))
+        WITHOUT ROWID;
+    CREATE TABLE raft (applied_index INTEGER NOT NULL);
+"""
+_INSERT_NODE = "INSERT INTO nodes (level, position, digest) VALUES (?, ?, ?)"
+_REMEDY = "keep the files for inquiry, and restore this node's directory from a copy made while it was stopped"
+
+
+class Store:
+    """The entries of one ledger and all that follows from them.
+
+    Args:
+        path: the SQLite file, made by `create`.
+
+    Raises:
+        InconsistentStateError: the file is missing, damaged, or contradicts itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._ledger, self._frontier = Ledger(), merkle.Frontier()
+        self._outcomes: list[Applied] = []
+        try:
+            self._writer = open_database(path, schema=_SCHEMA, version=VERSION, create=False)
+        except (OSError, sqlite3.Error) as error:
+            raise InconsistentStateError(f"{path}: {error!r}; a node without it cannot run, {_REMEDY}") from error
+        try:
+            self._reader = connect(path)
+            self._check()
+            self._applied_index = int(self._reader.execute("SELECT applied_index FROM raft").fetchone()[0])
+        except (sqlite3.Error, TypeError) as error:
+            raise InconsistentStateError(f"{path}: {error!r}; {_REMEDY}") from error
+        self._size = self._ledger.size
+
+    @classmethod
+    def create(cls, path: Path, *, genesis_entry: bytes) -> None:
+        """Make the file of a new ledger, which holds the genesis.
+
+        Raises:
+            FileExistsError: the file is there already.
+            ValueError: the rules refuse the genesis.
+        """
+        applied = Ledger().apply(genesis_entry)
+        if not isinstance(applied, Accepted):
+            raise ValueError(f"not a genesis: {applied}")  # noqa: TRY004 -- the bytes are wrong, not their type
+        connection = open_database(path, schema=_SCHEMA, version=VERSION, create=True)
+        connection.execute("BEGIN")
+        _insert(connection, 0, genesis_entry, merkle.Frontier())
+        connection.execute("INSERT INTO raft VALUES (0)")
+        connection.execute("COMMIT")
+        connection.close()
+
+    def close(self) -> None:
+        """Close the file; nothing is lost, since every batch is committed."""
+        self._reader.close()
+        self._writer.close()
+
+    # node.raft.StateMachine, raft thread only
+
+    @property
+    def applied_index(self) -> int:
+        """Raft index of the last applied command, durable."""
+        return self._applied_index
+
+    def begin(self) -> None:
+        """Open one transaction."""
+        self._writer.execute("BEGIN")
+
+    def apply(self, raft_index: int, command: bytes | None) -> None:
+        """Apply one command; what the rules refuse leaves no trace but the index."""
+        if raft_index <= self._applied_index:
+            return
+        if command is not None:
+            with self._lock:
+                applied = self._ledger.apply(command)
+            if isinstance(applied, Accepted):
+                _insert(self._writer, applied.index, command, self._frontier)
+            self._outcomes.append(applied)
+        self._applied_index = raft_index
+
+    def commit(self) -> None:
+        """Make the batch durable, then visible."""
+        self._writer.execute("UPDATE raft SET applied_index = ?", (self._applied_index,))
+        self._writer.execute("COMMIT")
+        self._size = self._ledger.size
+
+    def take_outcomes(self) -> list[Applied]:
+        """What became of the commands since the last call; raft thread only, after a commit."""
+        taken, self._outcomes = self._outcomes, []
+        return taken
+
+    # Reading, any thread
+
+    @property
+    def size(self) -> int:
+        """Entries that are durable."""
+        return self._size
+
+    @property
+    def origin(self) -> str:
+        """The ledger's name."""
+        return self._ledger.origin
+
+    @property
+    def policy(self) -> Policy:
+        """The ledger's policy."""
+        return self._ledger.policy
+
+    def entry(self, index: int) -> bytes:
+        """One entry.
+
+        Raises:
+            ValueError: there is none at this index.
+        """
+        found = self.entries(index, index + 1)
+        if not found:
+            raise ValueError(f"no entry {index} in a ledger of {self.size}")
+        return found[0]
+
+    def entries(self, start: int, stop: int) -> list[bytes]:
+        """The entries of [start, stop) that exist."""
+        query = "SELECT entry FROM entries WHERE position >= ? AND position < ? ORDER BY position"
+        with self._lock:
+            rows = self._reader.execute(query, (start, min(stop, self._size))).fetchall()
+        return [entry for (entry,) in rows]
+
+    def read_node(self, level: int, position: int) -> bytes:
+        """Hash of a complete subtree.
+
+        Raises:
+            InconsistentStateError: it is not stored; the caller asked within `size`.
+        """
+        query = "SELECT digest FROM nodes WHERE level = ? AND position = ?"
+        with self._lock:
+            row = self._reader.execute(query, (level, position)).fetchone()
+        if row is None:
+            raise InconsistentStateError(f"{self._path}: the hash of node ({level}, {position}) is missing")
+        return bytes(row[0])
+
+    def root(self, size: int) -> bytes:
+        """Root hash of the first `size` entries."""
+        return merkle.root_at(size, self.read_node)
+
+    def find(self, digest: bytes) -> Placed | None:
+        """The durable message with this hash, or None."""
+        placed = self._locked(lambda ledger: ledger.find(digest))
+        return placed if placed is not None and placed.index < self._size else None
+
+    def claims(self) -> list[bytes]:
+        """Hashes of all claims, oldest first."""
+        return self._locked(lambda ledger: ledger.claims())
+
+    def claim_state(self, digest: bytes) -> ClaimState | None:
+        """A claim with the votes on it at this moment, or None."""
+
+        def copied(ledger: Ledger) -> ClaimState | None:
+            state = ledger.claim_state(digest)
+            return state and ClaimState(state.claim, state.publication, dict(state.votes))
+
+        return self._locked(copied)
+
+    def verdict(self, digest: bytes) -> Verdict:
+        """What the votes on a claim add up to so far.
+
+        Raises:
+            ValueError: there is no such claim.
+        """
+        return self._locked(lambda ledger: ledger.verdict(digest))
+
+    def _locked(self, read: Callable[[Ledger], T]) -> T:
+        with self._lock:
+            return read(self._ledger)
+
+    # Self-check
+
+    def _check(self) -> None:
+        """Replay every entry and compare every stored hash."""
+        count = 0
+        for index, entry in self._stored():
+            applied = self._ledger.apply(entry)
+            if not isinstance(applied, Accepted) or applied.index != index:
+                raise InconsistentStateError(f"{self._path}: entry {index} breaks the rules: {applied}; {_REMEDY}")
+            for node in self._frontier.append(merkle.leaf_hash(entry)):
+                count += 1
+                if self.read_node(node.level, node.position) != node.digest:
+                    raise InconsistentStateError(
+                        f"{self._path}: entry {index} is not the one whose hash was stored "
+                        f"(node {node.level}, {node.position}); {_REMEDY}"
+                    )
+        (stored,) = self._reader.execute("SELECT count(*) FROM nodes").fetchone()
+        if not self._ledger.size or stored != count:
+            raise InconsistentStateError(
+                f"{self._path}: {self._ledger.size} entries with {stored} hashes instead of {count}; {_REMEDY}"
+            )
+
+    def _stored(self) -> Iterator[tuple[int, bytes]]:
+        rows = self._writer.execute("SELECT position, entry FROM entries ORDER BY position")
+        for expected, (index, entry) in enumerate(rows):
+            if (index, type(entry)) != (expected, bytes):
+                raise InconsistentStateError(f"{self._path}: entry {expected} is missing; {_REMEDY}")
+            yield index, entry
+
+
+def _insert(connection: sqlite3.Connection, index: int, entry: bytes, frontier: merkle.Frontier) -> None:
+    connection.execute("INSERT INTO entries VALUES (?, ?)", (index, entry))
+    connection.executemany(_INSERT_NODE, frontier.append(merkle.leaf_hash(entry)))

@@ -1,0 +1,164 @@
+"""What the ledger process and the verifier process say to each other: jobs one way, answers the other.
+
+Both are canonical msgpack behind a length of four bytes, read as strictly as a stranger's: the verifier parses hostile
+files, so the ledger process takes nothing from it on trust but numbers in their ranges.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import cast
+
+from registry import schema
+from registry.encoding import Value, decode, encode
+from registry.errors import MalformedError
+from registry.verdict import Measurement, Outcome
+
+FRAME_BYTES_MAX = 64 * 1024
+LENGTH_BYTES = 4
+READY = b"ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One claim to verify.
+
+    Attributes:
+        model_path, evidence_path: the fetched files.
+        model_sha256, evidence_sha256: what they must hash to.
+        model_bytes_max, evidence_bytes_max: their largest sizes.
+        scheme, head_commitment, info_commitment: what the owner published.
+        watermark_key: revealed by the claim; its binding was checked by the rules.
+        control_seed: where the controls' randomness comes from; nobody knew it when the claim was signed.
+        permutations, controls: how many channel permutations and fresh control models to run.
+        gamma_permille: share of triggers below which no control can change the outcome, so none is run.
+    """
+
+    model_path: str
+    model_sha256: bytes
+    model_bytes_max: int
+    evidence_path: str
+    evidence_sha256: bytes
+    evidence_bytes_max: int
+    scheme: str
+    head_commitment: bytes
+    info_commitment: bytes
+    watermark_key: bytes
+    control_seed: bytes
+    permutations: int
+    controls: int
+    gamma_permille: int
+
+    def encode(self) -> bytes:
+        """The job as a frame's content."""
+        return encode(cast("dict[str, Value]", asdict(self)))
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Job":
+        """Read a job; raises MalformedError."""
+        read = schema.fields(decode(raw, bytes_max=FRAME_BYTES_MAX), _JOB, what="job")
+        return cls(**read)  # type: ignore[arg-type]  # schema.fields returns exactly these fields, checked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came out: numbers to judge, or an outcome that needs none.
+
+    Attributes:
+        measurement: the counts; None when nothing was measured.
+        outcome: REFUTED or UNVERIFIABLE when nothing was measured, else None.
+        reason: stable word for the vote; empty with a measurement.
+        detail: for the node's log.
+        device, software: what computed it.
+    """
+
+    measurement: Measurement | None
+    outcome: Outcome | None
+    reason: str
+    detail: str
+    device: str
+    software: str
+
+    def __post_init__(self) -> None:
+        """Refuse an answer that is both or neither."""
+        if (self.measurement is None) == (self.outcome is None):
+            raise MalformedError("answer: it needs a measurement or an outcome, not both")
+
+    def encode(self) -> bytes:
+        """The answer as a frame's content."""
+        value: dict[str, Value] = {
+            "measurement": self.measurement.to_value() if self.measurement else None,
+            "outcome": str(self.outcome) if self.outcome else None,
+            "reason": self.reason,
+            "detail": self.detail,
+            "device": self.device,
+            "software": self.software,
+        }
+        return encode(value)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Answer":
+        """Read an answer; raises MalformedError."""
+        read = schema.fields(decode(raw, bytes_max=FRAME_BYTES_MAX), _ANSWER, what="answer")
+        return cls(**read)  # type: ignore[arg-type]  # schema.fields returns exactly these fields, checked
+
+
+def unmeasured(outcome: Outcome, reason: str, detail: str = "") -> Answer:
+    """An answer without numbers; what computed it is filled in by whoever knows."""
+    return Answer(measurement=None, outcome=outcome, reason=reason, detail=plain(detail), device="none", software="")
+
+
+def plain(text: str, length_max: int = 400) -> str:
+    """A text that the encoding takes: control characters replaced, cut to a length."""
+    return "".join(c if c.isprintable() else " " for c in text)[:length_max]
+
+
+def frame(content: bytes) -> bytes:
+    """Content behind its length.
+
+    Raises:
+        ValueError: it is longer than a frame may be.
+    """
+    if len(content) > FRAME_BYTES_MAX:
+        raise ValueError(f"a frame of {len(content)} bytes; at most {FRAME_BYTES_MAX} are allowed")
+    return len(content).to_bytes(LENGTH_BYTES, "big") + content
+
+
+def frame_bytes(header: bytes) -> int:
+    """Length of the content behind a header; raises MalformedError."""
+    length = int.from_bytes(header, "big")
+    if len(header) != LENGTH_BYTES or length > FRAME_BYTES_MAX:
+        raise MalformedError(f"a frame of {length} bytes")
+    return length
+
+
+def _outcome(value: Value) -> Outcome:
+    word = schema.text(16)(value)
+    if word not in {Outcome.REFUTED, Outcome.UNVERIFIABLE}:
+        raise MalformedError(f"outcome {word!r} needs a measurement")
+    return Outcome(word)
+
+
+_HASH = schema.octets(32)
+_JOB: dict[str, schema.Checker[object]] = {
+    "model_path": schema.text(4096),
+    "model_sha256": _HASH,
+    "model_bytes_max": schema.uint(),
+    "evidence_path": schema.text(4096),
+    "evidence_sha256": _HASH,
+    "evidence_bytes_max": schema.uint(),
+    "scheme": schema.text(64),
+    "head_commitment": _HASH,
+    "info_commitment": _HASH,
+    "watermark_key": _HASH,
+    "control_seed": _HASH,
+    "permutations": schema.uint(10**6),
+    "controls": schema.uint(64),
+    "gamma_permille": schema.uint(1000),
+}
+_ANSWER: dict[str, schema.Checker[object]] = {
+    "measurement": schema.optional(Measurement.from_value),
+    "outcome": schema.optional(_outcome),
+    "reason": schema.text(64, 0),
+    "detail": schema.text(400, 0),
+    "device": schema.text(128, 1),
+    "software": schema.text(512, 0),
+}

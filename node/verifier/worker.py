@@ -1,0 +1,194 @@
+"""The verifier process: reads jobs on stdin, answers on stdout (DESIGN 5, 6.3).
+
+It checks the files itself, hash and size first, then what the owner committed to, and only then runs the watermark
+library. It judges nothing: counts go back, the rules' engine judges them. The library computes in deterministic fp32
+from the start, so a result near a threshold is what a second run would give, and none is made.
+
+What a hostile file can do here is end this process or waste its time; both are answers, given by the supervisor.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from node.verifier.protocol import LENGTH_BYTES, READY, Answer, Job, frame, frame_bytes, plain, unmeasured
+from node.verifier.sandbox import drop_privileges, limit_resources
+from registry.errors import MalformedError
+from registry.evidence import EvidenceFile, parse_evidence
+from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
+
+if TYPE_CHECKING:
+    import wm
+
+READ_BYTES = 1024 * 1024
+NICENESS = 10  # a verification may wait, a heartbeat of the ledger process beside it may not
+_REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
+
+
+class _Settled(Exception):  # noqa: N818 -- not an error: the answer is known early
+    """The answer is known before anything is measured."""
+
+    def __init__(self, outcome: Outcome, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.answer = unmeasured(outcome, reason, detail)
+
+
+def answer(job: Job, *, device: str) -> Answer:
+    """Verify one claim's files.
+
+    Args:
+        job: what to verify.
+        device: torch's word for where to compute.
+
+    Returns:
+        The counts, or why there are none. Whatever else goes wrong is raised, and is a crash.
+    """
+    try:
+        _check_file(Path(job.model_path), job.model_sha256, job.model_bytes_max)
+        _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
+        evidence = _parse(Path(job.evidence_path))
+        _check_commitments(evidence, job)
+        return _measure(job, device, least_matched=_least_matched(evidence, job.gamma_permille))
+    except _Settled as settled:
+        return settled.answer
+
+
+def _check_file(path: Path, sha256: bytes, bytes_max: int) -> None:
+    digest, read = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            read += len(chunk)
+            if read > bytes_max:
+                raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"more than {bytes_max} bytes")
+            digest.update(chunk)
+    if digest.digest() != sha256:
+        raise _Settled(Outcome.UNVERIFIABLE, "hash_mismatch", f"the file hashes to {digest.hexdigest()}")
+
+
+def _parse(path: Path) -> EvidenceFile:
+    try:
+        return parse_evidence(path.read_bytes())
+    except MalformedError as error:
+        raise _Settled(Outcome.UNVERIFIABLE, error.code, str(error)) from error
+
+
+def _check_commitments(evidence: EvidenceFile, job: Job) -> None:
+    if evidence.head_commitment != job.head_commitment:
+        raise _Settled(Outcome.REFUTED, "head_mismatch", "the head is not the one that was published")
+    if evidence.info_commitment != job.info_commitment:
+        raise _Settled(Outcome.REFUTED, "info_mismatch", "the info is not the one that was published")
+    if evidence.scheme != job.scheme:
+        raise _Settled(Outcome.REFUTED, "info_mismatch", "the scheme is not the one that was published")
+
+
+def _least_matched(evidence: EvidenceFile, gamma_permille: int) -> int:
+    """The count below which the rules ask for no controls; 0 when the info's number of triggers is nonsense."""
+    triggers = json.loads(evidence.info).get("triggers")
+    return -(-gamma_permille * triggers // 1000) if isinstance(triggers, int) else 0
+
+
+def _measure(job: Job, device: str, *, least_matched: int) -> Answer:
+    import torch  # noqa: PLC0415 -- a second: the process answers for missing files without it, and so do its tests
+
+    import wm  # noqa: PLC0415 -- likewise
+
+    try:
+        result = wm.verify(
+            Path(job.model_path),
+            Path(job.evidence_path),
+            job.watermark_key,
+            control_seed=job.control_seed,
+            permutations=job.permutations,
+            controls=job.controls,
+            least_matched=least_matched,
+            device=device,
+        )
+    except wm.WatermarkError as error:
+        raise _Settled(Outcome.UNVERIFIABLE, _REASONS.get(error.code, error.code), str(error)) from error
+    except ValueError as error:  # an answer that is not finite: NaN in the weights, or weights that make it
+        raise _Settled(Outcome.UNVERIFIABLE, "malformed", str(error)) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # torch's CPU allocator has no exception of its own
+            raise
+        raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
+    return Answer(
+        measurement=_measurement(result),
+        outcome=None,
+        reason="",
+        detail="",
+        device=plain(result.device, 128),
+        software=plain(result.software, 512),
+    )
+
+
+def _measurement(result: "wm.Evidence") -> Measurement:
+    controls = tuple(
+        ControlCounts(
+            kind=ControlKind.BASE if control.name == "base" else ControlKind.FRESH,
+            matched=control.matched,
+            suspect_only=control.suspect_only,
+            control_only=control.control_only,
+        )
+        for control in result.controls
+    )
+    return Measurement(
+        matched=result.matched,
+        total=result.total,
+        permutations=result.permutations,
+        permutations_as_good=result.permutations_as_good,
+        controls=controls,
+    )
+
+
+def serve(jobs: BinaryIO, answers: BinaryIO, work: Callable[[Job], Answer]) -> None:
+    """Answer jobs until the other side closes; a job that cannot be read ends the process."""
+    answers.write(frame(READY))
+    answers.flush()
+    while header := jobs.read(LENGTH_BYTES):
+        job = Job.decode(jobs.read(frame_bytes(header)))
+        answers.write(frame(work(job).encode()))
+        answers.flush()
+
+
+def _warm_up(device: str, threads: int) -> str:
+    """Import what takes seconds, so that the first claim does not wait for it and memory is counted after it.
+
+    Returns:
+        Where to compute: "auto" is the GPU where there is one.
+    """
+    import torch  # noqa: PLC0415 -- after the privileges are dropped
+
+    import wm  # noqa: F401, PLC0415 -- likewise
+
+    torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def main() -> None:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(prog="node.verifier.worker")
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--memory-bytes-max", type=int, required=True)
+    arguments = parser.parse_args()
+    os.nice(NICENESS)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get between the frames
+    for failed in drop_privileges():
+        sys.stderr.write(f"could not drop: {failed}\n")
+    device = _warm_up(arguments.device, arguments.threads)
+    limit_resources(arguments.memory_bytes_max if device == "cpu" else None)
+    serve(sys.stdin.buffer, answers, lambda job: answer(job, device=device))
+
+
+if __name__ == "__main__":
+    main()

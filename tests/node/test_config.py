@@ -1,0 +1,58 @@
+"""node.toml is read strictly: every key, none besides, each in its range, and an error names the key."""
+
+from pathlib import Path
+
+import pytest
+
+from node.config import load_config
+from node.errors import ConfigError
+from node.init import init_cluster
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    init_cluster(tmp_path / "ledger", nodes=1, origin="config.test")
+    return tmp_path / "ledger" / "node-1" / "node.toml"
+
+
+def test_what_init_wrote_is_read_with_absolute_paths(path: Path):
+    config = load_config(path)
+    assert config.name == "node-1"
+    assert config.keys.signing == path.parent / "keys" / "signing.pem"
+    assert config.state_directory == path.parent / "state"
+    assert config.verifier.device == "auto"
+
+
+def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(path.parent)
+    assert load_config(Path("node.toml")).genesis == path.parent / "genesis"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('name = "node-1"\n', "", "name"),
+        ('name = "node-1"\n', "name = 1\n", "name"),
+        ('name = "node-1"\n', 'name = "node-1"\nnmae = "node-1"\n', "nmae"),
+        ("submit_timeout_s = 15", "submit_timeout_s = 0", "submit_timeout_s"),
+        ("submit_timeout_s = 15", "submit_timeout_s = true", "submit_timeout_s"),
+        ("submit_timeout_s = 15", "submit_timeout_s = 15.0", "submit_timeout_s"),
+        ("submit_timeout_s = 15", "", "submit_timeout_s"),
+        ("allow_private_addresses = false", 'allow_private_addresses = "no"', "allow_private_addresses"),
+        ("threads = 1", "threads = 0", "threads"),
+        ("[raft]", "[rafts]", "raft"),
+        ('signing = "keys/signing.pem"', 'signing_key = "keys/signing.pem"', "signing"),
+        ("[api]", "[api", "TOML|Expected"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_names_it(path: Path, old: str, new: str, named: str):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=named):
+        load_config(path)
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"absent\.toml"):
+        load_config(tmp_path / "absent.toml")

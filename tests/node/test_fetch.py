@@ -1,0 +1,300 @@
+"""A stranger's pointer leads to a public https server or a peer's blob, and to nothing that lacks the hash."""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from node.blobs import BlobLimits, BlobStore
+from node.config import FetchSettings
+from node.fetch import Fetcher, FetchError, PrivateAddressError, PublicResolver, is_public
+
+CONTENT = b"weights" * 1000
+SHA256 = hashlib.sha256(CONTENT).digest()
+POINTER = f"blob:sha256:{SHA256.hex()}"
+
+
+def settings(*, private: bool = True, timeout_s: int = 5) -> FetchSettings:
+    return FetchSettings(allow_private_addresses=private, timeout_s=timeout_s, unreachable_retry_s=1)
+
+
+def store(path: Path) -> BlobStore:
+    return BlobStore(path, BlobLimits(blob_bytes_max=100_000, total_bytes_max=200_000))
+
+
+@asynccontextmanager
+async def fetcher(tmp_path: Path, **options: object) -> AsyncIterator[Fetcher]:
+    known: dict[str, object] = {"peer_urls": [], "settings": settings()}
+    made = Fetcher(store(tmp_path / "blobs"), store(tmp_path / "cache"), **{**known, **options})
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(scope="session")
+def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """TLS of a server called localhost, with a certificate that is its own authority."""
+    directory, private_key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC).replace(tzinfo=None)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private_key.public_key())
+        .serial_number(1)
+        .not_valid_before(now.replace(year=now.year - 1))
+        .not_valid_after(now.replace(year=now.year + 1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(private_key, hashes.SHA256())
+    )
+    (directory / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (directory / "key.pem").write_bytes(
+        private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
+    context.wmreg_authority = directory / "certificate.pem"
+    return context
+
+
+@asynccontextmanager
+async def serving(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve an application on a free port of loopback."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listening, ssl_context=tls).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        await runner.cleanup()
+
+
+def files_app(content: bytes = CONTENT) -> web.Application:
+    async def good(_: web.Request) -> web.Response:
+        return web.Response(body=content)
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for _ in range(100):
+            await answer.write(bytes(10_000))
+        return answer
+
+    async def stalls(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await answer.write(content[:10])
+        await asyncio.sleep(30)
+        return answer
+
+    async def moved(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/good")
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/good", good),
+            web.get("/endless", endless),
+            web.get("/stalls", stalls),
+            web.get("/moved", moved),
+            web.get(f"/v1/blobs/{SHA256.hex()}", good),
+        ]
+    )
+    return app
+
+
+def client_tls(server_tls: ssl.SSLContext) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=server_tls.wmreg_authority)
+
+
+async def test_an_https_pointer_is_fetched_kept_and_released(tmp_path: Path, server_tls: ssl.SSLContext):
+    async with (
+        serving(files_app(), server_tls) as port,
+        fetcher(tmp_path, tls=client_tls(server_tls)) as fetching,
+    ):
+        path = await fetching.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000)
+        assert path.read_bytes() == CONTENT
+    async with fetcher(tmp_path) as offline:
+        assert await offline.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000) == path
+        offline.release(SHA256)
+        assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "bytes_max", "reason"),
+    [
+        ("/moved", 10_000, "unreachable"),
+        ("/absent", 10_000, "unreachable"),
+        ("/good", 6_999, "too_large"),
+        ("/endless", 10_000, "too_large"),
+        ("/endless", 10_000_000, "too_large"),
+        ("/stalls", 10_000, "timeout"),
+    ],
+)
+async def test_a_bad_answer_has_its_reason_and_leaves_nothing(
+    tmp_path: Path, server_tls: ssl.SSLContext, path: str, bytes_max: int, reason: str
+):
+    tls = client_tls(server_tls)
+    async with (
+        serving(files_app(), server_tls) as port,
+        fetcher(tmp_path, tls=tls, settings=settings(timeout_s=1)) as fetching,
+    ):
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(f"https://localhost:{port}{path}", SHA256, bytes_max=bytes_max)
+    assert failed.value.reason == reason
+    assert [found for found in tmp_path.rglob("*") if found.is_file()] == []
+
+
+async def test_another_file_than_the_claimed_one_is_a_hash_mismatch(tmp_path: Path, server_tls: ssl.SSLContext):
+    tls = client_tls(server_tls)
+    async with serving(files_app(b"other"), server_tls) as port, fetcher(tmp_path, tls=tls) as fetching:
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000)
+    assert failed.value.reason == "hash_mismatch"
+
+
+async def test_a_server_with_an_unknown_certificate_is_unreachable(tmp_path: Path, server_tls: ssl.SSLContext):
+    async with serving(files_app(), server_tls) as port, fetcher(tmp_path) as fetching:
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000)
+    assert failed.value.reason == "unreachable"
+
+
+async def test_a_blob_comes_from_the_own_store_first(tmp_path: Path):
+    blobs = store(tmp_path / "blobs")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield CONTENT
+
+    path = await blobs.add(SHA256, whole(), bytes_max=10_000)
+    async with fetcher(tmp_path) as fetching:
+        assert await fetching.fetch(POINTER, SHA256, bytes_max=10_000) == path
+        fetching.release(SHA256)
+        assert path.exists()
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(POINTER, SHA256, bytes_max=100)
+    assert failed.value.reason == "too_large"
+
+
+async def test_a_blob_comes_from_any_peer_that_has_it_genuine(tmp_path: Path):
+    async with serving(web.Application()) as lacks, serving(files_app(b"forged")) as lies, serving(files_app()) as has:
+        urls = [f"http://127.0.0.1:{port}" for port in (1, lacks, lies, has)]
+        async with fetcher(tmp_path, peer_urls=urls, settings=settings(private=False)) as fetching:
+            path = await fetching.fetch(POINTER, SHA256, bytes_max=10_000)
+            assert path.read_bytes() == CONTENT
+
+
+async def test_a_blob_that_nobody_has_is_unreachable(tmp_path: Path):
+    async with fetcher(tmp_path) as fetching:
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(POINTER, SHA256, bytes_max=10_000)
+    assert failed.value.reason == "unreachable"
+
+
+async def test_a_peer_that_serves_another_file_cannot_make_the_claim_look_wrong(tmp_path: Path):
+    async with serving(files_app(b"forged")) as port, fetcher(tmp_path, peer_urls=[_url(port)]) as fetching:
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(POINTER, SHA256, bytes_max=10_000)
+    assert failed.value.reason == "unreachable"
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+async def test_a_blob_pointer_must_name_the_claimed_hash(tmp_path: Path):
+    async with fetcher(tmp_path) as fetching:
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(f"blob:sha256:{'00' * 32}", SHA256, bytes_max=10_000)
+    assert failed.value.reason == "hash_mismatch"
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        "http://example.com/m",
+        "file:///etc/passwd",
+        "ftp://example.com/m",
+        "data:text/plain,x",
+        "/etc/passwd",
+        "",
+        "https://",
+        "https:///m",
+        "https://user:password@example.com/m",
+        "https://[::1",
+        f"blob:sha256:{SHA256.hex().upper()}",
+        "blob:sha256:00",
+        f"blob:sha512:{SHA256.hex()}",
+    ],
+)
+async def test_other_pointers_are_unsupported(tmp_path: Path, pointer: str):
+    async with fetcher(tmp_path) as fetching:
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(pointer, SHA256, bytes_max=10_000)
+    assert failed.value.reason == "unsupported_pointer"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
+        "224.0.0.1", "255.255.255.255", "[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]", "localhost", "127.1", "0x7f000001", "2130706433", "017700000001",
+    ],
+)  # fmt: skip
+async def test_a_pointer_into_a_private_network_is_refused_without_a_connection(tmp_path: Path, host: str):
+    connections = []
+
+    async def seen(request: web.Request) -> web.Response:
+        connections.append(request.remote)
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.get("/{any:.*}", seen)])
+    async with serving(app) as port, fetcher(tmp_path, settings=settings(private=False, timeout_s=3)) as fetching:
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(f"https://{host}:{port}/m", SHA256, bytes_max=10_000)
+    assert failed.value.reason in {"unsupported_pointer", "unreachable"}
+    assert connections == []
+    if host not in {"127.1", "0x7f000001", "2130706433", "017700000001"}:  # some resolvers refuse to read these
+        assert failed.value.reason == "unsupported_pointer"
+
+
+class FixedResolver(AbstractResolver):
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=a, port=port, family=family, proto=0, flags=0) for a in self._addresses
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_name_with_one_private_address_is_refused_as_a_whole():
+    assert await PublicResolver(FixedResolver("93.184.216.34")).resolve("example.com", 443)
+    with pytest.raises(PrivateAddressError):
+        await PublicResolver(FixedResolver("93.184.216.34", "10.0.0.1")).resolve("rebinding.example", 443)
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111"])
+def test_public_addresses_are_public(address: str):
+    assert is_public(address)

@@ -1,0 +1,239 @@
+"""A quorum's word is collected from the peers, and no line is used that does not hold on this node's own tree."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from fakes import LedgerMaker, good_measurement, private_key
+from nodeset import NodeSet, claim, publication, sealed
+
+from node import gather as gather_module
+from registry.certificate import verify_certificate
+from registry.checkpoint import Checkpoint
+from registry.errors import QuorumError, RefusedError
+from registry.messages import message_hash
+from registry.note import Note, cosign, sign
+from registry.receipt import Receipt, verify_receipt
+from registry.verdict import Outcome
+
+
+def peer_app(answer: Callable[[int], web.Response]) -> web.Application:
+    """A peer that answers a request for its checkpoint of a size as it likes."""
+
+    async def own(request: web.Request) -> web.Response:
+        return answer(int(request.match_info["size"]))
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/checkpoints/{size}", own)])
+    return app
+
+
+async def submit(nodes: NodeSet, count: int = 1, *, first: int = 0) -> None:
+    for number in range(first, first + count):
+        await nodes.nodes[0].ledger.submit(publication(number=number), timeout_s=5)
+
+
+async def test_a_receipt_on_the_first_checkpoint_that_has_the_entry_verifies_offline(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        await submit(nodes, 3)
+        receipt = await nodes.nodes[0].services.gatherer.receipt(2, timeout_s=5)
+        verified = verify_receipt(Receipt.parse(str(receipt)), nodes.trust)
+        assert (verified.index, verified.trusted.checkpoint.size) == (2, 3)
+        assert len(verified.trusted.times_s) >= 2
+
+
+async def test_one_peer_is_enough_for_a_quorum_of_two(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve(2)
+        await submit(nodes)
+        note = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=5)
+        assert set(nodes.trust.check(note).times_s) == {"node-1", "node-3"}
+
+
+async def test_a_node_alone_in_its_ledger_is_its_own_quorum(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await submit(nodes)
+        note = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=5)
+        assert set(nodes.trust.check(note).times_s) == {"node-1"}
+
+
+async def test_without_peers_there_is_no_quorum(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await submit(nodes)
+        with pytest.raises(QuorumError):
+            await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=0.4)
+        with pytest.raises(QuorumError):
+            await nodes.nodes[0].services.gatherer.quorum_note(9, timeout_s=0.1)
+
+
+async def test_a_gathered_note_outlives_the_peers(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        await submit(nodes)
+        before = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=5)
+    async with _again(nodes) as alone:
+        after = await alone.nodes[0].services.gatherer.quorum_note(2, timeout_s=0.1)
+        assert str(after) == str(before)
+
+
+async def test_many_requests_for_one_size_are_one_collection(tmp_path: Path):
+    asked = []
+
+    async with NodeSet(tmp_path / "ledger") as nodes:
+
+        def answer(size: int) -> web.Response:
+            asked.append(size)
+            return web.Response(text=str(nodes.nodes[1].ledger.signer.note(size)))
+
+        await nodes.serve_app(nodes.nodes[1], peer_app(answer))
+        await submit(nodes)
+        assert await nodes.nodes[1].ledger.signed.wait_for(2, 5)
+        gatherer = nodes.nodes[0].services.gatherer
+        notes = await asyncio.gather(*(gatherer.quorum_note(2, timeout_s=5) for _ in range(20)))
+        assert len({str(note) for note in notes}) == 1
+        assert asked == [2]
+
+
+async def test_one_caller_who_gives_up_does_not_end_the_collection_for_the_others(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await submit(nodes)
+        gatherer = nodes.nodes[0].services.gatherer
+        patient = asyncio.create_task(gatherer.quorum_note(2, timeout_s=10))
+        with pytest.raises(QuorumError):
+            await gatherer.quorum_note(2, timeout_s=0.05)
+        await nodes.serve(1)
+        assert await patient
+
+
+LIES = ["another tree", "another size", "bad cosignature", "no cosignature", "a stranger's", "not a note", "too long"]
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lying_peer_is_not_used_and_is_logged(tmp_path: Path, lie: str, caplog: pytest.LogCaptureFixture):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve_app(nodes.nodes[1], peer_app(lambda size: web.Response(body=_lie(nodes, lie, size))))
+        await submit(nodes, 2)
+        for node in nodes.nodes:
+            assert await node.ledger.signed.wait_for(3, 5)
+        gatherer = nodes.nodes[0].services.gatherer
+        with pytest.raises(QuorumError):
+            await gatherer.quorum_note(3, timeout_s=0.5)
+        assert any("was not used" in record.message for record in caplog.records)
+        is_fork = lie in {"another tree", "another size"}
+        assert any(record.message.startswith("fork") for record in caplog.records) == is_fork
+        await nodes.serve(2)
+        assert set(nodes.trust.check(await gatherer.quorum_note(3, timeout_s=5)).times_s) == {"node-1", "node-3"}
+
+
+def _lie(nodes: NodeSet, lie: str, size: int) -> bytes:
+    """What a dishonest node-2 answers; it has its own keys."""
+    liar = nodes.nodes[1]
+    honest, keys, origin = liar.ledger.signer.note(size), liar.identity, nodes.trust.origin
+    forged = str(Checkpoint(origin=origin, size=size, root=b"\x66" * 32))
+    if lie == "another tree":
+        log = sign(forged, name=origin, private_key=keys.note)
+        own = cosign(forged, name=f"{origin}/node-2", private_key=keys.cosigner, timestamp_s=1)
+        return str(Note(forged, (log, own))).encode()
+    if lie == "another size":
+        return str(liar.ledger.signer.note(size - 1)).encode()
+    if lie == "bad cosignature":
+        own = cosign(forged, name=f"{origin}/node-2", private_key=keys.cosigner, timestamp_s=1)
+        return str(Note(honest.text, (honest.signatures[0], own))).encode()
+    if lie == "no cosignature":
+        return str(Note(honest.text, honest.signatures[:1])).encode()
+    if lie == "a stranger's":
+        stranger = private_key("stranger")
+        log = sign(honest.text, name=origin, private_key=stranger)
+        own = cosign(honest.text, name=f"{origin}/node-2", private_key=stranger, timestamp_s=1)
+        return str(Note(honest.text, (log, own))).encode()
+    return b"\xff\xfe" if lie == "not a note" else b"x" * 200_000
+
+
+async def test_the_latest_note_falls_back_to_the_last_one_that_was_gathered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gather_module, "LATEST_TIMEOUT_S", 0.3)
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        gatherer = nodes.nodes[0].services.gatherer
+        with pytest.raises(QuorumError):
+            await gatherer.latest_note()
+        await nodes.serve_app(nodes.nodes[1], peer_app(lambda size: _only_up_to(nodes, size, 2)))
+        await submit(nodes, 1)
+        assert nodes.trust.check(await gatherer.latest_note()).checkpoint.size == 2
+        await submit(nodes, 3, first=1)
+        assert nodes.trust.check(await gatherer.latest_note()).checkpoint.size == 2
+
+
+def _only_up_to(nodes: NodeSet, size: int, last: int) -> web.Response:
+    note = nodes.nodes[1].ledger.signer.note(size) if size <= last else None
+    return web.Response(text=str(note)) if note else web.Response(status=404)
+
+
+async def test_a_certificate_of_a_verified_claim_tells_the_whole_story(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        digest = await _claimed(nodes)
+        gatherer = nodes.nodes[0].services.gatherer
+        with pytest.raises(RefusedError) as still_open:
+            await gatherer.certificate(digest, timeout_s=5)
+        await _vote(nodes, digest, 1, 2)
+        story = verify_certificate(await gatherer.certificate(digest, timeout_s=5), nodes.trust)
+        assert still_open.value.code == "open"
+        assert (story.claim_hash, story.publication_index, story.claim_index) == (digest, 1, 2)
+        assert [vote.member for vote in story.votes] == ["node-1", "node-2"]
+        await submit(nodes, 3, first=1)
+        later = verify_certificate(await gatherer.certificate(digest, timeout_s=5), nodes.trust)
+        assert (later.claim_hash, later.published.not_after_s) == (digest, story.published.not_after_s)
+
+
+async def test_there_is_no_certificate_of_a_claim_that_is_unknown_refuted_or_superseded(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        owner = await _claimed(nodes)
+        pirate = await _claimed(nodes, "pirate")
+        failed = await _claimed(nodes, "carol", model_sha256=b"\x33" * 32, model_pointer="https://a/b")
+        await _vote(nodes, pirate, 1, 2)
+        await _vote(nodes, owner, 1, 2)
+        await _vote(nodes, failed, 1, 2, outcome=Outcome.UNVERIFIABLE)
+        codes = {}
+        for name, digest in {"?": b"\0" * 32, "pirate": pirate, "failed": failed}.items():
+            with pytest.raises(RefusedError) as refused:
+                await nodes.nodes[0].services.gatherer.certificate(digest, timeout_s=5)
+            codes[name] = refused.value.code
+        assert codes == {"?": "not_found", "pirate": "superseded", "failed": "not_verified"}
+        assert verify_certificate(await nodes.nodes[0].services.gatherer.certificate(owner, timeout_s=5), nodes.trust)
+
+
+async def _claimed(nodes: NodeSet, owner: str = "alice", **fields: object) -> bytes:
+    published = publication(owner)
+    envelope = claim(published, owner, **fields)
+    for message in (published, envelope):
+        await nodes.nodes[0].ledger.submit(message, timeout_s=5)
+    return message_hash(envelope)
+
+
+async def _vote(nodes: NodeSet, digest: bytes, *numbers: int, outcome: Outcome = Outcome.VERIFIED) -> None:
+    verified = outcome is Outcome.VERIFIED
+    message = LedgerMaker().vote_message(
+        digest,
+        outcome=outcome,
+        reason="matched" if verified else "unreachable",
+        measurement=good_measurement() if verified else None,
+    )
+    message = dataclasses.replace(message, time_s=int(time.time()))
+    for number in numbers:
+        envelope = sealed(message, nodes.nodes[number - 1].identity.signing)
+        await nodes.nodes[0].ledger.submit(envelope, timeout_s=5)
+
+
+def _again(nodes: NodeSet) -> NodeSet:
+    """The same directories, opened once more."""
+    again = object.__new__(NodeSet)
+    again.__dict__.update(nodes.__dict__)
+    again.nodes = []
+    return again

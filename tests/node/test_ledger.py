@@ -1,0 +1,204 @@
+"""A submission ends with the entry in this node's log, a refusal, or an honest "not known"; never with two entries."""
+
+import asyncio
+import dataclasses
+import time
+from pathlib import Path
+
+import pytest
+from fakes import LedgerMaker, private_key
+from nodeset import NodeSet, publication, sealed
+
+from node import ledger as ledger_module
+from node.errors import UnavailableError
+from node.ledger import LedgerService, Submitted
+from registry.errors import MalformedError, RefusedError
+from registry.messages import Vote, message_hash
+from registry.rules import Entry
+from registry.verdict import Outcome
+
+
+def first(nodes: NodeSet) -> LedgerService:
+    return nodes.nodes[0].ledger
+
+
+async def test_a_message_gets_its_index_and_time_on_every_node(tmp_path: Path):
+    envelope = publication()
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        submitted = await first(nodes).submit(envelope, timeout_s=5)
+        assert (submitted.index, submitted.message_hash, submitted.duplicate) == (1, message_hash(envelope), False)
+        entries = {node.ledger.store.entry(1) for node in nodes.nodes}
+        assert len(entries) == 1
+        assert Entry.decode(entries.pop()) == Entry(envelope, submitted.recorded_s)
+
+
+async def test_the_same_message_again_is_answered_at_once_with_its_first_index(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        before = await first(nodes).submit(publication(time_s=None), timeout_s=5)
+        envelope = nodes.nodes[0].ledger.store.entry(1)
+        again = await nodes.nodes[2].ledger.submit(Entry.decode(envelope).envelope, timeout_s=5)
+        assert again == Submitted(
+            index=1, message_hash=before.message_hash, recorded_s=before.recorded_s, duplicate=True
+        )
+        assert len(nodes.order.proposed) == 1
+
+
+async def test_a_message_submitted_twice_at_once_is_one_entry(tmp_path: Path):
+    envelope = publication()
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        both = await asyncio.gather(*(node.ledger.submit(envelope, timeout_s=5) for node in nodes.nodes))
+        assert {submitted.index for submitted in both} == {1}
+        assert first(nodes).store.size == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "trailing", "empty", "too long", "text"])
+async def test_malformed_bytes_never_reach_raft(tmp_path: Path, damage: str):
+    good = publication()
+    bad = {"truncated": good[:-1], "trailing": good + b"\0", "empty": b"", "too long": bytes(70_000), "text": b"hello"}
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        with pytest.raises(MalformedError):
+            await first(nodes).submit(bad[damage], timeout_s=5)
+        assert nodes.order.proposed == []
+
+
+async def test_a_bad_signature_never_reaches_raft(tmp_path: Path):
+    envelope = publication(head=b"h" * 32).replace(b"h" * 32, b"g" * 32)
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        with pytest.raises(RefusedError) as refused:
+            await first(nodes).submit(envelope, timeout_s=5)
+        assert refused.value.code == "bad_signature"
+        assert nodes.order.proposed == []
+
+
+async def test_what_the_rules_refuse_is_refused_with_their_code(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        for envelope, code in [
+            (publication(time_s=1_000), "time_skew"),
+            (sealed(vote(b"\0" * 32), private_key("pirate")), "not_a_member"),
+            (sealed(vote(b"\0" * 32), nodes.nodes[0].identity.signing), "unknown_claim"),
+        ]:
+            with pytest.raises(RefusedError) as refused:
+                await first(nodes).submit(envelope, timeout_s=5)
+            assert refused.value.code == code
+        assert first(nodes).store.size == 1
+
+
+async def test_a_cluster_without_a_leader_is_asked_again_until_it_has_one(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.failures = ["no_leader", "leader_changed"]
+        submitted = await first(nodes).submit(publication(), timeout_s=5)
+        assert (submitted.index, len(nodes.order.proposed)) == (1, 3)
+
+
+async def test_a_leader_lost_after_the_write_makes_no_second_entry(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.failures_after = ["leader_changed"]
+        submitted = await first(nodes).submit(publication(), timeout_s=5)
+        assert (submitted.index, first(nodes).store.size) == (1, 2)
+
+
+async def test_a_proposal_that_is_never_answered_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ledger_module, "PROPOSE_AGAIN_S", 0.05)
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.silent = True
+        submission = asyncio.create_task(first(nodes).submit(publication(), timeout_s=10))
+        while not nodes.order.proposed:
+            await asyncio.sleep(0.01)
+        nodes.order.silent = False
+        assert (await submission).index == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"), [("no_leader", "no_leader"), ("queue_full", "queue_full"), ("leader_changed", "timeout")]
+)
+async def test_what_cannot_be_ordered_in_time_is_unavailable_and_says_why(tmp_path: Path, reason: str, code: str):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.failures = [reason] * 1000
+        with pytest.raises(UnavailableError) as unavailable:
+            await first(nodes).submit(publication(), timeout_s=0.3)
+        assert unavailable.value.code == code
+        assert len(nodes.order.proposed) == (1 if reason == "queue_full" else len(nodes.order.proposed))
+
+
+async def test_an_unknown_outcome_is_a_timeout_and_a_later_submission_finds_the_entry(tmp_path: Path):
+    envelope = publication()
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.silent = True
+        with pytest.raises(UnavailableError) as unavailable:
+            await first(nodes).submit(envelope, timeout_s=0.1)
+        assert unavailable.value.code == "timeout"
+        nodes.order.order(nodes.order.proposed[0])
+        again = await first(nodes).submit(envelope, timeout_s=5)
+        assert (again.index, again.duplicate) == (1, True)
+
+
+async def test_a_command_that_is_too_large_for_raft_is_malformed(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.failures = ["too_large"]
+        with pytest.raises(MalformedError) as malformed:
+            await first(nodes).submit(publication(), timeout_s=5)
+        assert malformed.value.code == "too_large"
+
+
+async def test_too_many_submissions_at_once_are_turned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ledger_module, "SUBMISSIONS_MAX", 1)
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.silent = True
+        waiting = asyncio.create_task(first(nodes).submit(publication(), timeout_s=5))
+        while not nodes.order.proposed:
+            await asyncio.sleep(0)
+        with pytest.raises(UnavailableError) as unavailable:
+            await first(nodes).submit(publication(number=1), timeout_s=5)
+        assert unavailable.value.code == "queue_full"
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_nothing_waits_any_more_after_any_of_this(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await first(nodes).submit(publication(), timeout_s=5)
+        nodes.order.failures = ["queue_full"]
+        with pytest.raises(UnavailableError):
+            await first(nodes).submit(publication(number=1), timeout_s=5)
+        nodes.order.silent = True
+        with pytest.raises(UnavailableError):
+            await first(nodes).submit(publication(number=2), timeout_s=0.05)
+        assert first(nodes)._waiting == {}
+
+
+async def test_every_applied_size_is_signed_soon(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        for number in range(5):
+            await first(nodes).submit(publication(number=number), timeout_s=5)
+        for node in nodes.nodes:
+            assert await node.ledger.signed.wait_for(6, 5)
+            texts = {node.ledger.signer.note(size).text for size in range(1, 7)}
+            assert len(texts) == 6
+
+
+async def test_a_tree_that_contradicts_what_was_signed_stops_signing_but_not_the_ledger(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await first(nodes).submit(publication(), timeout_s=5)
+        assert await first(nodes).signed.wait_for(2, 5)
+        first(nodes).store.read_node = lambda _level, _position: b"\0" * 32
+        submitted = await first(nodes).submit(publication(number=1), timeout_s=5)
+        assert submitted.index == 2
+        assert not await first(nodes).signed.wait_for(3, 0.2)
+        assert "refusing to sign size 3" in first(nodes).signer.alarm
+        assert [r.levelname for r in caplog.records if "signing stopped" in r.message] == ["ERROR"]
+
+
+async def test_a_signers_file_that_cannot_be_written_is_an_alarm(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        assert await first(nodes).signed.wait_for(1, 5)
+        first(nodes).signer.close()
+        await first(nodes).submit(publication(), timeout_s=5)
+        assert not await first(nodes).signed.wait_for(2, 0.2)
+        assert first(nodes).signer.alarm
+
+
+def vote(claim: bytes) -> Vote:
+    message = LedgerMaker().vote_message(claim, outcome=Outcome.UNVERIFIABLE, reason="unreachable")
+    return dataclasses.replace(message, time_s=int(time.time()))

@@ -1,0 +1,187 @@
+"""A node signs one history: every size once, each tree continuing the last, whatever happens to the ledger's file."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import ORIGIN, LedgerMaker, private_key
+
+from node.errors import InconsistentStateError
+from node.identity import Identity
+from node.signer import Signer, SignerName, SigningError
+from registry import merkle
+from registry.merkle import ReadNode
+from registry.note import Note, verify_signatures
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1_800_000_000.5
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def identity(name: str) -> Identity:
+    keys = {role: private_key(f"{name}/{role}") for role in ("signing", "note", "cosigner")}
+    return Identity(**keys, certificate_pem="")
+
+
+def open_signer(path: Path, clock: Clock | None = None) -> Signer:
+    name = SignerName(origin=ORIGIN, member="node-1")
+    return Signer(path, name=name, identity=identity("node-1"), clock=clock or Clock())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    Signer.create(tmp_path / "signer.db")
+    return tmp_path / "signer.db"
+
+
+@pytest.fixture
+def signer(path: Path) -> Iterator[Signer]:
+    signer = open_signer(path)
+    yield signer
+    signer.close()
+
+
+@pytest.fixture
+def maker() -> LedgerMaker:
+    maker = LedgerMaker()
+    for number in range(9):
+        maker.publish("alice", number=number)
+    return maker
+
+
+def another_tree(size: int) -> ReadNode:
+    """The stored hashes of a tree of the same size with other entries."""
+    nodes: dict[tuple[int, int], bytes] = {}
+    frontier = merkle.Frontier()
+    for index in range(size):
+        for node in frontier.append(merkle.leaf_hash(f"forged {index}".encode())):
+            nodes[node.level, node.position] = node.digest
+    return lambda level, position: nodes[level, position]
+
+
+def times_s(note: Note, maker: LedgerMaker) -> list[int | None]:
+    member = maker.policy.members[0]
+    keys = [member.log_key(ORIGIN), member.cosigner(ORIGIN)]
+    return [signature.timestamp_s for signature in verify_signatures(note, keys)]
+
+
+def test_every_size_is_signed_as_log_and_as_cosigner(signer: Signer, maker: LedgerMaker):
+    signer.sign_up_to(10, maker.read_node)
+    assert signer.size == 10
+    for size in range(1, 11):
+        note = signer.note(size)
+        assert note.text == str(maker.checkpoint(size))
+        assert times_s(note, maker) == [None, 1_800_000_000]
+    assert signer.note(0) is None
+    assert signer.note(11) is None
+
+
+def test_a_node_killed_between_the_ledgers_commit_and_signing_signs_after_the_restart(path: Path, maker: LedgerMaker):
+    first = open_signer(path)
+    first.sign_up_to(4, maker.read_node)
+    before = first.note(4)
+    first.close()
+    again = open_signer(path)
+    assert again.size == 4
+    again.sign_up_to(10, maker.read_node)
+    assert str(again.note(4)) == str(before)
+    assert again.note(10).text == str(maker.checkpoint(10))
+    again.close()
+
+
+def test_a_smaller_tree_is_left_alone_and_nothing_is_signed_again(signer: Signer, maker: LedgerMaker):
+    signer.sign_up_to(8, maker.read_node)
+    before = str(signer.note(5))
+    signer.sign_up_to(5, another_tree(5))
+    signer.check(5, another_tree(5))
+    assert (signer.size, str(signer.note(5)), signer.alarm) == (8, before, None)
+
+
+@pytest.mark.parametrize("size", [4, 5, 7])
+def test_a_tree_that_does_not_continue_the_signed_one_stops_the_signer_for_good(
+    signer: Signer, maker: LedgerMaker, size: int
+):
+    signer.sign_up_to(size, maker.read_node)
+    with pytest.raises(SigningError, match=f"refusing to sign size {size + 1}"):
+        signer.sign_up_to(10, another_tree(10))
+    assert signer.size == size
+    assert signer.note(size + 1) is None
+    assert signer.alarm
+    with pytest.raises(SigningError):
+        signer.sign_up_to(10, maker.read_node)
+
+
+def test_the_check_at_start_finds_a_ledger_with_another_tree(path: Path, maker: LedgerMaker):
+    first = open_signer(path)
+    first.sign_up_to(6, maker.read_node)
+    first.check(10, maker.read_node)
+    first.check(6, maker.read_node)
+    first.close()
+    again = open_signer(path)
+    with pytest.raises(SigningError, match="size 6 is not the one this node signed"):
+        again.check(10, another_tree(10))
+    again.close()
+
+
+def test_nothing_is_kept_of_a_batch_that_fails_in_the_middle(signer: Signer, maker: LedgerMaker):
+    def torn(level: int, position: int) -> bytes:
+        if (level, position) == (0, 6):
+            raise OSError("disk")
+        return maker.read_node(level, position)
+
+    with pytest.raises(OSError, match="disk"):
+        signer.sign_up_to(10, torn)
+    assert (signer.size, signer.note(1)) == (0, None)
+    signer.sign_up_to(10, maker.read_node)
+    assert signer.note(10).text == str(maker.checkpoint(10))
+
+
+def test_two_processes_with_one_file_cannot_both_sign(path: Path, maker: LedgerMaker):
+    first, second = open_signer(path), open_signer(path)
+    first.sign_up_to(3, maker.read_node)
+    with pytest.raises(SigningError, match="somebody else signed size 3"):
+        second.sign_up_to(3, another_tree(3))
+    first.sign_up_to(4, maker.read_node)
+    assert first.note(4).text == str(maker.checkpoint(4))
+    first.close()
+    second.close()
+
+
+def test_the_times_of_cosignatures_never_go_back(path: Path, maker: LedgerMaker):
+    clock = Clock()
+    signer = open_signer(path, clock)
+    signer.sign_up_to(1, maker.read_node)
+    clock.now_s -= 3600
+    signer.sign_up_to(2, maker.read_node)
+    clock.now_s += 7200
+    signer.sign_up_to(3, maker.read_node)
+    stamps = [times_s(signer.note(size), maker)[1] for size in (1, 2, 3)]
+    assert stamps == [1_800_000_000, 1_800_000_000, 1_800_003_600]
+    signer.close()
+
+
+def test_a_missing_damaged_or_foreign_file_is_refused_and_never_made_anew(tmp_path: Path, path: Path):
+    with pytest.raises(InconsistentStateError, match="must not be made anew"):
+        open_signer(tmp_path / "absent.db")
+    assert not (tmp_path / "absent.db").exists()
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(InconsistentStateError):
+        open_signer(path)
+    with pytest.raises(FileExistsError):
+        Signer.create(path)
+
+
+def test_a_signature_that_was_taken_out_of_the_file_is_noticed(path: Path, maker: LedgerMaker):
+    signer = open_signer(path)
+    signer.sign_up_to(5, maker.read_node)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM checkpoints WHERE size = 5")
+    connection.close()
+    with pytest.raises(SigningError, match="somebody else"):
+        signer.sign_up_to(6, maker.read_node)
+    signer.close()

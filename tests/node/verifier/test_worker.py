@@ -1,0 +1,174 @@
+"""The verifier process settles what it can without the watermark library, and survives what is not a crash."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from marked import MarkedFiles, make_marked
+from nodeset import JOB
+from safetensors.numpy import load, save
+
+from node.verifier.protocol import READY, Answer, Job, frame
+from node.verifier.worker import answer, serve
+from registry.errors import MalformedError
+from registry.evidence import parse_evidence
+from registry.verdict import ControlKind, Outcome
+
+MODEL = b"not really a model"
+
+
+def evidence_bytes(*, scheme: str = "mtlsign") -> bytes:
+    info = json.dumps({"scheme": scheme}, separators=(",", ":"))
+    metadata = {"format": "wmreg-evidence/1", "salt": "00" * 32, "info": info}
+    return save({"w": np.zeros(3, np.float32)}, metadata)
+
+
+def job(tmp_path: Path, *, model: bytes = MODEL, evidence: bytes | None = None, **changes: object) -> Job:
+    """A job on these files, with the commitments that belong to them."""
+    evidence = evidence_bytes() if evidence is None else evidence
+    (tmp_path / "model").write_bytes(model)
+    (tmp_path / "evidence").write_bytes(evidence)
+    try:
+        parsed = parse_evidence(evidence)
+        commitments = {"head_commitment": parsed.head_commitment, "info_commitment": parsed.info_commitment}
+    except MalformedError:
+        commitments = {}
+    known = {
+        "model_path": str(tmp_path / "model"),
+        "model_sha256": hashlib.sha256(model).digest(),
+        "model_bytes_max": 100_000_000,
+        "evidence_path": str(tmp_path / "evidence"),
+        "evidence_sha256": hashlib.sha256(evidence).digest(),
+        "evidence_bytes_max": 100_000_000,
+    }
+    return dataclasses.replace(JOB, **{**known, **commitments, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "reason"),
+    [
+        ({"model_sha256": b"x" * 32}, Outcome.UNVERIFIABLE, "hash_mismatch"),
+        ({"evidence_sha256": b"x" * 32}, Outcome.UNVERIFIABLE, "hash_mismatch"),
+        ({"model_bytes_max": 5}, Outcome.UNVERIFIABLE, "too_large"),
+        ({"evidence_bytes_max": 5}, Outcome.UNVERIFIABLE, "too_large"),
+        ({"evidence": b"\x80\x04pickle"}, Outcome.UNVERIFIABLE, "malformed"),
+        ({"evidence": b"\xff" * 100}, Outcome.UNVERIFIABLE, "malformed"),
+        ({"head_commitment": b"x" * 32}, Outcome.REFUTED, "head_mismatch"),
+        ({"info_commitment": b"x" * 32}, Outcome.REFUTED, "info_mismatch"),
+        ({"scheme": "margin"}, Outcome.REFUTED, "info_mismatch"),
+    ],
+)
+def test_what_can_be_settled_without_the_model_is(
+    tmp_path: Path, changes: dict[str, object], outcome: Outcome, reason: str
+):
+    settled = answer(job(tmp_path, **changes), device="cpu")
+    assert (settled.outcome, settled.reason, settled.measurement) == (outcome, reason, None)
+
+
+def test_evidence_that_the_scheme_cannot_read_is_unverifiable(tmp_path: Path):
+    settled = answer(job(tmp_path), device="cpu")
+    assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
+
+
+def test_a_file_that_vanished_is_a_crash_and_not_an_answer(tmp_path: Path):
+    lost = job(tmp_path)
+    (tmp_path / "model").unlink()
+    with pytest.raises(FileNotFoundError):
+        answer(lost, device="cpu")
+
+
+def test_jobs_are_served_in_order_until_the_end(tmp_path: Path):
+    jobs = b"".join(frame(job(tmp_path, model_bytes_max=limit).encode()) for limit in (5, 100))
+    answers = io.BytesIO()
+    serve(io.BytesIO(jobs), answers, lambda job: answer(job, device="cpu"))
+    assert answers.getvalue().startswith(frame(READY))
+    assert b"too_large" in answers.getvalue()
+
+
+def test_a_job_that_cannot_be_read_ends_the_process():
+    with pytest.raises(MalformedError):
+        serve(io.BytesIO(frame(b"nonsense")), io.BytesIO(), lambda job: answer(job, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> MarkedFiles:
+    return make_marked(tmp_path_factory.mktemp("marked"), JOB.watermark_key)
+
+
+def on_files(marked: MarkedFiles, tmp_path: Path, *, model: bytes | None = None, **changes: object) -> Job:
+    known = {"permutations": 19, "controls": 1, **changes}
+    content = marked.model.read_bytes() if model is None else model
+    return job(tmp_path, model=content, evidence=marked.evidence.read_bytes(), **known)
+
+
+@pytest.mark.slow
+def test_a_marked_model_matches_and_an_independent_one_is_counted_without_controls(marked: MarkedFiles, tmp_path: Path):
+    found = answer(on_files(marked, tmp_path), device="cpu")
+    assert (found.measurement.matched, found.measurement.total, found.measurement.permutations) == (600, 600, 19)
+    assert [control.kind for control in found.measurement.controls] == [ControlKind.FRESH]
+    assert "torch" in found.software
+    other = answer(on_files(marked, tmp_path, model=marked.independent.read_bytes()), device="cpu")
+    assert other.measurement.matched < 360
+    assert (other.measurement.permutations, other.measurement.controls) == (0, ())
+
+
+@pytest.mark.slow
+def test_the_same_job_gives_the_same_numbers(marked: MarkedFiles, tmp_path: Path):
+    same = on_files(marked, tmp_path)
+    assert answer(same, device="cpu") == answer(same, device="cpu")
+
+
+@pytest.mark.slow
+def test_another_key_is_at_chance(marked: MarkedFiles, tmp_path: Path):
+    wrong = answer(on_files(marked, tmp_path, watermark_key=b"w" * 32), device="cpu")
+    assert 240 < wrong.measurement.matched < 360
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (b"\x80\x04\x95" + b"pickle" * 100, "malformed"),
+        ((2**60).to_bytes(8, "little") + b"{}", "malformed"),
+        (save({"w": np.zeros(3, np.float32)}), "wrong_architecture"),
+    ],
+)
+def test_a_model_that_is_none_is_unverifiable(marked: MarkedFiles, tmp_path: Path, model: bytes, reason: str):
+    settled = answer(on_files(marked, tmp_path, model=model), device="cpu")
+    assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, reason)
+
+
+@pytest.mark.slow
+def test_a_model_whose_answers_are_not_finite_is_unverifiable(marked: MarkedFiles, tmp_path: Path):
+    tensors = load(marked.model.read_bytes())
+    tensors["conv1.weight"] = np.full_like(tensors["conv1.weight"], 3e38)
+    settled = answer(on_files(marked, tmp_path, model=save(tensors)), device="cpu")
+    assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
+
+
+def test_the_real_process_starts_answers_and_ends_with_its_input(tmp_path: Path):
+    refuted = job(tmp_path, head_commitment=b"x" * 32)
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "node.verifier.worker"),
+            *("--device", "cpu", "--threads", "1", "--memory-bytes-max", str(2**31)),
+        ],
+        input=frame(refuted.encode()),
+        env={"PYTHONPATH": str(root), "PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        cwd="/",
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(frame(READY))
+    answered = Answer.decode(done.stdout[len(frame(READY)) + 4 :])
+    assert (answered.outcome, answered.reason) == (Outcome.REFUTED, "head_mismatch")

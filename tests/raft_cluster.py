@@ -1,0 +1,94 @@
+"""Members of a real Raft cluster on loopback: their certificates, ports and settings, and services in this process.
+
+Three processes, and the tests that kill them, are in tests/node/raft/test_cluster.py.
+"""
+
+import datetime as dt
+import random
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from raft_simulation import ListMachine
+
+from node.raft import RaftPeer, RaftService, RaftSettings, make_certificate
+
+NOW = dt.datetime.now(dt.UTC)
+FAST = RaftSettings(
+    election_timeout_min_s=0.4,
+    election_timeout_max_s=0.8,
+    leader_fallback_s=0.8,
+    heartbeat_period_s=0.05,
+    tick_period_s=0.02,
+    connection_timeout_s=2.0,
+    connection_retry_s=0.05,
+)
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+    """Poll until it holds; fails at the deadline."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "the condition was not met in time"
+        time.sleep(0.005)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, below those that the kernel gives to outgoing connections.
+
+    A member that is down for a while would else find its port taken by somebody's outgoing connection, even by one that
+    its own peers tried to make to it.
+    """
+    sockets: list[socket.socket] = []
+    while len(sockets) < count:
+        one = socket.socket()
+        sockets.append(one)
+        try:
+            one.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
+        except OSError:
+            sockets.pop().close()
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def make_peers(directory: Path, names: list[str]) -> list[RaftPeer]:
+    """Make a certificate, a key file and an entry for each name."""
+    peers = []
+    for name, port in zip(names, free_ports(len(names)), strict=True):
+        certificate = make_certificate(name, now=NOW)
+        (directory / f"{name}.crt").write_text(certificate.certificate_pem)
+        (directory / f"{name}.key").write_text(certificate.private_key_pem)
+        peer = RaftPeer(
+            name=name,
+            host="127.0.0.1",
+            port=port,
+            certificate_pins=(certificate.pin,),
+            certificate_pem=certificate.certificate_pem,
+        )
+        peers.append(peer)
+    return peers
+
+
+def make_service(
+    directory: Path,
+    name: str,
+    peers: list[RaftPeer],
+    *,
+    machine: ListMachine,
+    settings: RaftSettings = FAST,
+    on_applied: Callable[[], None] = lambda: None,
+) -> RaftService:
+    """Make the service of one member, not started."""
+    return RaftService(
+        name=name,
+        peers=peers,
+        certificate_path=directory / f"{name}.crt",
+        private_key_path=directory / f"{name}.key",
+        journal_path=directory / f"{name}.journal",
+        machine=machine,
+        settings=settings,
+        on_applied=on_applied,
+    )
