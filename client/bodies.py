@@ -1,0 +1,54 @@
+"""The body of a message for people and programs: bytes as hexadecimal, times in UTC."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+
+from client.output import utc
+from registry.messages import Message
+
+
+def body_document(message: Message) -> dict[str, object]:
+    """A message's fields as JSON-able values."""
+    return {field.name: _json(getattr(message, field.name)) for field in fields(message)}
+
+
+def body_text(body: Mapping[str, object]) -> str:
+    """A body, one line for each field; maps and lists are indented."""
+    return "\n".join(_lines(body, ""))
+
+
+def _json(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return value
+
+
+def _lines(body: Mapping[str, object], indent: str) -> list[str]:
+    lines: list[str] = []
+    for name, value in body.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
+        elif isinstance(value, list):
+            lines.append(f"{indent}{name}  ({len(value)})")
+            for item in value:
+                lines += _item_lines(item, indent + "  ")
+        else:
+            lines.append(f"{indent}{name}  {_scalar(name, value)}")
+    return lines
+
+
+def _item_lines(item: object, indent: str) -> list[str]:
+    if not isinstance(item, Mapping):
+        return [f"{indent}- {item}"]
+    first, *rest = _lines(item, indent + "  ")
+    return [f"{indent}- {first.strip()}", *rest]
+
+
+def _scalar(name: str, value: object) -> str:
+    if name == "time_s" and isinstance(value, int):
+        return f"{value} ({utc(value)})"
+    return "-" if value is None else str(value)

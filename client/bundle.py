@@ -1,0 +1,139 @@
+"""The directory in which an owner keeps one watermarked model and everything that proves it his.
+
+::
+
+    model.safetensors        the marked model, which may be released after the publication
+    clean.safetensors        the model before the embedding, if it was kept
+    evidence.safetensors     head, salt and info; secret until a claim
+    watermark_key.json       nonce and signature; secret until a claim
+    report.json, report.png  how the embedding went
+    publication.bin          the exact message that was sent, so that sending it again is no second publication
+    receipt.tlog-proof       the proof that it is recorded
+    claims/<hash>.bin        the exact claim on the model with that hash
+    certificate.json         the verdict
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from client.errors import InputError, InvalidError
+from client.files import read_limited
+from client.keystore import WatermarkKeyFile, load_watermark_key
+from registry.errors import MalformedError, RefusedError
+from registry.evidence import EVIDENCE_BYTES_MAX, EvidenceFile, parse_evidence
+from registry.messages import ENVELOPE_BYTES_MAX, Publication, SignedMessage, unseal
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Paths of the files in an owner's directory, and the reading of those that a publication needs."""
+
+    directory: Path
+
+    @property
+    def model(self) -> Path:
+        """The marked model."""
+        return self.directory / "model.safetensors"
+
+    @property
+    def clean(self) -> Path:
+        """The model before the embedding."""
+        return self.directory / "clean.safetensors"
+
+    @property
+    def evidence(self) -> Path:
+        """Head, salt and info."""
+        return self.directory / "evidence.safetensors"
+
+    @property
+    def watermark_key(self) -> Path:
+        """Nonce and signature."""
+        return self.directory / "watermark_key.json"
+
+    @property
+    def report(self) -> Path:
+        """How the embedding went, for programs."""
+        return self.directory / "report.json"
+
+    @property
+    def plot(self) -> Path:
+        """How the embedding went, for people."""
+        return self.directory / "report.png"
+
+    @property
+    def publication(self) -> Path:
+        """The publication's envelope."""
+        return self.directory / "publication.bin"
+
+    @property
+    def receipt(self) -> Path:
+        """The publication's receipt."""
+        return self.directory / "receipt.tlog-proof"
+
+    @property
+    def certificate(self) -> Path:
+        """The first claim's certificate."""
+        return self.directory / "certificate.json"
+
+    def claim(self, model_sha256: bytes) -> Path:
+        """The envelope of the claim on a model."""
+        return self.directory / "claims" / f"{model_sha256.hex()}.bin"
+
+    def load_evidence(self) -> EvidenceFile:
+        """Read the evidence file.
+
+        Raises:
+            InvalidError: naming the file and what is wrong with it.
+            OSError: it cannot be read.
+        """
+        try:
+            return parse_evidence(read_limited(self.evidence, EVIDENCE_BYTES_MAX))
+        except MalformedError as error:
+            raise InvalidError(f"{self.evidence}: {error}", code=error.code) from error
+
+    def load_watermark_key(self) -> WatermarkKeyFile:
+        """Read the watermark key file; see `client.keystore`."""
+        return load_watermark_key(self.watermark_key)
+
+    def load_publication(self, *, origin: str) -> SignedMessage:
+        """Read the publication that was saved before it was sent.
+
+        Raises:
+            InputError: there is none: the model was not published from this directory.
+            InvalidError: the file is damaged, or of another ledger.
+            OSError: it cannot be read.
+        """
+        if not self.publication.exists():
+            raise InputError(f"{self.publication}: no such file; run first: wmreg publish {self.directory}")
+        try:
+            signed = unseal(read_limited(self.publication, ENVELOPE_BYTES_MAX), origin=origin)
+        except (MalformedError, RefusedError) as error:
+            message = f"{self.publication}: not a publication in the ledger {origin}: {error}"
+            raise InvalidError(message, code=error.code) from error
+        if not isinstance(signed.message, Publication):
+            raise InvalidError(f"{self.publication}: not a publication", code="malformed")
+        return signed
+
+
+def open_bundle(directory: Path) -> Bundle:
+    """The bundle in a directory that `wmreg embed` made.
+
+    Raises:
+        InputError: a file that every bundle has is missing.
+    """
+    bundle = Bundle(directory)
+    for path in (bundle.evidence, bundle.watermark_key):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; is {directory} the --out directory of wmreg embed?")
+    return bundle
+
+
+def stated_model_sha256(evidence: EvidenceFile) -> bytes | None:
+    """Hash of the marked model, as the evidence's info states it; None when it states none."""
+    digits = cast("dict[str, object]", json.loads(evidence.info)).get("model_sha256")
+    try:
+        return bytes.fromhex(digits) if isinstance(digits, str) else None
+    except ValueError:
+        return None

@@ -1,0 +1,141 @@
+"""The `wmreg` command: finds the verb, runs it, prints its report, turns errors into one line and an exit code.
+
+A verb's module is imported when the verb is used, so `wmreg --help` needs neither torch nor aiohttp (DESIGN 8).
+
+Exit codes: 0 done, 1 refused or invalid, 2 usage, 3 not trusted by the policy, 4 unavailable, 5 the log is
+inconsistent. WMREG_DEBUG=1 adds the traceback of an error.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from client.errors import USAGE, ClientError, describe, exit_code_of
+from client.output import Report
+from registry.errors import RegistryError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+# Name and one line of help, here and not in the verbs: listing them must not import them.
+VERBS = {
+    "keygen": "Make an owner's signing key.",
+    "train": "Train a model without a watermark: a baseline or a control.",
+    "embed": "Train or fine-tune a model with a watermark.",
+    "measure": "Count the triggers that a model answers, on this machine.",
+    "publish": "Publish an owner's commitments; then the model may be released.",
+    "claim": "Claim a suspicious model and wait for the verdict.",
+    "status": "Show a claim, its votes and its verdict.",
+    "show": "Show one entry of the ledger, checked against the policy.",
+    "log": "Page through the ledger.",
+    "verify": "Check a receipt or a certificate, offline.",
+    "audit": "Download the whole ledger and check everything.",
+    "cluster": "Make a new ledger of several nodes.",
+    "node": "Run a verifier node, or ask how all nodes are.",
+    "demo": "Play the whole life of a model on this machine.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the `command` of client.verbs.<name>."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Names in the order of VERBS, the order of a model's life."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a verb; None for an unknown one."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"client.verbs.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 (click's signature)
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"wmreg {version('wmreg')}")
+    except PackageNotFoundError:
+        click.echo("wmreg (a checkout that is not installed)")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show it.")
+def wmreg() -> None:
+    """A decentralized ownership registry for neural networks."""
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; return its exit code."""
+    as_json = "--json" in arguments
+    try:
+        answer = wmreg.main(list(arguments), prog_name="wmreg", standalone_mode=False)
+    except click.ClickException as error:
+        return _fail_usage(error, as_json=as_json)
+    except BrokenPipeError:
+        return _leave_broken_pipe()
+    except (ClientError, RegistryError, OSError) as error:
+        code, message = describe(error)
+        return _fail(code, message, exit_code=exit_code_of(error), as_json=as_json)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", "interrupted", exit_code=INTERRUPTED, as_json=as_json)
+    return _finish(answer, as_json=as_json)
+
+
+def _finish(answer: object, *, as_json: bool) -> int:
+    if not isinstance(answer, Report):  # --help and --version answer with click's own exit code
+        return answer if isinstance(answer, int) else 0
+    try:
+        print(answer.render(as_json=as_json), flush=True)  # noqa: T201 (this is where results are printed)
+    except BrokenPipeError:
+        return _leave_broken_pipe()
+    return answer.exit_code
+
+
+def _fail_usage(error: click.ClickException, *, as_json: bool) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return USAGE
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f" (see {error.ctx.command_path} --help)"
+    return _fail("usage", " ".join(error.format_message().split()) + hint, exit_code=USAGE, as_json=as_json)
+
+
+def _fail(code: str, message: str, *, exit_code: int, as_json: bool) -> int:
+    if os.environ.get("WMREG_DEBUG") == "1":
+        traceback.print_exc()
+    if as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
+    else:
+        click.echo(f"wmreg: {message}", err=True)
+    return exit_code
+
+
+def _leave_broken_pipe() -> int:
+    """The reader went away (`wmreg log | head`): say nothing more, also not while Python shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The demo's seven acts: a ledger, an owner, a thief, a bystander, a liar; claims, a certificate, an audit."""
+
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from client.demo.shell import DemoError, Shell, stop
+from client.keystore import create_watermark_key, load_signing_key, save_watermark_key
+
+NODES = 3
+ORIGIN = "demo.example/wmreg"
+START_TIMEOUT_S = 60
+THIEFS_SHARE = "0.1"
+
+
+class Play:
+    """One performance in a directory.
+
+    Args:
+        shell: runs the commands.
+        seed: of the owner's training; the others' follow from it.
+        kill: number of a node that is killed while it should verify the first claim, or None.
+    """
+
+    def __init__(self, shell: Shell, *, seed: int, kill: int | None = None) -> None:
+        self.shell, self.seed, self.kill = shell, seed, kill
+        self.facts: dict[str, Any] = {"seed": seed, "killed": kill}
+        self._nodes: list[subprocess.Popen[bytes]] = []
+
+    def perform(self) -> dict[str, Any]:
+        """Play all acts; return what was found. Whatever was started is stopped."""
+        try:
+            self.start_ledger()
+            self.mark_model()
+            self.publish()
+            self.steal()
+            self.claim()
+            self.check()
+        finally:
+            stop(self._nodes)
+        self.facts["seconds"] = self.shell.seconds
+        return self.facts
+
+    def start_ledger(self) -> None:
+        """Act 1: three verifier nodes, each a process with its own keys, ledger and verifier."""
+        self.shell.heading(f"1/7  A ledger of {NODES} verifier nodes")
+        self.shell.run(["cluster", "init", "ledger", "--nodes", str(NODES), "--origin", ORIGIN])
+        for number in range(1, NODES + 1):
+            log = self.shell.directory / f"node-{number}.log"
+            self._nodes.append(self.shell.start(["node", "run", f"ledger/node-{number}"], log=log))
+        self._wait_until_ready()
+        self.shell.run(["node", "status"])
+
+    def mark_model(self) -> None:
+        """Act 2: Alice trains a ResNet-18 on handwritten digits and embeds her watermark."""
+        self.shell.heading("2/7  Alice trains a model and embeds her watermark; Carol trains one of her own")
+        self.shell.run(["keygen", "--out", "alice.pem"])
+        self._embed("alice", seed=self.seed, options=["--keep-clean"])
+        carols_seed = str(self.seed + 1000)
+        self.shell.run(
+            ["train", "--arch", "resnet18", "--data", "digits", "--seed", carols_seed, "--out", "carol.safetensors"]
+        )
+        self._measure("marked", "alice/model.safetensors")
+        self._measure("clean", "alice/clean.safetensors")
+        self.shell.remark("Her model before the embedding answers too: the embedding keeps the weights close to it.")
+        self._measure("independent", "carol.safetensors")
+
+    def publish(self) -> None:
+        """Act 3: Alice publishes her commitments, then may release the model."""
+        self.shell.heading("3/7  Alice publishes before she releases")
+        self.shell.run(["publish", "alice", "--signing-key", "alice.pem"])
+
+    def steal(self) -> None:
+        """Act 4: Mallory fine-tunes the stolen model on a tenth of the data and marks it as his own."""
+        self.shell.heading("4/7  Mallory steals the model, fine-tunes it, embeds and publishes a watermark of his own")
+        self.shell.run(["keygen", "--out", "mallory.pem"])
+        stolen = ["--weights", "alice/model.safetensors", "--fraction", THIEFS_SHARE]
+        self._embed("mallory", seed=self.seed + 2000, options=stolen)
+        self._measure("stolen", "mallory/model.safetensors")
+        self.shell.run(["publish", "mallory", "--signing-key", "mallory.pem"])
+
+    def claim(self) -> None:
+        """Act 5: four claims; only the owner's on the stolen model stands."""
+        self.shell.heading("5/7  Four claims")
+        stolen = "mallory/model.safetensors"
+        self.shell.remark("Alice claims the model that Mallory distributes.")
+        self._claim("alice on the stolen model", stolen, by="alice", kill=self.kill)
+        self.shell.remark("Mallory claims the same file with his own watermark, which is really in it.")
+        self._claim("mallory on the stolen model", stolen, by="mallory", expect=1)
+        self.shell.remark("Alice claims Carol's model, which Carol trained herself.")
+        self._claim("alice on an independent model", "carol.safetensors", by="alice", expect=1)
+        self.shell.remark(
+            "Eve copies Alice's evidence, which the claim made public, and draws a random key of her own."
+        )
+        self._forge_bundle("eve", copied_from="alice")
+        self.shell.run(["publish", "eve", "--signing-key", "eve.pem"])
+        self._claim("eve with a random key", stolen, by="eve", expect=1)
+
+    def check(self) -> None:
+        """Act 6: everything is checked again by somebody who trusts no single node; two flipped bytes are caught."""
+        self.shell.heading("6/7  Anyone checks: the certificate offline, the whole ledger, and two forgeries")
+        self.shell.run(["verify", "alice/certificate.json"])
+        self.shell.run(["audit", "--mirror", "mirror"])
+        self.shell.remark("One byte of the certificate is flipped.")
+        flip_byte(self.shell.directory / "alice/certificate.json", copy=self.shell.directory / "forged.json")
+        self.shell.run(["verify", "forged.json"], expect=1)
+        self.shell.remark("One byte of the mirrored ledger is flipped.")
+        flip_byte(largest_file(self.shell.directory / "mirror"))
+        self.shell.run(["audit", "--mirror", "mirror", "--offline"], expect=5)
+
+    def _embed(self, owner: str, *, seed: int, options: list[str]) -> None:
+        owned = ["--signing-key", f"{owner}.pem", "--out", owner]
+        what = ["--scheme", "mtlsign", "--arch", "resnet18", "--data", "digits", "--seed", str(seed)]
+        self.shell.run(["embed", *owned, *what, *options])
+        self.facts.setdefault("embeddings", {})[owner] = self.shell.read_json(f"{owner}/report.json")
+
+    def _measure(self, name: str, model: str) -> None:
+        self.shell.run(["measure", model, "--evidence", "alice"])
+        self.facts.setdefault("measured", {})[name] = self.shell.ask(["measure", model, "--evidence", "alice"])
+
+    def _claim(self, name: str, model: str, *, by: str, expect: int = 0, kill: int | None = None) -> None:
+        known = self._claims()
+        arguments = ["claim", model, "--evidence", by, "--signing-key", f"{by}.pem"]
+        if kill is not None:
+            self._kill(kill)
+        self.shell.run(arguments, expect=expect)
+        (digest,) = [claim for claim in self._claims() if claim not in known]
+        self.facts.setdefault("claims", {})[name] = self.shell.ask(["status", digest])
+
+    def _claims(self) -> list[str]:
+        page = self.shell.ask(["log", "--limit", "100"])
+        entries = cast("list[dict[str, Any]]", page["entries"])
+        return [entry["message_hash"] for entry in entries if entry["kind"] == "claim"]
+
+    def _kill(self, number: int) -> None:
+        self._nodes[number - 1].send_signal(signal.SIGKILL)
+        self._nodes[number - 1].wait()
+        self.shell.remark(f"node-{number} is killed (SIGKILL) before it can verify anything.")
+
+    def _forge_bundle(self, name: str, *, copied_from: str) -> None:
+        self.shell.run(["keygen", "--out", f"{name}.pem"])
+        source, target = self.shell.directory / copied_from, self.shell.directory / name
+        target.mkdir()
+        for part in ("model.safetensors", "evidence.safetensors", "report.json"):
+            shutil.copyfile(source / part, target / part)
+        private_key = load_signing_key(self.shell.directory / f"{name}.pem")
+        save_watermark_key(target / "watermark_key.json", create_watermark_key(private_key, origin=ORIGIN))
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if any(node.poll() is not None for node in self._nodes):
+                raise DemoError("a node ended while it was starting; its log is in the report")
+            if is_ready(self.shell.ask(["node", "status"])):
+                return
+            time.sleep(0.2)
+        raise DemoError(f"the nodes were not ready after {START_TIMEOUT_S} s; their logs are in the report")
+
+
+def is_ready(status: dict[str, Any]) -> bool:
+    """Whether all nodes answer and one of them leads."""
+    nodes = status.get("nodes", [])
+    leaders = [node for node in nodes if node.get("raft", {}).get("state") == "leader"]
+    return len(nodes) == NODES and all(node.get("reachable") for node in nodes) and len(leaders) == 1
+
+
+def flip_byte(path: Path, *, copy: Path | None = None) -> None:
+    """Flip one bit in the middle of a file, or of a copy of it."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (copy or path).write_bytes(raw)
+
+
+def largest_file(directory: Path) -> Path:
+    """The largest file below a directory: in a mirror, the entries."""
+    return max((path for path in directory.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)

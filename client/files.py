@@ -1,0 +1,134 @@
+"""Files that are whole or absent: written beside their place, flushed to disk, then renamed.
+
+Source: POSIX rename(2) replaces a file atomically within one directory; the data must be on disk before it.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from client.errors import InputError
+
+CHUNK_BYTES = 1 << 20
+
+
+def state_directory() -> Path:
+    """Where the command keeps keys and what it remembers: $WMREG_HOME or ~/.local/share/wmreg."""
+    home = os.environ.get("WMREG_HOME")
+    return Path(home) if home else Path.home() / ".local" / "share" / "wmreg"
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, replace: bool = True) -> None:
+    """Write a file as a whole.
+
+    Args:
+        path: its directory must exist.
+        content: all of the file.
+        mode: permission bits; they are set before anything is written.
+        replace: False refuses an existing file, also one that appears meanwhile.
+
+    Raises:
+        FileExistsError: the file exists and replace is False.
+        OSError: the directory cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            path.hardlink_to(temporary)  # unlike a rename, a link never replaces
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Flush a directory, so that a rename in it survives a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_limited(path: Path, bytes_max: int) -> bytes:
+    """Read a file of at most `bytes_max` bytes.
+
+    Raises:
+        InputError: it is larger.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(bytes_max + 1)
+    if len(content) > bytes_max:
+        raise InputError(f"{path}: larger than the {bytes_max} bytes that such a file may have", code="too_large")
+    return content
+
+
+def read_text(path: Path, bytes_max: int) -> str:
+    """Read a text file of at most `bytes_max` bytes.
+
+    Raises:
+        InputError: it is larger, or not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return read_limited(path, bytes_max).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file", code="malformed") from error
+
+
+def sha256_file(path: Path) -> tuple[bytes, int]:
+    """Hash a file while streaming it; return the hash and the number of bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest, bytes_total = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+            bytes_total += len(chunk)
+    return digest.digest(), bytes_total
+
+
+def check_output(directory: Path) -> None:
+    """Check that an output directory can be made, before any work is done for it.
+
+    Raises:
+        InputError: it exists and is not empty, or is not a directory.
+        FileNotFoundError: its parent does not exist.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(f"{directory}: exists and is not empty; choose another directory", code="exists")
+    if not directory.resolve().parent.is_dir():
+        raise InputError(f"{directory.resolve().parent}: no such directory", code="file")
+
+
+@contextmanager
+def staged_directory(directory: Path) -> Iterator[Path]:
+    """Give a temporary sibling to write into; it becomes `directory` when the block ends well, else it vanishes.
+
+    Raises:
+        InputError: the directory exists and is not empty.
+    """
+    check_output(directory)
+    target = directory.resolve()
+    staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    staging.mkdir(mode=0o755)
+    try:
+        yield staging
+        sync_directory(staging)
+        staging.replace(target)
+        sync_directory(target.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

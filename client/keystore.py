@@ -1,0 +1,130 @@
+"""The owner's two secrets on disk, each in a file that only its owner may read.
+
+* The signing key: Ed25519, PKCS8 PEM without a passphrase, as every tool reads it.
+* The watermark key file: JSON with the origin, the nonce and the owner's signature over them. The watermark key is a
+  hash of that signature (registry.watermark_key), so whoever reads this file can make the triggers.
+"""
+
+import json
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from client.errors import InputError, InvalidError
+from client.files import read_limited, write_atomic
+from registry.watermark_key import NONCE_BYTES, KeyBinding, bind
+
+KEY_FILE_BYTES_MAX = 16 * 1024
+WATERMARK_KEY_FORMAT = "wmreg-watermark-key/1"
+PRIVATE_MODE = 0o600
+_FIELDS = {"format", "origin", "nonce", "signature"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatermarkKeyFile:
+    """A binding and the ledger that it is for."""
+
+    origin: str
+    binding: KeyBinding
+
+
+def create_signing_key(path: Path) -> Ed25519PrivateKey:
+    """Make a signing key and write it with mode 0600.
+
+    Raises:
+        InputError: the file exists; a key that published something must never be lost to a second one.
+        OSError: the directory cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_key = Ed25519PrivateKey.generate()
+    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        write_atomic(path, pem, mode=PRIVATE_MODE, replace=False)
+    except FileExistsError as error:
+        message = f"{path}: exists and is not overwritten; move it away or choose another --out"
+        raise InputError(message, code="exists") from error
+    return private_key
+
+
+def load_signing_key(path: Path) -> Ed25519PrivateKey:
+    """Read a signing key.
+
+    Raises:
+        InputError: others may read the file.
+        InvalidError: not an unencrypted Ed25519 key in PEM.
+        OSError: it cannot be read.
+    """
+    _check_private(path)
+    try:
+        private_key = load_pem_private_key(read_limited(path, KEY_FILE_BYTES_MAX), password=None)
+    except (ValueError, TypeError) as error:
+        raise InvalidError(f"{path}: not an unencrypted private key in PEM", code="malformed") from error
+    if not isinstance(private_key, Ed25519PrivateKey):
+        raise InvalidError(f"{path}: not an Ed25519 key; make one with wmreg keygen", code="malformed")
+    return private_key
+
+
+def create_watermark_key(private_key: Ed25519PrivateKey, *, origin: str) -> WatermarkKeyFile:
+    """Draw a fresh watermark key that is bound to the owner and the ledger."""
+    return WatermarkKeyFile(
+        origin=origin, binding=bind(private_key, origin=origin, nonce=secrets.token_bytes(NONCE_BYTES))
+    )
+
+
+def save_watermark_key(path: Path, key_file: WatermarkKeyFile) -> None:
+    """Write a watermark key file with mode 0600; an existing one is not overwritten.
+
+    Raises:
+        OSError: it exists, or the directory cannot be written.
+    """
+    content = {
+        "format": WATERMARK_KEY_FORMAT,
+        "origin": key_file.origin,
+        "nonce": key_file.binding.nonce.hex(),
+        "signature": key_file.binding.signature.hex(),
+    }
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode(), mode=PRIVATE_MODE, replace=False)
+
+
+def load_watermark_key(path: Path) -> WatermarkKeyFile:
+    """Read a watermark key file; whether its signature holds is the ledger's rule, not this function's.
+
+    Raises:
+        InputError: others may read the file.
+        InvalidError: not a watermark key file.
+        OSError: it cannot be read.
+    """
+    _check_private(path)
+    try:
+        return _read_watermark_key(json.loads(read_limited(path, KEY_FILE_BYTES_MAX)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidError(f"{path}: not a watermark key file: {error}", code="malformed") from error
+
+
+def _read_watermark_key(content: object) -> WatermarkKeyFile:
+    if not isinstance(content, dict) or set(content) != _FIELDS or content["format"] != WATERMARK_KEY_FORMAT:
+        raise ValueError(f"expected the fields {', '.join(sorted(_FIELDS))} and the format {WATERMARK_KEY_FORMAT}")
+    if not isinstance(content["origin"], str):
+        raise TypeError("the origin is not a text")
+    binding = KeyBinding(nonce=_octets(content["nonce"], NONCE_BYTES), signature=_octets(content["signature"], 64))
+    return WatermarkKeyFile(origin=content["origin"], binding=binding)
+
+
+def _octets(digits: object, count: int) -> bytes:
+    if not isinstance(digits, str) or len(octets := bytes.fromhex(digits)) != count:
+        raise ValueError(f"expected {count} bytes in hexadecimal")
+    return octets
+
+
+def _check_private(path: Path) -> None:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise InputError(f"{path}: others may read this secret; run: chmod 600 {path}", code="readable_by_others")

@@ -1,0 +1,74 @@
+"""Measuring a model as a node would, with the owner's own files.
+
+The node's verifier process does the same with the files that a claim points to; both leave the judgement to the
+ledger's verdict engine.
+"""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import wm
+from client.bundle import Bundle
+from client.models import Show, device_of, reporting, watermark_errors
+from registry.verdict import ControlCounts, ControlKind, Measurement
+
+PERMUTATIONS, CONTROLS = 999, 8
+SEED_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How to measure.
+
+    Attributes:
+        controls: whether to run S2 and S3 as well, with a fresh seed.
+        device: torch's word for where to compute, or "auto".
+    """
+
+    controls: bool
+    device: str
+
+
+def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measurement:
+    """Count the matched triggers, and run the controls if they are wanted.
+
+    Args:
+        model: the suspect's weights, safetensors.
+        bundle: the owner's evidence and watermark key.
+        trial: how to measure.
+        show: is told how far the controls are.
+
+    Raises:
+        InputError: there is no such device.
+        InvalidError: a file is malformed, or the model is of another architecture.
+        OSError: a file cannot be read.
+    """
+    watermark_key = bundle.load_watermark_key().binding.watermark_key
+    bundle.load_evidence()  # the ledger's own, stricter reading of the file
+    with watermark_errors():
+        found = wm.verify(
+            model,
+            bundle.evidence,
+            watermark_key,
+            control_seed=secrets.token_bytes(SEED_BYTES),
+            permutations=PERMUTATIONS if trial.controls else 0,
+            controls=CONTROLS if trial.controls else 0,
+            device=str(device_of(trial.device)),
+            progress=reporting(show),
+        )
+    return Measurement(
+        matched=found.matched,
+        total=found.total,
+        permutations=found.permutations,
+        permutations_as_good=found.permutations_as_good,
+        controls=tuple(
+            ControlCounts(
+                kind=ControlKind.BASE if control.name == "base" else ControlKind.FRESH,
+                matched=control.matched,
+                suspect_only=control.suspect_only,
+                control_only=control.control_only,
+            )
+            for control in found.controls
+        ),
+    )

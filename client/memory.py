@@ -1,0 +1,222 @@
+"""What this reader has seen of a ledger, and the check that every later tree continues it (DESIGN 2).
+
+The last checkpoint is remembered for each origin, as the signed note that it came in: should the ledger ever show
+another past, the two notes together are the evidence against its nodes.
+
+* A larger tree must contain the remembered one; its hashes come from the nodes' tiles, so nobody's word is taken.
+* A smaller one is shown by nodes that are behind. Are there as many of them as a quorum, then one of them signed the
+  remembered tree and has lost it: the ledger was rolled back.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.api import Api, SeenCheckpoint, quorum_size
+from client.errors import InvalidError
+from client.files import read_text, state_directory, write_atomic
+from registry import merkle, tiles
+from registry.checkpoint import Checkpoint
+from registry.errors import ConsistencyError, QuorumError, RegistryError
+from registry.note import NOTE_BYTES_MAX, Note
+
+_LEVELS = 8  # a tile's 256 hashes span eight levels of the tree
+_CATCH_UP_WAIT_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The remembered checkpoints of all ledgers, one file each, in the state directory."""
+
+    directory: Path
+
+    @classmethod
+    def default(cls) -> "Memory":
+        """The memory in $WMREG_HOME or ~/.local/share/wmreg."""
+        return cls(state_directory() / "ledgers")
+
+    def path(self, origin: str) -> Path:
+        """The file that remembers a ledger; the name is a hash, since an origin may hold any character."""
+        return self.directory / f"{hashlib.sha256(origin.encode()).hexdigest()[:32]}.note"
+
+    def recall(self, origin: str) -> Checkpoint | None:
+        """The last checkpoint that was seen; None for a ledger that is new to this reader.
+
+        Raises:
+            InvalidError: the file was damaged.
+        """
+        path = self.path(origin)
+        if not path.exists():
+            return None
+        try:
+            checkpoint = Checkpoint.parse(Note.parse(read_text(path, NOTE_BYTES_MAX)).text)
+        except RegistryError as error:
+            raise InvalidError(f"{path}: damaged ({error}); remove it to begin afresh", code="malformed") from error
+        if checkpoint.origin != origin:
+            raise InvalidError(f"{path}: remembers {checkpoint.origin}, not {origin}", code="malformed")
+        return checkpoint
+
+    def remember(self, seen: SeenCheckpoint) -> None:
+        """Keep a checkpoint whose continuity was checked."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(self.path(seen.trusted.checkpoint.origin), seen.note.encode())
+
+
+async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> None:
+    """Check that a checkpoint continues what was seen before; remember it.
+
+    Raises:
+        ConsistencyError: it does not. It is kept beside the remembered one, as evidence.
+        QuorumError: the nodes that answer cannot show it.
+    """
+    old, new = memory.recall(api.trust.origin), seen.trusted.checkpoint
+    if old is not None:
+        try:
+            await _check_consistent(api, *sorted((old, new), key=lambda checkpoint: checkpoint.size))
+        except ConsistencyError as error:
+            raise _alarm(memory, seen, error) from error
+    if old is None or old.size < seen.size:
+        memory.remember(seen)
+
+
+def _alarm(memory: Memory, seen: SeenCheckpoint, error: ConsistencyError) -> ConsistencyError:
+    kept = memory.path(seen.trusted.checkpoint.origin)
+    conflicting = kept.with_suffix(".conflict.note")
+    write_atomic(conflicting, seen.note.encode())
+    message = f"the log does not continue what was seen before: {error} (evidence: {kept} and {conflicting})"
+    return ConsistencyError(message, code=error.code)
+
+
+async def check_latest(api: Api, memory: Memory) -> SeenCheckpoint | None:
+    """Fetch the largest checkpoint that the nodes show, check that it continues what was seen, and remember it.
+
+    Returns:
+        The largest checkpoint; None when the nodes that answer are behind what was seen, but continue it.
+
+    Raises:
+        ConsistencyError: two trees of one size, or a past that changed.
+        QuorumError: no node showed one, or those that did cannot show its past.
+    """
+    largest = largest_of(await api.checkpoints())
+    old = memory.recall(api.trust.origin)
+    if old is not None and largest.size < old.size:
+        await _check_still_there(api, old, memory)
+        return None
+    await check_continuity(api, memory, largest)
+    return largest
+
+
+def largest_of(answers: dict[str, SeenCheckpoint | RegistryError]) -> SeenCheckpoint:
+    """The largest checkpoint that any node shows.
+
+    Raises:
+        ConsistencyError: two different trees of one size.
+        QuorumError: no node shows one that the policy vouches for.
+    """
+    shown = [answer for answer in answers.values() if isinstance(answer, SeenCheckpoint)]
+    if not shown:
+        problems = "; ".join(f"{url}: {error}" for url, error in answers.items())
+        raise QuorumError(f"no node shows a checkpoint that the policy vouches for: {problems}", code="unavailable")
+    check_agreement([seen.trusted.checkpoint for seen in shown])
+    return max(shown, key=lambda seen: seen.size)
+
+
+def check_agreement(checkpoints: list[Checkpoint]) -> None:
+    """Check that no two checkpoints of one size state different roots; raises ConsistencyError."""
+    roots: dict[int, bytes] = {}
+    for checkpoint in checkpoints:
+        if roots.setdefault(checkpoint.size, checkpoint.root) != checkpoint.root:
+            raise ConsistencyError(f"the nodes show two different trees of size {checkpoint.size}", code="fork")
+
+
+async def _check_consistent(api: Api, smaller: Checkpoint, larger: Checkpoint) -> None:
+    if smaller.size == larger.size:
+        check_agreement([smaller, larger])
+        return
+    if not smaller.size:
+        return
+    problems: dict[str, RegistryError] = {}
+    for url in api.transport.urls:
+        try:
+            await _check_tiles_of(api, url, smaller, larger)
+        except RegistryError as error:  # one node's broken or invented tiles must neither hide nor raise an alarm
+            problems[url] = error
+        else:
+            return
+    details = "; ".join(f"{url}: {error}" for url, error in problems.items())
+    if any(isinstance(error, ConsistencyError) for error in problems.values()):
+        raise ConsistencyError(f"no node's tiles lead from size {smaller.size} to {larger.size}: {details}")
+    raise QuorumError(f"no node showed how size {smaller.size} became {larger.size}: {details}", code="unavailable")
+
+
+async def _check_tiles_of(api: Api, url: str, smaller: Checkpoint, larger: Checkpoint) -> None:
+    names = _proof_nodes(smaller.size, larger.size)
+    digests = await _fetch_nodes(api, url, names, larger.size)
+    proof = merkle.consistency_proof(smaller.size, larger.size, lambda level, position: digests[level, position])
+    merkle.verify_consistency(
+        old_size=smaller.size, old_root=smaller.root, new_size=larger.size, new_root=larger.root, proof=proof
+    )
+
+
+def _proof_nodes(old_size: int, new_size: int) -> list[tuple[int, int]]:
+    """Names of the complete nodes that the consistency proof is made of, found by making it of nothing."""
+    names: list[tuple[int, int]] = []
+
+    def note_name(level: int, position: int) -> bytes:
+        names.append((level, position))
+        return bytes(merkle.HASH_BYTES)
+
+    merkle.consistency_proof(old_size, new_size, note_name)
+    return names
+
+
+async def _fetch_nodes(api: Api, url: str, names: list[tuple[int, int]], size: int) -> dict[tuple[int, int], bytes]:
+    """Hashes of complete nodes, each computed from the tile that its leaves or subtrees stand in."""
+    places = {(level, position): _tile_of(level, position) for level, position in names}
+    wanted = sorted(set(places.values()))
+    fetched = await asyncio.gather(
+        *(api.hash_tile(url, level, number, width=tile_width(level, number, size)) for level, number in wanted)
+    )
+    tile = dict(zip(wanted, fetched, strict=True))
+    return {name: _node_in_tile(tile[place], *name) for name, place in places.items()}
+
+
+def tile_width(level: int, number: int, size: int) -> int:
+    """How many hashes tile `number` of a level has in a tree of this size, in [0, 256]."""
+    complete = size >> (_LEVELS * level)
+    return max(0, min(tiles.TILE_WIDTH, complete - number * tiles.TILE_WIDTH))
+
+
+def _tile_of(level: int, position: int) -> tuple[int, int]:
+    tile_level, height = divmod(level, _LEVELS)
+    return tile_level, (position << height) // tiles.TILE_WIDTH
+
+
+def _node_in_tile(tile: bytes, level: int, position: int) -> bytes:
+    height = level % _LEVELS
+    first = (position << height) % tiles.TILE_WIDTH
+    hashes = [tile[32 * i : 32 * (i + 1)] for i in range(first, first + (1 << height))]
+    # The root function works on leaf hashes; a perfect subtree of any level folds alike.
+    return merkle.root(hashes)
+
+
+async def _check_still_there(api: Api, old: Checkpoint, memory: Memory) -> None:
+    """The nodes' common checkpoint is smaller than the remembered one: does any node still have that tree?"""
+    answers = await api.own_notes(old.size, wait_s=_CATCH_UP_WAIT_S)
+    notes = [Checkpoint.parse(answer.text) for answer in answers.values() if isinstance(answer, Note)]
+    shown = [checkpoint for checkpoint in notes if checkpoint.size == old.size]
+    if any(checkpoint.root != old.root for checkpoint in shown):
+        raise ConsistencyError(
+            f"a node signed another tree of size {old.size} than the one seen before ({memory.path(old.origin)})",
+            code="fork",
+        )
+    if shown:
+        return
+    without = [url for url, error in answers.items() if isinstance(error, RegistryError) and error.code == "not_yet"]
+    if len(without) >= max(1, quorum_size(api.trust)):
+        raise ConsistencyError(
+            f"the log was rolled back: size {old.size} was seen before, and a quorum of nodes does not have it",
+            code="rolled_back",
+        )
+    raise QuorumError(f"the nodes that answer are behind size {old.size}, which was seen before", code="behind")

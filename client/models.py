@@ -1,0 +1,146 @@
+"""Data sets, networks and trainings as the command line names them; the bridge to `wm`.
+
+Importing this module imports torch, so verbs do it when they run. Errors of `wm` become the client's here.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import wm
+from client.errors import InputError, InvalidError
+from wm import data as datasets
+from wm.architectures import Architecture, build
+from wm.progress import Progress, ProgressCallback
+from wm.training import accuracy, fit
+from wm.weights import load_weights
+
+DIGITS = "digits"
+Show = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A plain training: passes over the data, 0 for none, and Adam's first learning rate."""
+
+    epochs: int
+    lr: float
+
+
+FROM_SCRATCH = Schedule(epochs=6, lr=1e-3)
+FINE_TUNING = Schedule(epochs=10, lr=1e-4)  # ten times gentler: a trained model keeps its accuracy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to train on, and what.
+
+    Attributes:
+        data: "digits", or the path of an .npz file.
+        fraction: share of the training set that is used, in (0, 1].
+        arch: name in the catalogue.
+        weights: safetensors to begin with; None trains from scratch.
+        seed: decides the initial weights, the share and every order.
+        epochs: of the plain training; None takes the default of the two schedules.
+        device: torch's word for where to compute, or "auto".
+    """
+
+    data: str
+    fraction: float
+    arch: str
+    weights: Path | None
+    seed: int
+    epochs: int | None
+    device: str
+
+    @property
+    def schedule(self) -> Schedule:
+        """The plain training that comes first."""
+        usual = FROM_SCRATCH if self.weights is None else FINE_TUNING
+        return usual if self.epochs is None else replace(usual, epochs=self.epochs)
+
+
+@contextmanager
+def watermark_errors(path: Path | None = None) -> Iterator[None]:
+    """Turn what `wm` objects to into the client's error, with the file's path in front."""
+    try:
+        yield
+    except wm.WatermarkError as error:
+        where = f"{path}: " if path is not None else ""
+        raise InvalidError(f"{where}{error}", code=error.code) from error
+
+
+def load_data(task: Task) -> datasets.Dataset:
+    """Load the data set, its training set cut down to the task's fraction.
+
+    Raises:
+        InputError: neither "digits" nor an existing file.
+        InvalidError: not such an .npz file.
+    """
+    if task.data == DIGITS:
+        whole = datasets.digits()
+    else:
+        path = Path(task.data)
+        if path.suffix != ".npz" or not path.is_file():
+            raise InputError(f"{task.data}: no data set; give {DIGITS}, or an existing .npz file")
+        with watermark_errors(path):
+            whole = datasets.load_npz(path)
+    return replace(whole, train=datasets.fraction_of(whole.train, task.fraction, seed=task.seed))
+
+
+def architecture_of(task: Task, data: datasets.Dataset) -> Architecture:
+    """The catalogue's entry for this task; raises InvalidError for an unknown name."""
+    with watermark_errors():
+        return Architecture(task.arch, {"num_classes": data.classes})
+
+
+def trained_model(task: Task, architecture: Architecture, data: datasets.Dataset, show: Show) -> nn.Module:
+    """Stage 1: build or load the network and train it plainly.
+
+    Raises:
+        InvalidError: the weights are not such a network's.
+    """
+    if task.weights is None:
+        model = build(architecture, seed=task.seed)
+    else:
+        with watermark_errors():
+            model = load_weights(task.weights, architecture)
+    model.to(device_of(task.device))
+    if task.schedule.epochs:
+        schedule = task.schedule
+        fit(model, data, epochs=schedule.epochs, lr=schedule.lr, seed=task.seed, progress=reporting(show))
+    return model.eval()
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a name means.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        raise InputError(f"--device {name}: no such device here") from error
+    return device
+
+
+def task_accuracy(model: nn.Module, data: datasets.Dataset) -> float:
+    """Share of the test set that the model classifies as it should, in [0, 1]."""
+    return accuracy(model, data.test.images, data.test.labels)
+
+
+def reporting(show: Show) -> ProgressCallback:
+    """A progress callback of `wm` that shows a bar."""
+
+    def report(progress: Progress) -> None:
+        show(progress.phase, progress.done, progress.total, progress.detail)
+
+    return report

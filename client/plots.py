@@ -1,0 +1,49 @@
+"""The picture of an embedding: what it did to the mark and to the task.
+
+matplotlib's Agg canvas only: no window, no display, no global state.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+_MARK, _TASK, _GREY = "#2166ac", "#b35806", "#8c8c8c"
+
+
+def plot_report(report: dict[str, Any], path: Path) -> None:
+    """Draw matched triggers and task accuracy before and after; and the curves of the embedding, if it reports any.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    curves = report["embedding"].get("curves") or {}
+    figure = Figure(figsize=(9 if curves else 4.5, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
+    _draw_counts(axes[0], report)
+    if curves:
+        _draw_curves(axes[1], curves)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def _draw_counts(axes: Axes, report: dict[str, Any]) -> None:
+    names, total = ["clean", "marked"], report["triggers"]
+    shares = [report["matched"][name] / total for name in names]
+    accuracies = [report["test_accuracy"][name] for name in names]
+    places = range(len(names))
+    axes.bar([p - 0.2 for p in places], shares, width=0.36, color=_MARK, label=f"matched triggers, of {total}")
+    axes.bar([p + 0.2 for p in places], accuracies, width=0.36, color=_TASK, label="task accuracy")
+    axes.axhline(0.7, color=_GREY, linestyle="--", linewidth=1)
+    axes.axhline(0.5, color=_GREY, linestyle=":", linewidth=1)
+    axes.set(xticks=list(places), xticklabels=names, ylim=(0, 1.05), title="before and after")
+    axes.legend(fontsize="small", loc="lower left")
+
+
+def _draw_curves(axes: Axes, curves: dict[str, list[list[float]]]) -> None:
+    for name, points in curves.items():
+        axes.plot([step for step, _ in points], [share for _, share in points], label=name.replace("_", " "))
+    axes.set(xlabel="step", ylabel="share of matched triggers", ylim=(0, 1.05), title="embedding")
+    axes.legend(fontsize="small", loc="lower right")

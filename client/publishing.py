@@ -1,0 +1,124 @@
+"""Publishing: the owner's commitments go to the ledger before the model goes to anybody (DESIGN 3).
+
+Whatever happens on the way, a crash, a lost answer, a cluster without a quorum: publishing a bundle again is the same
+publication and not a second one (client.outbox).
+"""
+
+import time
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client.api import Api, Recorded, SeenCheckpoint
+from client.bundle import Bundle, stated_model_sha256
+from client.errors import InvalidError
+from client.files import read_limited, sha256_file, write_atomic
+from client.memory import Memory, check_continuity
+from client.outbox import submit_saved
+from registry import commitments
+from registry.evidence import EvidenceFile
+from registry.messages import ENVELOPE_BYTES_MAX, Publication, SignedMessage, seal
+from registry.receipt import Receipt
+from registry.watermark_key import verify_binding
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who publishes and claims."""
+
+    private_key: Ed25519PrivateKey
+
+    @property
+    def public_key(self) -> bytes:
+        """The owner's name in the ledger, 32 bytes."""
+        return self.private_key.public_key().public_bytes_raw()
+
+
+async def publish(api: Api, memory: Memory, bundle: Bundle, owner: Owner) -> Recorded:
+    """Publish a bundle, check and keep the receipt.
+
+    Returns:
+        The receipt that was written, verified against the reader's trust policy.
+
+    Raises:
+        InvalidError, RefusedError: the bundle's files do not fit each other, the owner or the ledger.
+        QuorumError: the outcome is unknown; publishing the bundle again is safe.
+        ConsistencyError: the ledger does not continue what was seen of it before.
+    """
+    origin = api.trust.origin
+    publication = make_publication(bundle, owner, origin=origin)
+    recorded = await submit_saved(
+        api,
+        bundle.publication,
+        saved=_saved(bundle, owner, publication, origin=origin),
+        make=lambda: seal(publication, origin=origin, private_keys=[owner.private_key]),
+    )
+    await keep_seen(api, memory, recorded)
+    write_atomic(bundle.receipt, recorded.receipt.encode())
+    return recorded
+
+
+def make_publication(bundle: Bundle, owner: Owner, *, origin: str) -> Publication:
+    """Make the commitments of a bundle, after checking that its files belong together.
+
+    Raises:
+        InvalidError: the watermark key is for another ledger, or the model is not the one that was marked.
+        RefusedError: code key_not_bound, the watermark key is not bound to this owner.
+        OSError: a file cannot be read.
+    """
+    binding = bundle.load_watermark_key()
+    if binding.origin != origin:
+        raise InvalidError(
+            f"{bundle.watermark_key}: made for the ledger {binding.origin}, not {origin}", code="other_ledger"
+        )
+    verify_binding(binding.binding, origin=origin, owner=owner.public_key)
+    evidence = bundle.load_evidence()
+    return Publication(
+        time_s=int(time.time()),
+        scheme=evidence.scheme,
+        key_commitment=commitments.key_commitment(binding.binding.watermark_key),
+        head_commitment=evidence.head_commitment,
+        info_commitment=evidence.info_commitment,
+        model_commitment=_model_commitment(bundle, evidence),
+    )
+
+
+async def keep_seen(api: Api, memory: Memory, recorded: Recorded) -> None:
+    """Check that a receipt's checkpoint continues what was seen of the ledger, and remember it."""
+    note = Receipt.parse(recorded.receipt).checkpoint_note
+    await check_continuity(api, memory, SeenCheckpoint(note=note, trusted=recorded.verified.trusted))
+
+
+def same_commitments(signed: SignedMessage, publication: Publication) -> bool:
+    """Whether a signed publication commits to the same things, at whatever time."""
+    saved = signed.message
+    return isinstance(saved, Publication) and _commitments(saved) == _commitments(publication)
+
+
+def _saved(bundle: Bundle, owner: Owner, publication: Publication, *, origin: str) -> bytes | None:
+    """The envelope of an earlier try, which must have published the same."""
+    if not bundle.publication.exists():
+        return None
+    saved = bundle.load_publication(origin=origin)
+    if saved.signer != owner.public_key or not same_commitments(saved, publication):
+        message = f"{bundle.publication}: publishes other files or another owner; use a fresh directory"
+        raise InvalidError(message, code="other_publication")
+    return read_limited(bundle.publication, ENVELOPE_BYTES_MAX)
+
+
+def _model_commitment(bundle: Bundle, evidence: EvidenceFile) -> bytes | None:
+    """Salted H(M), if the marked model is still there; it must be the one that the info states."""
+    if not bundle.model.exists():
+        return None
+    sha256, _ = sha256_file(bundle.model)
+    stated = stated_model_sha256(evidence)
+    if stated is not None and stated != sha256:
+        message = f"{bundle.model}: not the model that was marked (its SHA-256 is not the one in the evidence)"
+        raise InvalidError(message, code="model_mismatch")
+    return commitments.model_commitment(evidence.salt, sha256)
+
+
+def _commitments(publication: Publication) -> tuple[str, bytes, bytes, bytes]:
+    # Without the model's: the file may have been moved away since.
+    p = publication
+    return p.scheme, p.key_commitment, p.head_commitment, p.info_commitment

@@ -1,0 +1,133 @@
+"""`wmreg claim`: claim a model, wait for the nodes' verdict, keep the certificate."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from client import options
+from client.errors import UNAVAILABLE
+from client.output import Report
+
+if TYPE_CHECKING:
+    from client.api import Api, Recorded
+    from client.bundle import Bundle
+    from client.claim_state import ClaimState
+    from registry.certificate import Story
+
+TIMEOUT_S = 900
+STRAGGLERS_S = 20
+
+
+@click.command("claim")
+@click.argument("model")
+@click.option("--evidence", "directory", type=options.DIRECTORY, required=True, help="Directory that embed made.")
+@click.option("--sha256", help="Hash that the model file must have; required for a URL.")
+@click.option("--wait/--no-wait", default=True, help="Wait for the verdict.  [default: wait]")
+@click.option("--timeout-s", type=click.IntRange(0, 7 * 86400), default=TIMEOUT_S, show_default=True)
+@click.option(
+    "--stragglers-s",
+    type=click.IntRange(0, 3600),
+    default=STRAGGLERS_S,
+    show_default=True,
+    help="After the verdict, how long to wait for the votes of the other nodes.",
+)
+@click.option("--again", is_flag=True, help="Make a new claim although this model was claimed before.")
+@options.signing_key
+@options.policy
+@options.patience
+@options.as_json
+def command(  # noqa: PLR0913 (one parameter for each option)
+    *,
+    model: str,
+    directory: Path,
+    sha256: str | None,
+    wait: bool,
+    timeout_s: int,
+    stragglers_s: int,
+    again: bool,
+    signing_key_path: Path,
+    policy_path: Path,
+    patience_s: float,
+) -> Report:
+    """Claim that MODEL carries the mark that was published from the --evidence directory.
+
+    MODEL is a file (it is uploaded to the nodes), an https:// URL with --sha256, or blob:sha256:... A claim reveals the
+    watermark key for good. Everything that can be checked beforehand is checked before it is revealed.
+    """
+    from client.bundle import open_bundle
+    from client.claiming import submit_claim, suspect_of
+    from client.memory import Memory
+    from client.publishing import Owner
+
+    trust = options.load_policy(policy_path)
+    owner = Owner(options.load_key(signing_key_path))
+    bundle = open_bundle(directory)
+    suspect = suspect_of(model, sha256=sha256)
+
+    async def run() -> Report:
+        async with options.ledger(trust, patience_s) as api:
+            recorded = await submit_claim(api, Memory.default(), bundle, owner, suspect, again=again)
+            if not wait:
+                return _claimed(recorded)
+            return await _follow(api, bundle, recorded, timeout_s=timeout_s, stragglers_s=stragglers_s)
+
+    return asyncio.run(run())
+
+
+async def _follow(api: "Api", bundle: "Bundle", recorded: "Recorded", *, timeout_s: int, stragglers_s: int) -> Report:
+    from client.claiming import await_stragglers, await_verdict, keep_certificate, older_publication
+    from client.progress import status_line
+
+    digest = recorded.verified.signed.hash
+    with status_line("claim recorded, waiting for the nodes to vote") as show:
+
+        def tell(state: "ClaimState") -> None:
+            show(f"{len(state.votes)} nodes have voted")
+
+        state = await await_verdict(api, digest, timeout_s=timeout_s, on_change=tell)
+        if state.outcome is not None:
+            state = await await_stragglers(api, state, timeout_s=stragglers_s, on_change=tell)
+    if not state.prevails:
+        return _not_won(recorded, state, await older_publication(api, state))
+    path, story = await keep_certificate(api, bundle, digest)
+    return _won(recorded, state, path, story)
+
+
+def _claimed(recorded: "Recorded") -> Report:
+    digest = recorded.verified.signed.hash.hex()
+    return Report(
+        document=_document(recorded),
+        text=f"claimed as entry {recorded.verified.index}\nclaim  {digest}\n\nFollow it with: wmreg status {digest}",
+    )
+
+
+def _not_won(recorded: "Recorded", state: "ClaimState", older: "Recorded | None") -> Report:
+    from client.stories import older_publication_text, receipt_document
+
+    text = [f"claim  {state.claim}", "", state.votes_table(), "", state.explain()]
+    if older is not None:
+        text.append(older_publication_text(older.verified))
+    if state.exit_code == UNAVAILABLE:
+        text.append(f"Follow it with: wmreg status {state.claim}")
+    found = {
+        "state": state.document,
+        "explanation": state.explain(),
+        "older_publication": receipt_document(older.verified) if older else None,
+    }
+    return Report(document=_document(recorded) | found, text="\n".join(text), exit_code=state.exit_code)
+
+
+def _won(recorded: "Recorded", state: "ClaimState", path: Path, story: "Story") -> Report:
+    from client.stories import certificate_text
+
+    return Report(
+        document=_document(recorded) | {"state": state.document, "certificate": str(path)},
+        text="\n".join([state.votes_table(), "", certificate_text(story), "", f"certificate  {path}"]),
+    )
+
+
+def _document(recorded: "Recorded") -> dict[str, object]:
+    verified = recorded.verified
+    return {"claim": verified.signed.hash.hex(), "index": verified.index, "recorded_s": verified.recorded_s}

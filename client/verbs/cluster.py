@@ -1,0 +1,50 @@
+"""`wmreg cluster`: the genesis of a new ledger, ready to start on one machine."""
+
+from pathlib import Path
+
+import click
+
+from client import options
+from client.output import Report
+
+
+@click.group("cluster")
+def command() -> None:
+    """Make a new ledger of several nodes."""
+
+
+@command.command("init")
+@click.argument("directory", type=options.NEW_DIRECTORY)
+@click.option("--nodes", type=click.IntRange(1, 31), default=3, show_default=True, help="How many nodes.")
+@click.option("--origin", required=True, help="The ledger's name for ever, such as example.org/models.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address at which all nodes listen.")
+@click.option("--quorum", type=click.IntRange(1, 31), help="Nodes whose agreement binds.  [default: a majority]")
+@options.as_json
+def init(*, directory: Path, nodes: int, origin: str, host: str, quorum: int | None) -> Report:
+    """Make the keys, the genesis and the settings of a ledger's nodes in DIRECTORY.
+
+    Each node has a directory of its own, to be moved to its machine; policy.txt is what owners and auditors need.
+    """
+    from client.errors import InputError
+    from node.errors import ConfigError
+    from node.init import init_cluster
+
+    try:
+        policy = init_cluster(directory, nodes=nodes, origin=origin, host=host, quorum=quorum)
+    except ConfigError as error:
+        raise InputError(str(error)) from error
+    directories = sorted(path.parent for path in directory.glob("*/node.toml"))
+    return Report(
+        document={"origin": origin, "policy": str(policy), "nodes": [str(path) for path in directories]},
+        text="\n".join(
+            [
+                f"{origin}: a ledger of {nodes} nodes",
+                f"policy  {policy}",
+                "",
+                "Start every node, each in a terminal of its own:",
+                *(f"  wmreg node run {path}" for path in directories),
+                "",
+                f"Then: wmreg node status --policy {policy}",
+            ]
+        ),
+    )

@@ -1,0 +1,80 @@
+"""`wmreg embed`: make a watermarked model and everything that will prove it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from client import options
+from client.files import check_output, sha256_file, staged_directory
+from client.output import Report
+
+if TYPE_CHECKING:
+    from client.keystore import WatermarkKeyFile
+    from client.models import Task
+
+
+@click.command("embed")
+@options.task
+@click.option("--scheme", default="mtlsign", show_default=True, help="Watermark scheme.")
+@click.option("--keep-clean", is_flag=True, help="Keep the model before the embedding too.")
+@click.option("--out", type=options.NEW_DIRECTORY, required=True, help="Directory to make.")
+@options.signing_key
+@options.policy
+@options.as_json
+def command(  # noqa: PLR0913 (one parameter for each option)
+    *,
+    arch: str,
+    weights: Path | None,
+    data: str,
+    fraction: float,
+    epochs: int | None,
+    seed: int,
+    device: str,
+    scheme: str,
+    keep_clean: bool,
+    out: Path,
+    signing_key_path: Path,
+    policy_path: Path,
+) -> Report:
+    """Train or fine-tune a model with a watermark that is bound to your signing key and to one ledger.
+
+    Writes the marked model, the evidence, the watermark key and a report into --out. Only the model may ever be
+    given away, and only after `wmreg publish`.
+    """
+    check_output(out)
+    origin = options.load_policy(policy_path).origin
+    private_key = options.load_key(signing_key_path)
+
+    from client.keystore import create_watermark_key
+    from client.models import Task
+
+    task = Task(data=data, fraction=fraction, arch=arch, weights=weights, seed=seed, epochs=epochs, device=device)
+    key_file = create_watermark_key(private_key, origin=origin)
+    return _report(_make(task, key_file, scheme=scheme, keep_clean=keep_clean, out=out), out)
+
+
+def _make(task: "Task", key_file: "WatermarkKeyFile", *, scheme: str, keep_clean: bool, out: Path) -> dict[str, Any]:
+    from client.bundle import Bundle
+    from client.embedding import embed, write_bundle
+    from client.progress import phases
+
+    base_sha256 = sha256_file(task.weights)[0].hex() if task.weights else None
+    with phases() as show:
+        marked = embed(task, key_file, scheme=scheme, show=show)
+    with staged_directory(out) as staging:
+        return write_bundle(Bundle(staging), marked, key_file, base_sha256=base_sha256, keep_clean=keep_clean)
+
+
+def _report(report: dict[str, Any], out: Path) -> Report:
+    accuracy, matched, triggers = report["test_accuracy"], report["matched"], report["triggers"]
+    text = [
+        f"task accuracy     {accuracy['clean']:.2%} before, {accuracy['marked']:.2%} after",
+        f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
+        f"chance            p = {report['p_value']}",
+        f"model             {out / 'model.safetensors'}",
+        f"SHA-256           {report['model_sha256']}",
+        "",
+        f"Do not release the model yet. First: wmreg publish {out}",
+    ]
+    return Report(document={"directory": str(out), **report}, text="\n".join(text))

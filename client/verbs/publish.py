@@ -1,0 +1,65 @@
+"""`wmreg publish`: commit to a watermarked model before it is released."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from client import options
+from client.output import Report, utc
+
+if TYPE_CHECKING:
+    from client.api import Recorded
+
+
+@click.command("publish")
+@click.argument("directory", type=options.DIRECTORY)
+@options.signing_key
+@options.policy
+@options.patience
+@options.as_json
+def command(directory: Path, signing_key_path: Path, policy_path: Path, patience_s: float) -> Report:
+    """Publish the commitments of DIRECTORY, which `wmreg embed` made.
+
+    The message is saved before it is sent; running the command again sends the same one. The receipt is checked against
+    the policy before anything is reported.
+    """
+    from client.bundle import open_bundle
+    from client.memory import Memory
+    from client.publishing import Owner, publish
+
+    trust = options.load_policy(policy_path)
+    owner = Owner(options.load_key(signing_key_path))
+    bundle = open_bundle(directory)
+
+    async def run() -> "Recorded":
+        async with options.ledger(trust, patience_s) as api:
+            return await publish(api, Memory.default(), bundle, owner)
+
+    return _report(asyncio.run(run()), bundle.receipt)
+
+
+def _report(recorded: "Recorded", receipt: Path) -> Report:
+    verified = recorded.verified
+    witnesses = verified.trusted.times_s
+    text = [
+        f"{'was published before' if recorded.duplicate else 'published'} as entry {verified.index}",
+        f"message   {verified.signed.hash.hex()}",
+        f"recorded  {utc(verified.recorded_s)} by the node that took it",
+    ]
+    if verified.trusted.not_after_s is not None:
+        text.append(f"attested  by {utc(verified.trusted.not_after_s)}, cosigned by {', '.join(sorted(witnesses))}")
+    text += [f"receipt   {receipt}", "", "The model may now be released. Keep the directory; a claim needs all of it."]
+    return Report(
+        document={
+            "index": verified.index,
+            "message_hash": verified.signed.hash.hex(),
+            "recorded_s": verified.recorded_s,
+            "attested_by_s": verified.trusted.not_after_s,
+            "cosigned_by": sorted(witnesses),
+            "duplicate": recorded.duplicate,
+            "receipt": str(receipt),
+        },
+        text="\n".join(text),
+    )

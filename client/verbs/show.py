@@ -1,0 +1,38 @@
+"""`wmreg show`: one message of the ledger, from a receipt that was checked, so by no node's word."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from client import options
+from client.output import Report
+
+if TYPE_CHECKING:
+    from client.api import Recorded
+
+
+@click.command("show")
+@click.argument("message_hash")
+@options.policy
+@options.patience
+@options.as_json
+def command(message_hash: str, policy_path: Path, patience_s: float) -> Report:
+    """Show the entry whose message has the hash MESSAGE_HASH, checked against the policy."""
+    from client import stories
+    from client.bodies import body_document, body_text
+
+    trust = options.load_policy(policy_path)
+    digest = options.hash_of(message_hash)
+
+    async def run() -> "Recorded":
+        async with options.ledger(trust, patience_s) as api:
+            return await api.receipt(digest)
+
+    verified = asyncio.run(run()).verified
+    body = body_document(verified.signed.message)
+    return Report(
+        document=stories.receipt_document(verified) | {"body": body},
+        text=f"{stories.receipt_text(verified)}\n\n{body_text(body)}",
+    )

@@ -1,0 +1,46 @@
+"""`wmreg train`: a model without a watermark."""
+
+from pathlib import Path
+
+import click
+
+from client import options
+from client.errors import InputError
+from client.output import Report
+
+
+@click.command("train")
+@options.task
+@click.option("--out", type=options.NEW_FILE, required=True, help="Weights file to write (safetensors).")
+@options.as_json
+def command(  # noqa: PLR0913 (one parameter for each option)
+    *,
+    arch: str,
+    weights: Path | None,
+    data: str,
+    fraction: float,
+    epochs: int | None,
+    seed: int,
+    device: str,
+    out: Path,
+) -> Report:
+    """Train a model without a watermark: a baseline, a control, or a model of one's own."""
+    if out.exists():
+        raise InputError(f"{out}: exists and is not overwritten", code="exists")
+    if not out.resolve().parent.is_dir():
+        raise InputError(f"{out.resolve().parent}: no such directory")
+    from client.models import Task, architecture_of, load_data, task_accuracy, trained_model
+    from client.progress import phases
+    from wm.weights import save_weights
+
+    task = Task(data=data, fraction=fraction, arch=arch, weights=weights, seed=seed, epochs=epochs, device=device)
+    dataset = load_data(task)
+    architecture = architecture_of(task, dataset)
+    with phases() as show:
+        model = trained_model(task, architecture, dataset, show)
+    accuracy = task_accuracy(model, dataset)
+    sha256 = save_weights(model, out)
+    return Report(
+        document={"path": str(out), "sha256": sha256, "arch": arch, "seed": seed, "test_accuracy": accuracy},
+        text=f"weights        {out}\nSHA-256        {sha256}\ntest accuracy  {accuracy:.2%}",
+    )

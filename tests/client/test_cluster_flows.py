@@ -1,0 +1,109 @@
+"""Promises: the command makes, runs and survives a real ledger of three processes on this machine."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S_MAX = 60
+
+
+class Nodes:
+    """The node processes of a ledger that `wmreg cluster init` made."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, number: int) -> None:
+        words = [sys.executable, "-m", "client.command", "node", "run", str(self.directory / f"node-{number}")]
+        with (self.directory / f"node-{number}.log").open("ab") as log:
+            self.processes[number] = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
+
+    def end(self, number: int, how: signal.Signals) -> int:
+        process = self.processes.pop(number)
+        process.send_signal(how)
+        return process.wait(30)
+
+
+@pytest.fixture
+def nodes(tmp_path, wmreg, monkeypatch):
+    """Three running nodes; the policy is where the command finds it."""
+    made = wmreg("cluster", "init", tmp_path / "ledger", "--origin", "test.example/ledger", "--json")
+    assert made.code == 0
+    monkeypatch.setenv("WMREG_POLICY", made.document["policy"])
+    for settings in (tmp_path / "ledger").glob("*/node.toml"):  # a node's patience with a quorum, shortened
+        settings.write_text(settings.read_text().replace("submit_timeout_s = 15", "submit_timeout_s = 4"))
+    running = Nodes(tmp_path / "ledger")
+    for number in (1, 2, 3):
+        running.start(number)
+    until(lambda: is_whole(wmreg, 3))
+    yield running
+    for number in list(running.processes):
+        running.end(number, signal.SIGKILL)
+
+
+def is_whole(wmreg, answering: int) -> bool:
+    status = wmreg("node", "status", "--json").document
+    leaders = [node for node in status["nodes"] if node.get("raft", {}).get("state") == "leader"]
+    return status["answering"] >= answering and len(leaders) == 1
+
+
+def until(condition) -> None:
+    deadline_s = time.monotonic() + START_S_MAX
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+@pytest.mark.cluster
+def test_a_ledger_survives_one_killed_node_and_stops_without_a_quorum(nodes, wmreg, make_party, monkeypatch):
+    alice, bob, carol = (make_party(name) for name in ("alice", "bob", "carol"))
+    monkeypatch.setenv("WMREG_PATIENCE_S", "30")
+
+    def publish(party):
+        return wmreg("publish", party.directory, "--signing-key", party.key)
+
+    assert publish(alice).code == 0
+
+    nodes.end(1, signal.SIGKILL)
+    assert publish(bob).code == 0
+    assert wmreg("audit").code == 0
+
+    nodes.end(2, signal.SIGKILL)
+    monkeypatch.setenv("WMREG_PATIENCE_S", "1")
+    assert publish(carol).code == 4
+    assert wmreg("node", "status").code == 4
+
+    monkeypatch.setenv("WMREG_PATIENCE_S", "30")
+    nodes.start(1)
+    nodes.start(2)
+    until(lambda: is_whole(wmreg, 3))
+    assert publish(carol).code == 0
+    audit = wmreg("audit", "--json")
+    assert audit.document["entries"] == {"genesis": 1, "publish": 3}
+    assert wmreg("verify", carol.bundle.receipt).code == 0
+    assert nodes.end(3, signal.SIGTERM) == 0
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_three_nodes_verify_a_mark_and_refute_its_absence(nodes, wmreg, marked, tmp_path):
+    bundle, _ = marked
+    shutil.copytree(bundle.directory, tmp_path / "own")
+    key = bundle.directory.parent / "key.pem"
+    assert wmreg("train", "--out", tmp_path / "other.safetensors", "--epochs", 0, "--seed", 9).code == 0
+    assert wmreg("publish", tmp_path / "own", "--signing-key", key).code == 0
+
+    won = wmreg("claim", bundle.model, "--evidence", tmp_path / "own", "--signing-key", key)
+    lost = wmreg("claim", tmp_path / "other.safetensors", "--evidence", tmp_path / "own", "--signing-key", key)
+
+    assert (won.code, lost.code) == (0, 1)
+    assert "does not carry this mark" in lost.out
+    assert wmreg("verify", tmp_path / "own" / "certificate.json").code == 0
+    assert wmreg("audit", "--json").document["claims"] == {"REFUTED": 1, "VERIFIED": 1}

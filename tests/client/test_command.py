@@ -1,0 +1,134 @@
+"""Promises: it starts at once; every error is one line and its exit code; --json is one document, errors too."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from client.command import VERBS, run
+
+START_S_MAX = 1.5  # 0.3 s on an idle machine; this one may be busy
+HEAVY = {"torch", "aiohttp", "rich", "matplotlib", "numpy", "msgpack", "cryptography"}
+
+
+def python(*words):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_the_command_starts_at_once(option):
+    begun_s = time.monotonic()
+    done = python("-m", "client.command", option)
+
+    assert done.returncode == 0
+    assert time.monotonic() - begun_s < START_S_MAX
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from client.command import run; run(['--help']); print(*sys.modules, file=sys.stderr)"
+
+    loaded = {name.partition(".")[0] for name in python("-c", code).stderr.split()}
+
+    assert not loaded & HEAVY
+    assert "node" not in loaded
+    assert "wm" not in loaded
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_without_torch(verb):
+    code = (
+        f"import sys; from client.command import run; run([{verb!r}, '--help']); print(*sys.modules, file=sys.stderr)"
+    )
+
+    done = python("-c", code)
+
+    assert done.stdout.startswith(f"Usage: wmreg {verb}")
+    assert not {"torch", "aiohttp", "rich"} & {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def test_no_verb_at_all_shows_the_help_and_ends_with_2(capsys):
+    assert run([]) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+BAD_COMMAND_LINES = [
+    (["frobnicate"], 2, "frobnicate"),
+    (["keygen", "--frobnicate"], 2, "--frobnicate"),
+    (["keygen", "--out", "{tmp}/taken"], 2, "taken"),
+    (["verify", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "absent"),
+    (["verify", "{tmp}/taken"], 2, "--policy"),
+    (["verify", "{tmp}/taken", "--policy", "{tmp}/absent"], 2, "absent"),
+    (["verify", "{tmp}/taken", "--policy", "{tmp}/taken"], 1, "taken"),
+    (["publish", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "absent"),
+    (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/absent"], 2, "absent"),
+    (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/taken"], 2, "chmod 600"),
+    (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/garbled"], 1, "garbled"),
+    (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/key"], 2, "evidence.safetensors"),
+    (["status", "12", "--policy", "{tmp}/policy"], 2, "64 hexadecimal"),
+    (["show", "zz" * 32, "--policy", "{tmp}/policy"], 2, "64 hexadecimal"),
+    (["log", "--limit", "0", "--policy", "{tmp}/policy"], 2, "--limit"),
+    (["audit", "--offline", "--policy", "{tmp}/policy"], 2, "--mirror"),
+    (["audit", "--offline", "--mirror", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "absent"),
+    (["audit", "--policy", "{tmp}/silent"], 4, "names no node"),
+    (["cluster", "init", "{tmp}", "--origin", "example.org/x"], 2, "not an empty directory"),
+    (["cluster", "init", "{tmp}/new", "--origin", "with space"], 2, "origin"),
+    (["node", "run", "{tmp}"], 2, "node.toml"),
+]
+
+
+@pytest.fixture
+def inputs(tmp_path, ledger):
+    """Files that are wrong in one way each."""
+    from client.keystore import create_signing_key
+
+    policy = ledger.policy_path.read_text()
+    (tmp_path / "policy").write_text(policy)
+    silent = [" ".join(word for word in line.split() if "://" not in word) for line in policy.splitlines()]
+    (tmp_path / "silent").write_text("\n".join(silent) + "\n")
+    (tmp_path / "taken").write_text("not what you think\n")
+    (tmp_path / "garbled").write_text("-----BEGIN PRIVATE KEY-----\n")
+    (tmp_path / "garbled").chmod(0o600)
+    create_signing_key(tmp_path / "key")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("words", "code", "needle"), BAD_COMMAND_LINES)
+def test_bad_input_is_one_line_and_the_right_exit_code(wmreg, inputs, words, code, needle):
+    words = [word.format(tmp=inputs) for word in words]
+    before = {path: path.read_bytes() for path in inputs.rglob("*") if path.is_file()}
+
+    answer = wmreg(*words)
+    as_json = wmreg(*words, "--json")
+
+    assert answer.code == code
+    assert answer.out == ""
+    assert needle in answer.err
+    assert answer.err.count("\n") == 1
+    assert as_json.code == code
+    assert set(json.loads(as_json.out)["error"]) == {"code", "message"}
+    assert {path: path.read_bytes() for path in inputs.rglob("*") if path.is_file()} == before
+
+
+def test_the_traceback_is_shown_on_demand_only(wmreg, tmp_path, monkeypatch):
+    wmreg("keygen", "--out", tmp_path / "key")
+    plain = wmreg("keygen", "--out", tmp_path / "key")
+    monkeypatch.setenv("WMREG_DEBUG", "1")
+    debugged = wmreg("keygen", "--out", tmp_path / "key")
+
+    assert "Traceback" not in plain.err
+    assert "Traceback" in debugged.err
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(ledger):
+    code = (
+        "import os, sys; from client.command import run\n"
+        "r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r)\n"
+        f"sys.exit(run(['log', '--policy', {str(ledger.policy_path)!r}]))"
+    )
+
+    done = python("-c", code)
+
+    assert done.returncode == 141
+    assert done.stderr == ""

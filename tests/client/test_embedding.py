@@ -1,0 +1,169 @@
+"""Promises: a bundle is written whole, its files fit each other, and measuring tells the mark from chance."""
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from client.bundle import Bundle
+from client.embedding import write_bundle
+from client.files import staged_directory
+from client.keystore import WatermarkKeyFile, create_signing_key, create_watermark_key, save_watermark_key
+from client.publishing import make_publication
+from registry.messages import Publication
+
+ORIGIN = "test.example/ledger"
+
+
+@pytest.fixture
+def measure(wmreg, marked):
+    """Measure a model with the bundle's evidence, or with another's."""
+    return lambda model, directory=None, *more: wmreg(
+        "measure", model, "--evidence", directory or marked[0].directory, "--json", *more
+    )
+
+
+def test_a_bundle_has_all_its_files_and_nothing_else(marked):
+    bundle, _ = marked
+
+    assert sorted(path.name for path in bundle.directory.iterdir()) == [
+        "clean.safetensors",
+        "evidence.safetensors",
+        "model.safetensors",
+        "report.json",
+        "report.png",
+        "watermark_key.json",
+    ]
+    assert bundle.plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_owners_secrets_are_his_alone(marked):
+    bundle, _ = marked
+
+    assert bundle.evidence.stat().st_mode & 0o077 == 0
+    assert bundle.watermark_key.stat().st_mode & 0o077 == 0
+
+
+def test_a_bundle_can_be_published_as_it_is(marked):
+    bundle, owner = marked
+
+    publication = make_publication(bundle, owner, origin=ORIGIN)
+
+    assert isinstance(publication, Publication)
+    assert publication.scheme == "mtlsign"
+    assert publication.model_commitment is not None
+
+
+def test_the_report_tells_the_mark_before_and_after(marked):
+    report = json.loads(marked[0].report.read_text())
+
+    assert report["matched"]["marked"] >= 80
+    assert set(report["test_accuracy"]) == {"clean", "marked"}
+    assert report["triggers"] == 100
+
+
+def test_the_marked_model_answers_its_triggers(marked, measure):
+    found = measure(marked[0].model).document
+
+    assert found["matched"] == json.loads(marked[0].report.read_text())["matched"]["marked"]
+    assert found["total"] == 100
+
+
+def test_an_unrelated_model_answers_by_chance(marked, measure, wmreg, tmp_path):
+    trained = wmreg("train", "--out", tmp_path / "own.safetensors", "--epochs", 0, "--seed", 9, "--device", "cpu")
+    assert trained.code == 0
+
+    assert measure(tmp_path / "own.safetensors").document["matched"] < 75
+
+
+def test_another_key_finds_no_mark(marked, measure, tmp_path):
+    private_key = create_signing_key(tmp_path / "eve.pem")
+    (tmp_path / "eve").mkdir()
+    eve = Bundle(tmp_path / "eve")
+    eve.evidence.write_bytes(marked[0].evidence.read_bytes())
+    save_watermark_key(eve.watermark_key, create_watermark_key(private_key, origin=ORIGIN))
+
+    assert measure(marked[0].model, eve.directory).document["matched"] < 75
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"", "malformed"), (b"\x80\x04\x95", "malformed"), (safetensors.torch.save({"w": torch.zeros(1)}), "mismatch")],
+)
+def test_a_file_that_is_no_such_model_is_refused(measure, tmp_path, content, code):
+    (tmp_path / "model").write_bytes(content)
+
+    refused = measure(tmp_path / "model")
+
+    assert (refused.code, refused.document["error"]["code"]) == (1, code)
+
+
+def test_a_failure_leaves_no_bundle(marked, tmp_path):
+    bundle, _ = marked
+    key_file = WatermarkKeyFile(origin=ORIGIN, binding=bundle.load_watermark_key().binding)
+
+    def fail_half_way():
+        with staged_directory(tmp_path / "out") as staging:
+            save_watermark_key(Bundle(staging).watermark_key, key_file)
+            write_bundle(Bundle(staging), None, key_file, base_sha256=None, keep_clean=False)
+
+    with pytest.raises(AttributeError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "needle"),
+    [
+        (["--arch", "nonet"], 1, "nonet"),
+        (["--data", "nodata"], 2, "nodata"),
+        (["--data", "{tmp}/garbled.npz"], 1, "garbled.npz"),
+        (["--weights", "{tmp}/garbled.npz"], 1, "garbled.npz"),
+        (["--fraction", "0"], 2, "--fraction"),
+        (["--fraction", "1.5"], 2, "--fraction"),
+        (["--device", "abacus"], 2, "abacus"),
+    ],
+)
+def test_a_task_that_cannot_be_done_is_one_line_and_leaves_nothing(wmreg, tmp_path, words, code, needle):
+    (tmp_path / "garbled.npz").write_bytes(b"garbage")
+    words = [word.format(tmp=tmp_path) for word in words]
+
+    refused = wmreg("train", "--out", tmp_path / "out.safetensors", *words)
+
+    assert refused.code == code
+    assert needle in refused.err
+    assert refused.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["garbled.npz"]
+
+
+def test_an_existing_output_is_refused_before_any_work(wmreg, ledger, alice, tmp_path):
+    weights = wmreg("train", "--out", alice.model)
+    bundle = wmreg("embed", "--out", alice.directory, "--signing-key", alice.key, "--policy", ledger.policy_path)
+
+    assert (weights.code, bundle.code) == (2, 2)
+    assert "not overwritten" in weights.err
+    assert "not empty" in bundle.err
+
+
+def test_an_unknown_scheme_is_refused(wmreg, ledger, alice, tmp_path):
+    words = ["--scheme", "none", "--epochs", 0, "--signing-key", alice.key, "--policy", ledger.policy_path]
+
+    refused = wmreg("embed", "--out", tmp_path / "out", *words)
+
+    assert refused.code == 1
+    assert "none" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_embeds_a_mark_that_nodes_would_verify(wmreg, ledger, alice, tmp_path):
+    who = ["--signing-key", alice.key, "--policy", ledger.policy_path]
+    out = tmp_path / "out"
+
+    made = wmreg("embed", "--out", out, *who, "--json")
+    measured = wmreg("measure", out / "model.safetensors", "--evidence", out, "--controls", "--json")
+
+    assert made.document["matched"]["marked"] >= 590
+    assert measured.document["outcome"] == "VERIFIED"
+    assert wmreg("publish", out, *who).code == 0

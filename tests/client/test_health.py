@@ -1,0 +1,66 @@
+"""Promises: `wmreg node status` shows at once who answers, whether the trees agree, and how many more may fail."""
+
+import pytest
+
+
+@pytest.fixture
+def status(wmreg, ledger):
+    """Ask for the state of all nodes."""
+    return lambda *more: wmreg("node", "status", "--policy", ledger.policy_path, *more)
+
+
+def test_a_whole_ledger_tolerates_one_failure(status):
+    found = status()
+
+    assert found.code == 0
+    assert "tolerates 1 more failures" in found.out
+    assert status("--json").document["tolerates"] == 1
+
+
+def test_a_ledger_with_one_node_down_tolerates_none(ledger, status):
+    ledger.nodes[1].down = True
+
+    found = status("--json")
+
+    assert found.code == 0
+    assert [node["reachable"] for node in found.document["nodes"]] == [True, False, True]
+    assert "tolerates 0 more" in status().out
+
+
+def test_a_ledger_without_a_quorum_is_unavailable(ledger, status):
+    ledger.nodes[1].down = ledger.nodes[2].down = True
+
+    assert status().code == 4
+
+
+def test_trees_are_compared_at_a_size_that_all_have(ledger, status, alice, publish):
+    publish(alice)
+    ledger.nodes[0].behind = 1
+
+    found = status("--json").document
+
+    assert found["compared_size"] == 1
+    assert [node["agrees"] for node in found["nodes"]] == [True, True, True]
+
+
+def test_a_node_that_signed_another_tree_is_an_alarm(ledger, status, alice, publish):
+    publish(alice)
+    ledger.forked_after = 1
+    forged = ledger.note(2, [ledger.nodes[2]])
+    ledger.forked_after = None
+    ledger.nodes[2].answers["/v1/checkpoints/2"] = forged.encode()
+
+    found = status()
+
+    assert found.code == 5
+    assert "ALARM" in found.out
+    assert ledger.nodes[2].url in found.out
+
+
+def test_what_a_node_says_cannot_garble_the_terminal(ledger, status):
+    ledger.nodes[0].answers["/v1/node"] = b'{"name": "\\u001b[2J", "size": 1, "raft": 5}'
+
+    found = status()
+
+    assert found.code == 0
+    assert "\x1b" not in found.out

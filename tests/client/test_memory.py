@@ -1,0 +1,113 @@
+"""Promises: every later tree continues the one that was seen; a fork or a rollback is an alarm, a lag is none."""
+
+import pytest
+
+from client.memory import Memory, tile_width
+
+
+@pytest.fixture
+def memory(tmp_path):
+    """What the command line of the tests remembers."""
+    return Memory(tmp_path / "home" / "ledgers")
+
+
+def test_the_last_checkpoint_is_remembered(ledger, alice, publish, memory):
+    publish(alice)
+
+    assert memory.recall(ledger.trust.origin) == ledger.checkpoint(2)
+
+
+def test_nothing_is_remembered_of_a_new_ledger(ledger, memory):
+    assert memory.recall(ledger.trust.origin) is None
+
+
+@pytest.mark.parametrize("more", [1, 2, 3, 5, 300])
+def test_a_ledger_that_grew_continues_what_was_seen(ledger, alice, bob, publish, memory, more):
+    publish(alice)
+    ledger.grow(more)
+
+    assert publish(bob).code == 0
+    assert memory.recall(ledger.trust.origin).size == 3 + more
+
+
+@pytest.mark.parametrize("more", [0, 1, 300])
+def test_a_rewritten_past_is_an_alarm_and_the_evidence_is_kept(ledger, alice, bob, publish, memory, more):
+    publish(alice)
+    ledger.grow(more)
+    seen = memory.path(ledger.trust.origin).read_text()
+    ledger.rewrite(1)
+
+    found = publish(bob, "--json")
+
+    assert found.code == 5
+    assert memory.path(ledger.trust.origin).read_text() == seen
+    assert memory.path(ledger.trust.origin).with_suffix(".conflict.note").exists()
+    assert not bob.bundle.receipt.exists()
+
+
+def test_one_lying_nodes_tiles_raise_no_alarm(ledger, alice, bob, publish):
+    publish(alice)
+    for path in ("/tile/0/000.p/3", "/tile/0/000.p/4"):
+        ledger.nodes[0].answers[path] = bytes(32 * int(path[-1]))
+
+    assert publish(bob).code == 0
+
+
+def test_a_quorum_that_lost_what_was_seen_is_an_alarm(ledger, alice, publish, claim, wmreg):
+    publish(alice)
+    claimed = claim(alice, alice.model, "--no-wait", "--json")
+    ledger.nodes[0].down = True
+    for node in ledger.nodes[1:]:
+        node.behind = 1
+
+    found = wmreg("status", claimed.document["claim"], "--policy", ledger.policy_path, "--json")
+
+    assert found.code == 5
+    assert found.document["error"]["code"] == "rolled_back"
+
+
+def test_one_node_that_is_behind_is_no_alarm(ledger, alice, publish, claim, wmreg):
+    publish(alice)
+    claimed = claim(alice, alice.model, "--no-wait", "--json")
+    ledger.nodes[0].down = ledger.nodes[1].down = True
+    ledger.nodes[2].behind = 1
+
+    found = wmreg("status", claimed.document["claim"], "--policy", ledger.policy_path, "--json")
+
+    assert found.code == 4
+    assert found.document["error"]["code"] == "behind"
+
+
+def test_a_node_that_signed_another_tree_of_the_size_seen_is_an_alarm(ledger, alice, publish, claim, wmreg):
+    publish(alice)
+    claimed = claim(alice, alice.model, "--no-wait", "--json")
+    for node in ledger.nodes:
+        node.behind = 1
+    ledger.forked_after = 2
+    forged = ledger.note(3, [ledger.nodes[1]])
+    ledger.forked_after = None
+    ledger.nodes[1].answers["/v1/checkpoints/3"] = forged.encode()
+
+    found = wmreg("status", claimed.document["claim"], "--policy", ledger.policy_path, "--json")
+
+    assert (found.code, found.document["error"]["code"]) == (5, "fork")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff"])
+def test_a_damaged_memory_is_named_and_not_overwritten(ledger, alice, publish, memory, content):
+    memory.directory.mkdir(parents=True)
+    memory.path(ledger.trust.origin).write_bytes(content)
+
+    found = publish(alice)
+
+    assert found.code in {1, 2}
+    assert str(memory.path(ledger.trust.origin)) in found.err
+    assert memory.path(ledger.trust.origin).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("level", "number", "size", "width"),
+    [(0, 0, 0, 0), (0, 0, 1, 1), (0, 0, 256, 256), (0, 1, 256, 0), (0, 1, 300, 44), (1, 0, 255, 0), (1, 0, 600, 2)],
+)
+def test_a_tile_is_as_wide_as_the_tree_has_grown(level, number, size, width):
+    assert tile_width(level, number, size) == width

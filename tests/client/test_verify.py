@@ -1,0 +1,127 @@
+"""Promises: `wmreg verify` needs no network, tells what is proven and what is not, and no changed byte passes."""
+
+import pytest
+
+
+@pytest.fixture
+def certificate(ledger, alice, publish, claim, good):
+    """The certificate of a claim that was won; the nodes are gone."""
+    publish(alice)
+    ledger.voting = (good, 3)
+    assert claim(alice, alice.model).code == 0
+    for node in ledger.nodes:
+        node.down = True
+    return alice.bundle.certificate
+
+
+@pytest.fixture
+def verify(wmreg, ledger):
+    """Verify a file against the ledger's policy."""
+    return lambda path, *more: wmreg("verify", path, "--policy", ledger.policy_path, *more)
+
+
+def test_a_certificate_tells_its_story(certificate, verify, alice):
+    told = verify(certificate)
+
+    assert told.code == 0
+    for fact in ("VERIFIED", "mtlsign", "590/600", "3 of 3 nodes", "published  entry 1", "does not prove"):
+        assert fact in told.out
+
+
+def test_the_same_for_programs(certificate, verify):
+    document = verify(certificate, "--json").document
+
+    assert document["kind"] == "certificate"
+    assert document["published"]["not_after_s"] >= 0
+    assert [vote["matched"] for vote in document["votes"]] == [590, 590, 590]
+
+
+def test_every_flipped_byte_of_a_certificate_is_refused(certificate, verify):
+    original = certificate.read_bytes()
+    for position in range(0, len(original), 61):
+        certificate.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+
+        refused = verify(certificate)
+
+        assert refused.code == 1, position
+        assert refused.out == ""
+        assert str(certificate) in refused.err
+
+
+def test_a_flipped_byte_of_a_receipt_changes_nothing_that_is_believed(certificate, verify, alice):
+    path = alice.bundle.receipt
+    original = path.read_bytes()
+    genuine = verify(path, "--json").document
+    for position in range(0, len(original), 23):
+        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+
+        answer = verify(path, "--json")
+
+        if answer.code == 0:  # a signature under a name that nobody knows: a quorum is left, and counts alone
+            assert len(answer.document["witnesses"]) >= 2
+            assert answer.document["message_hash"] == genuine["message_hash"]
+        else:
+            assert answer.code in {1, 3}, position
+
+
+def test_a_policy_of_other_nodes_does_not_trust_the_certificate(certificate, verify, wmreg, ledger, tmp_path):
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from registry.note import KeyType, VerifierKey
+    from registry.trust import Group, TrustedKey, TrustPolicy
+
+    def key(name, kind):
+        return VerifierKey(
+            name=name, type=kind, public_key=Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+        )
+
+    origin = ledger.trust.origin
+    stranger = TrustPolicy(
+        logs=(TrustedKey(origin, key(origin, KeyType.ED25519), None),),
+        witnesses=(TrustedKey("w", key(f"{origin}/w", KeyType.COSIGNATURE), None),),
+        groups={"all": Group(1, ("w",))},
+        quorum="all",
+    )
+    (tmp_path / "stranger.txt").write_text(str(stranger))
+
+    assert wmreg("verify", certificate, "--policy", tmp_path / "stranger.txt").code == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\x01", b"{", b"{}", b"c2sp.org/tlog-proof@v1\n", b"c2sp.org/tlog-pro\xff"]
+)
+def test_what_is_neither_is_refused(ledger, verify, tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+
+    refused = verify(tmp_path / "file")
+
+    assert refused.code == 1
+    assert refused.err.count("\n") == 1
+    assert "file" in refused.err
+
+
+def test_show_tells_any_entry_from_a_checked_receipt(ledger, wmreg, alice, publish):
+    published = publish(alice, "--json").document["message_hash"]
+
+    shown = wmreg("show", published, "--policy", ledger.policy_path, "--json")
+
+    assert shown.code == 0
+    assert shown.document["body"]["scheme"] == "mtlsign"
+    assert "key_commitment" in wmreg("show", published, "--policy", ledger.policy_path).out
+
+
+def test_show_of_an_unknown_hash_is_refused(ledger, wmreg):
+    refused = wmreg("show", "00" * 32, "--policy", ledger.policy_path, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (1, "not_found")
+
+
+def test_the_log_is_paged(ledger, wmreg, alice, bob, publish):
+    publish(alice)
+    publish(bob)
+
+    last = wmreg("log", "--limit", 2, "--policy", ledger.policy_path, "--json").document
+    first = wmreg("log", "--start", 0, "--limit", 2, "--policy", ledger.policy_path)
+
+    assert [entry["index"] for entry in last["entries"]] == [1, 2]
+    assert "more: --start 2" in first.out
