@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from client.transport import Request, Timing, Transport, UnreachableError, connect, read_json
 from registry import tiles
 from registry.certificate import Story, verify_certificate
+from registry.envelope import message_hash
 from registry.errors import MalformedError, RegistryError, UntrustedError
-from registry.messages import message_hash
 from registry.note import Note, verify_signatures
 from registry.receipt import Receipt, VerifiedReceipt, verify_receipt
 from registry.trust import TrustedCheckpoint, TrustPolicy

@@ -14,14 +14,14 @@ from client.memory import Memory, largest_of
 from client.mirror import Mirror
 from registry.audit import Replay, replay
 from registry.checkpoint import Checkpoint
+from registry.entry import Entry
+from registry.envelope import unseal
 from registry.errors import ConsistencyError, RegistryError
-from registry.messages import kind_of, unseal
 from registry.note import Note
-from registry.rules import Entry
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
 if TYPE_CHECKING:
-    from registry.messages import SignedMessage
+    from registry.envelope import SignedMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def _sum_up(state: Replay, trusted: TrustedCheckpoint, trust: TrustPolicy, mirro
         size=state.size,
         root=trusted.checkpoint.root,
         trusted=trusted,
-        kinds=Counter(kind_of(signed.message) for signed in messages),
+        kinds=Counter(signed.message.KIND for signed in messages),
         verdicts=Counter(_verdict_word(state, claim) for claim in state.ledger.claims()),
     )
 

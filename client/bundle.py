@@ -21,9 +21,10 @@ from typing import cast
 from client.errors import InputError, InvalidError
 from client.files import read_limited
 from client.keystore import WatermarkKeyFile, load_watermark_key
+from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage, unseal
 from registry.errors import MalformedError, RefusedError
 from registry.evidence import EVIDENCE_BYTES_MAX, EvidenceFile, parse_evidence
-from registry.messages import ENVELOPE_BYTES_MAX, Publication, SignedMessage, unseal
+from registry.messages import Publication
 
 
 @dataclass(frozen=True, slots=True)

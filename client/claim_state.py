@@ -21,6 +21,8 @@ REASONS = {
     "too_few_controls": "too few control runs were made",
     "head_mismatch": "the head in the evidence is not the one that was published",
     "info_mismatch": "the info in the evidence is not the one that was published",
+    "withdrawn": "its owner took the claim, or the publication, back",
+    "deadline": "too few nodes voted before the claim's deadline",
     "no_quorum": "all nodes have voted and no quorum of them agrees",
     "unreachable": "the nodes could not fetch the model or the evidence",
     "hash_mismatch": "the file behind the pointer does not have the claimed hash",

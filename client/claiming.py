@@ -21,9 +21,10 @@ from client.outbox import submit_saved
 from client.publishing import Owner, keep_seen
 from client.uploads import Blob, blob_of, upload
 from registry.certificate import Story, verify_certificate
+from registry.claims import check_revealed_key
+from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage, seal, unseal
 from registry.errors import MalformedError, RefusedError, RegistryError
-from registry.messages import ENVELOPE_BYTES_MAX, Claim, Publication, SignedMessage, seal, unseal
-from registry.rules import check_revealed_key
+from registry.messages import Claim, Publication
 from registry.trust import TrustPolicy
 
 CERTIFICATE_PATIENCE_S = 30.0

@@ -16,8 +16,9 @@ from client.files import read_limited, sha256_file, write_atomic
 from client.memory import Memory, check_continuity
 from client.outbox import submit_saved
 from registry import commitments
+from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage, seal
 from registry.evidence import EvidenceFile
-from registry.messages import ENVELOPE_BYTES_MAX, Publication, SignedMessage, seal
+from registry.messages import Publication
 from registry.receipt import Receipt
 from registry.watermark_key import verify_binding
 

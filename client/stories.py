@@ -5,7 +5,7 @@ Every sentence is backed by a signature or a hash that was checked against the r
 
 from client.output import table, utc
 from registry.certificate import Attested, Story
-from registry.messages import Claim, Genesis, Publication, Vote, kind_of
+from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
 from registry.receipt import VerifiedReceipt
 
 _LIMITS = (
@@ -105,7 +105,7 @@ def receipt_document(verified: VerifiedReceipt) -> dict[str, object]:
         "origin": trusted.checkpoint.origin,
         "index": verified.index,
         "message_hash": verified.signed.hash.hex(),
-        "message_kind": kind_of(verified.signed.message),
+        "message_kind": verified.signed.message.KIND,
         "signers": [signer.hex() for signer in verified.signed.signers],
         "recorded_s": verified.recorded_s,
         "attested_by_s": trusted.not_after_s,
@@ -114,7 +114,7 @@ def receipt_document(verified: VerifiedReceipt) -> dict[str, object]:
     }
 
 
-def message_line(verified: VerifiedReceipt) -> str:
+def message_line(verified: VerifiedReceipt) -> str:  # noqa: PLR0911 -- one for each kind
     """A message in one line."""
     match verified.signed.message:
         case Genesis(origin=origin, policy=policy):
@@ -123,6 +123,14 @@ def message_line(verified: VerifiedReceipt) -> str:
             return f"a publication of a {scheme} watermark"
         case Claim(model_sha256=model, publication=publication):
             return f"a claim on the model {model.hex()} by the publication {publication.hex()}"
+        case PolicyChange(policy=policy):
+            return f"a change of policy: {len(policy.members)} nodes, quorum {policy.quorum}"
+        case Withdrawal(target=target):
+            return f"the withdrawal of {target.hex()}"
+        case Rotation(old_key=old, new_key=new):
+            return f"the move of an owner from the signing key {old.hex()} to {new.hex()}"
+        case Challenge(claim=claim, publication=publication):
+            return f"a challenge of the claim {claim.hex()} by the owner of the publication {publication.hex()}"
         case Vote(outcome=outcome, reason=reason, claim=claim):
             return f"a vote {outcome} ({reason}) on the claim {claim.hex()}"
 

@@ -18,11 +18,11 @@ from node.logs import fields
 from node.notes import NoteCache
 from registry import merkle
 from registry.certificate import Attestation, Certificate, ProvenEntry, verify_certificate
-from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError
+from registry.claims import ClaimState
+from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import NOTE_BYTES_MAX, Note, SignatureLine, verify_signatures
 from registry.policy import Member
 from registry.receipt import Receipt, verify_receipt
-from registry.rules import ClaimState
 from registry.trust import TrustPolicy
 from registry.verdict import Outcome
 
@@ -45,12 +45,14 @@ class Gatherer:
     """
 
     def __init__(self, name: str, ledger: LedgerService, notes: NoteCache, session: aiohttp.ClientSession) -> None:
-        self._ledger, self._notes, self._session = ledger, notes, session
-        policy = ledger.store.policy
-        self._peers = [member for member in policy.members if member.name != name]
-        self._quorum = policy.quorum
-        self.trust = TrustPolicy.of(policy, ledger.store.origin)
+        self._name, self._ledger, self._notes, self._session = name, ledger, notes, session
         self._gathering: dict[int, asyncio.Task[Note]] = {}
+
+    @property
+    def trust(self) -> TrustPolicy:
+        """What a reader who trusts the ledger's present members trusts."""
+        store = self._ledger.store
+        return TrustPolicy.of(store.policy, store.origin)
 
     async def quorum_note(self, size: int, *, timeout_s: float) -> Note:
         """The checkpoint of a size with a quorum's signatures.
@@ -59,7 +61,7 @@ class Gatherer:
             QuorumError: too few nodes have signed it in time.
         """
         cached = self._notes.get(size)
-        if cached is not None:
+        if cached is not None and self._is_trusted(cached):
             return cached
         task = self._gathering.get(size)
         if task is None:
@@ -81,7 +83,7 @@ class Gatherer:
         with suppress(QuorumError):
             return await self.quorum_note(self._ledger.store.size, timeout_s=LATEST_TIMEOUT_S)
         latest = self._notes.latest()
-        if latest is None:
+        if latest is None or not self._is_trusted(latest):
             raise QuorumError("no checkpoint was cosigned by a quorum yet")
         return latest
 
@@ -108,13 +110,13 @@ class Gatherer:
         state = self._provable(claim)
         final = await self.quorum_note(self._ledger.store.size, timeout_s=timeout_s)
         size = self.trust.check(final).checkpoint.size
-        indexes = [0, state.publication.index, state.claim.index, *(vote.index for vote in state.votes.values())]
-        edges = sorted({edge for index in indexes[1:3] for edge in (index, index + 1)})
+        indexes = [index for index in self._ledger.store.certificate_entries(claim) if index < size]
+        edges = sorted({edge for index in state.order for edge in (index, index + 1)})
         attestations = [await self._attestation(edge, size, timeout_s) for edge in edges]
         certificate = Certificate(
             origin=self.trust.origin,
             checkpoint_note=str(final),
-            entries=tuple(self._proven(index, size) for index in sorted(indexes)),
+            entries=tuple(self._proven(index, size) for index in indexes),
             attestations=tuple(attestations),
         ).encode()
         verify_certificate(certificate, self.trust)
@@ -124,7 +126,7 @@ class Gatherer:
         state = self._ledger.store.claim_state(claim)
         if state is None:
             raise RefusedError(f"no claim {claim.hex()}", code="not_found")
-        verdict = self._ledger.store.verdict(claim)
+        verdict = self._ledger.verdict(claim)
         if verdict.outcome is None:
             raise RefusedError("the claim has no verdict yet", code="open")
         if verdict.outcome is not Outcome.VERIFIED:
@@ -145,6 +147,14 @@ class Gatherer:
         proof = merkle.consistency_proof(edge, size, self._ledger.store.read_node)
         return Attestation(checkpoint_note=str(note), proof=tuple(proof))
 
+    def _is_trusted(self, note: Note) -> bool:
+        """Whether the present members vouch for a note; those who cosigned it may have left since."""
+        try:
+            self.trust.check(note)
+        except UntrustedError:
+            return False
+        return True
+
     def _finished(self, size: int, task: "asyncio.Task[Note]") -> None:
         self._gathering.pop(size, None)
         if not task.cancelled():
@@ -158,14 +168,15 @@ class Gatherer:
         if own is None:
             raise QuorumError(f"this node signed a later size, but not {size}")
         lines, nodes = list(own.signatures), 1
-        if nodes < self._quorum:
+        quorum = self._ledger.store.policy.quorum
+        if nodes < quorum:
             async for signatures in self._ask_all(own.text, size):
                 lines += signatures
                 nodes += 1
-                if nodes >= self._quorum:
+                if nodes >= quorum:
                     break
-        if nodes < self._quorum:
-            raise QuorumError(f"{nodes} of the {self._quorum} nodes of a quorum signed size {size} in time")
+        if nodes < quorum:
+            raise QuorumError(f"{nodes} of the {quorum} nodes of a quorum signed size {size} in time")
         note = Note(own.text, tuple(lines))
         self.trust.check(note)
         await asyncio.to_thread(self._notes.put, size, note)
@@ -173,7 +184,8 @@ class Gatherer:
 
     async def _ask_all(self, text: str, size: int) -> AsyncIterator[tuple[SignatureLine, ...]]:
         """Ask all peers at once; yield signatures as they come, until the time is over or nobody is left."""
-        tasks = [asyncio.create_task(self._ask(peer, text, size)) for peer in self._peers]
+        peers = [member for member in self._ledger.store.policy.members if member.name != self._name]
+        tasks = [asyncio.create_task(self._ask(peer, text, size)) for peer in peers]
         try:
             for answer in asyncio.as_completed(tasks, timeout=GATHER_TIMEOUT_S):
                 try:

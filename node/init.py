@@ -18,10 +18,11 @@ from node.errors import ConfigError
 from node.identity import Identity, certificate_ders, make_identity, public_bytes
 from node.signer import Signer
 from node.store import Store
-from registry.messages import Genesis, seal
+from registry.entry import Entry
+from registry.envelope import seal
+from registry.messages import Genesis
 from registry.note import is_key_name
 from registry.policy import MEMBERS_MAX, Member, Policy, Thresholds
-from registry.rules import Entry
 from registry.trust import TrustPolicy
 
 STORE_FILE, SIGNER_FILE = "ledger.db", "signer.db"

@@ -20,9 +20,11 @@ from node.raft.types import LEADER_CHANGED, NO_LEADER, TOO_LARGE, OnFailed
 from node.rising import RisingCount
 from node.signer import Signer
 from node.store import Store
+from registry.claims import Verdict
+from registry.entry import Entry
+from registry.envelope import unseal
 from registry.errors import MalformedError, RefusedError
-from registry.messages import unseal
-from registry.rules import Accepted, Applied, Duplicate, Entry, Refused
+from registry.rules import Accepted, Applied, Duplicate, Refused
 
 SUBMISSIONS_MAX = 4096
 PROPOSE_AGAIN_S = 3.0
@@ -104,6 +106,14 @@ class LedgerService:
         if submitted is None:
             raise UnavailableError("the entry was applied but cannot be read", code="timeout")
         return submitted
+
+    def verdict(self, digest: bytes) -> Verdict:
+        """What the votes on a claim add up to, with its deadline by this node's clock.
+
+        Raises:
+            ValueError: there is no such claim.
+        """
+        return self.store.verdict(digest, as_of_s=int(self._clock()))
 
     def _known(self, digest: bytes, *, duplicate: bool) -> Submitted | None:
         placed = self.store.find(digest)

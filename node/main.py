@@ -35,8 +35,8 @@ from node.signer import Signer, SignerName
 from node.store import Store
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
+from registry.entry import Entry
 from registry.policy import Member
-from registry.rules import Entry
 
 EXIT_CONFIG, EXIT_STATE = 2, 5
 NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "raft.journal", "blobs", "cache"

@@ -11,14 +11,18 @@ ahead of the disk by one batch; `size`, and so everything that is signed or hand
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
 from registry import merkle
+from registry.certificate import entries_of
+from registry.claims import ClaimState, Verdict
+from registry.entry import Placed
 from registry.policy import Policy
-from registry.rules import Accepted, Applied, ClaimState, Ledger, Placed, Verdict
+from registry.rules import Accepted, Applied, Ledger
 
 T = TypeVar("T")
 VERSION = 1
@@ -182,17 +186,25 @@ class Store:
 
         def copied(ledger: Ledger) -> ClaimState | None:
             state = ledger.claim_state(digest)
-            return state and ClaimState(state.claim, state.publication, dict(state.votes))
+            return state and replace(state, votes=dict(state.votes), challenges=dict(state.challenges))
 
         return self._locked(copied)
 
-    def verdict(self, digest: bytes) -> Verdict:
-        """What the votes on a claim add up to so far.
+    def verdict(self, digest: bytes, *, as_of_s: int | None = None) -> Verdict:
+        """What the votes on a claim add up to so far, and whether its deadline is over at a time.
 
         Raises:
             ValueError: there is no such claim.
         """
-        return self._locked(lambda ledger: ledger.verdict(digest))
+        return self._locked(lambda ledger: ledger.verdict(digest, as_of_s=as_of_s))
+
+    def certificate_entries(self, digest: bytes) -> list[int]:
+        """Places of the entries that the certificate of a claim is made of.
+
+        Raises:
+            ValueError: there is no such claim.
+        """
+        return self._locked(lambda ledger: entries_of(ledger, digest))
 
     def _locked(self, read: Callable[[Ledger], T]) -> T:
         with self._lock:

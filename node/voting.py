@@ -24,16 +24,17 @@ from node.verifier.protocol import Answer, Job, unmeasured
 from node.verifier.supervisor import Verifier
 from node.version import VERSION
 from registry import merkle
+from registry.claims import ClaimState
+from registry.envelope import seal
 from registry.errors import RefusedError
-from registry.messages import Claim, Publication, Vote, seal
-from registry.policy import Policy
-from registry.rules import ClaimState
+from registry.messages import Publication, Vote
 from registry.verdict import Outcome, judge
 
 SUBMIT_TIMEOUT_S = 30.0
 RETRY_S = 1.0
 IDLE_S = 60.0
 FAILED_AGAIN_S = 60.0
+TOO_LATE = frozenset({"voted_before", "withdrawn", "deadline", "not_a_member"})
 
 logger = logging.getLogger(__name__)
 
@@ -96,16 +97,21 @@ class Voter:
                 await self._ledger.applied.wait_for(max(size, self._ledger.store.size) + 1, self._pause_s())
 
     def _open(self) -> list[bytes]:
-        """Claims without this node's vote, oldest first."""
-        store = self._ledger.store
-        claims = store.claims()
-        while self._settled < len(claims) and self._has_voted(claims[self._settled]):
+        """Claims that this node has still to vote on, oldest first."""
+        claims = self._ledger.store.claims()
+        while self._settled < len(claims) and not self._has_to_vote(claims[self._settled]):
             self._settled += 1
-        return [digest for digest in claims[self._settled :] if not self._has_voted(digest)]
+        return [digest for digest in claims[self._settled :] if self._has_to_vote(digest)]
 
-    def _has_voted(self, digest: bytes) -> bool:
+    def _has_to_vote(self, digest: bytes) -> bool:
+        """Whether the rules would still take a vote of this node on a claim."""
         state = self._ledger.store.claim_state(digest)
-        return state is not None and self._voice.name in state.votes
+        if state is None or state.withdrawal is not None or self._clock() > state.deadline_s:
+            return False
+        signing_key = self._voice.signing.public_key().public_bytes_raw()
+        member = state.policy.member_of(signing_key)
+        is_member = member is not None and self._ledger.store.policy.member_of(signing_key) is not None
+        return is_member and self._voice.name not in state.votes
 
     def _due(self) -> list[bytes]:
         now_s = time.monotonic()
@@ -127,14 +133,14 @@ class Voter:
             answer = await self._examine(state)
             if answer is None:
                 return
-            await self._submit(self._vote(digest, answer))
+            await self._submit(self._vote(state, answer))
         except Exception:
             # A stranger's claim must not keep the node from the other claims, whatever it triggers.
             logger.exception("a claim could not be voted on", extra=fields(claim=digest.hex()))
             self._delay(digest, FAILED_AGAIN_S)
             return
         self._delays.pop(digest, None)
-        claim = cast("Claim", state.claim.signed.message)
+        claim = state.message
         self._fetcher.release(claim.model_sha256)
         self._fetcher.release(claim.evidence_sha256)
 
@@ -147,7 +153,7 @@ class Voter:
 
     async def _examine(self, state: ClaimState) -> Answer | None:
         """What this node finds; None when the files may still turn up."""
-        claim, policy = cast("Claim", state.claim.signed.message), self._ledger.store.policy
+        claim, policy = state.message, state.policy
         try:
             evidence = await self._fetcher.fetch(
                 claim.evidence_pointer, claim.evidence_sha256, bytes_max=policy.evidence_bytes_max
@@ -170,9 +176,9 @@ class Voter:
         return self._delay(digest, RETRY_S) < self._unreachable_retry_s
 
     def _job(self, state: ClaimState, *, model: Path, evidence: Path) -> Job:
-        claim = cast("Claim", state.claim.signed.message)
+        claim = state.message
         publication = cast("Publication", state.publication.signed.message)
-        policy: Policy = self._ledger.store.policy
+        policy = state.policy
         return Job(
             model_path=str(model.absolute()),
             model_sha256=claim.model_sha256,
@@ -181,8 +187,8 @@ class Voter:
             evidence_sha256=claim.evidence_sha256,
             evidence_bytes_max=policy.evidence_bytes_max,
             scheme=publication.scheme,
-            head_commitment=publication.head_commitment,
-            info_commitment=publication.info_commitment,
+            head_commitment=state.committed.head,
+            info_commitment=state.committed.info,
             watermark_key=claim.binding.watermark_key,
             control_seed=control_seed(self._ledger.store.entry(state.claim.index), state.claim.signed.hash),
             permutations=policy.thresholds.permutations_min,
@@ -190,15 +196,15 @@ class Voter:
             gamma_permille=policy.thresholds.gamma_permille,
         )
 
-    def _vote(self, digest: bytes, answer: Answer) -> Vote:
+    def _vote(self, state: ClaimState, answer: Answer) -> Vote:
         outcome, reason = answer.outcome, answer.reason
         if answer.measurement is not None:
-            outcome, reason = judge(answer.measurement, self._ledger.store.policy.thresholds)
+            outcome, reason = judge(answer.measurement, state.policy.thresholds)
         if outcome is None:
             raise ValueError("an answer without a measurement has an outcome")
         return Vote(
             time_s=int(self._clock()),
-            claim=digest,
+            claim=state.claim.signed.hash,
             outcome=outcome,
             reason=reason,
             measurement=answer.measurement,
@@ -216,7 +222,7 @@ class Voter:
                 logger.warning("a vote waits for the ledger", extra=fields(claim=vote.claim.hex(), why=error.code))
                 await asyncio.sleep(RETRY_S)
             except RefusedError as error:
-                if error.code != "voted_before":
+                if error.code not in TOO_LATE:
                     raise  # time_skew among them: the claim is examined again, and the vote gets a new time
                 return
             else:

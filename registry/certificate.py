@@ -1,8 +1,9 @@
 """Certificates: one file that proves a quorum's verdict offline (DESIGN 3).
 
-A certificate is a small ledger cut out of the large one: the genesis, the owner's publication, his claim and the
-votes, each with its inclusion proof in one cosigned checkpoint. Its verifier replays those entries through the same
-rulebook that the nodes apply, so a certificate cannot say what the rules would not. Earlier cosigned checkpoints,
+A certificate is a small ledger cut out of the large one: the genesis, the changes of policy, the owner's publication,
+his moves to other signing keys, his claim, the votes and the objections, each with its inclusion proof in one cosigned
+checkpoint. Its verifier replays those entries through the same rulebook that the nodes apply, so a certificate cannot
+say what the rules would not. Earlier cosigned checkpoints,
 each with a consistency proof to the last, bound the times at which publication and claim were recorded.
 
 The file is JSON in one spelling with a hash over itself; damage is told from distrust before anything else is.
@@ -16,16 +17,19 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from registry import merkle
+from registry.entry import Entry, Placed
+from registry.envelope import SignedMessage, message_hash
 from registry.errors import MalformedError, RefusedError, UntrustedError
-from registry.messages import Claim, Publication, Vote, message_hash
+from registry.messages import Challenge, Publication, Vote
 from registry.note import Note, decode_base64, encode_base64
-from registry.rules import Accepted, Entry, Ledger
+from registry.rules import Accepted, Ledger
 from registry.trust import TrustedCheckpoint, TrustPolicy
 from registry.verdict import Outcome, p_value
 
 FORMAT = "wmreg-certificate/1"
 CERTIFICATE_BYTES_MAX = 8 * 2**20
-_ENTRIES_MAX, _ATTESTATIONS_MAX, _PROOF_HASHES_MAX = 64, 16, 128
+CHALLENGES_SHOWN_MAX = 32
+_ENTRIES_MAX, _ATTESTATIONS_MAX, _PROOF_HASHES_MAX = 256, 16, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +106,28 @@ class VoteStory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeStory:
+    """An objection to the claim by the owner of another publication. It decides nothing."""
+
+    challenger: bytes
+    publication: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What a certificate proves: who, what, when, by whose word and with which numbers."""
+    """What a certificate proves: who, what, when, by whose word and with which numbers.
+
+    Attributes:
+        owner: the signing key that claimed.
+        published_by: the signing key that published; another one if the owner moved to a new key since.
+        policy_index: place of the entry that set the policy by which the claim is judged; 0 for the genesis.
+        challenges: objections by others, at most CHALLENGES_SHOWN_MAX.
+    """
 
     origin: str
     owner: bytes
+    published_by: bytes
     scheme: str
     publication_hash: bytes
     publication_index: int
@@ -115,11 +136,35 @@ class Story:
     claim_index: int
     claimed: Attested
     model_sha256: bytes
+    policy_index: int
     quorum: int
     members: int
     votes: tuple[VoteStory, ...]
+    challenges: tuple[ChallengeStory, ...]
     checkpoint_size: int
     witnesses: tuple[str, ...]
+
+
+def entries_of(ledger: Ledger, claim: bytes) -> list[int]:
+    """Places of the entries that the certificate of a claim is made of, in order.
+
+    Raises:
+        ValueError: there is no such claim.
+    """
+    state = ledger.claim_state(claim)
+    if state is None:
+        raise ValueError(f"there is no claim {claim.hex()}")
+    needed = [state.publication, state.claim, *state.votes.values(), *ledger.moves_to(state.claim.signed.signer)]
+    for challenge in list(state.challenges.values())[:CHALLENGES_SHOWN_MAX]:
+        message = cast("Challenge", challenge.signed.message)
+        needed += [challenge, _find(ledger, message.publication), *ledger.moves_to(challenge.signed.signer)]
+    policies = [_find(ledger, digest) for digest in ledger.policy_hashes]
+    needed += [policy for policy in policies if policy.index < state.claim.index]
+    return sorted({placed.index for placed in needed})
+
+
+def _find(ledger: Ledger, digest: bytes) -> Placed:
+    return cast("Placed", ledger.find(digest))
 
 
 def verify_certificate(raw: bytes, trust: TrustPolicy) -> Story:
@@ -185,27 +230,37 @@ def _tell(
         raise RefusedError(f"a certificate is about one claim, not {len(claims)}", code="rules")
     verdict, state = ledger.verdict(claims[0]), ledger.claim_state(claims[0])
     if verdict.outcome is not Outcome.VERIFIED or state is None:
-        raise RefusedError(f"the votes add up to {verdict.outcome or 'no verdict'}, not VERIFIED", code="not_verified")
+        raise RefusedError(
+            f"the votes add up to {verdict.outcome or 'no verdict'} ({verdict.reason}), not VERIFIED",
+            code="not_verified",
+        )
     indexes = {message_hash(Entry.decode(p.entry).envelope): p.index for p in certificate.entries}
-    claim = cast("Claim", state.claim.signed.message)
-    published, claimed = indexes[claim.publication], indexes[claims[0]]
+    published, claimed = indexes[state.message.publication], indexes[claims[0]]
     return Story(
         origin=ledger.origin,
         owner=state.claim.signed.signer,
+        published_by=state.publication.signed.signer,
         scheme=cast("Publication", state.publication.signed.message).scheme,
-        publication_hash=claim.publication,
+        publication_hash=state.message.publication,
         publication_index=published,
         published=_attested(published, checkpoints),
         claim_hash=claims[0],
         claim_index=claimed,
         claimed=_attested(claimed, checkpoints),
-        model_sha256=claim.model_sha256,
-        quorum=ledger.policy.quorum,
-        members=len(ledger.policy.members),
+        model_sha256=state.message.model_sha256,
+        policy_index=max(indexes[digest] for digest in ledger.policy_hashes if indexes[digest] < claimed),
+        quorum=state.policy.quorum,
+        members=len(state.policy.members),
         votes=tuple(_vote(name, cast("Vote", placed.signed.message)) for name, placed in sorted(state.votes.items())),
+        challenges=tuple(_challenge(placed.signed) for placed in state.challenges.values()),
         checkpoint_size=final.checkpoint.size,
         witnesses=tuple(sorted(final.times_s)),
     )
+
+
+def _challenge(signed: SignedMessage) -> ChallengeStory:
+    message = cast("Challenge", signed.message)
+    return ChallengeStory(challenger=signed.signer, publication=message.publication, reason=message.reason)
 
 
 def _vote(member: str, vote: Vote) -> VoteStory:

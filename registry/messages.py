@@ -1,51 +1,104 @@
-"""The messages of the ledger and their signed envelope (DESIGN 4.1).
+"""The messages of the ledger, one class for each kind (DESIGN 4.1), and the reading of their bodies.
 
-An envelope is the canonical map {version, kind, body, signatures}; signatures is an array of [signer, signature]
-in the order of the signers. Each signature covers the context, the ledger's origin, the kind and the body. All
-kinds have one signer but genesis, which every founding member signs. A message is named by the hash of its envelope.
+What signs them and how they travel is registry.envelope's business; what the ledger makes of them, registry.rules'.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeAlias, cast
+from typing import ClassVar, TypeAlias, cast
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from registry import schema, signing
-from registry.commitments import COMMITMENT_BYTES
-from registry.encoding import ENTRY_BYTES_MAX, Value, decode, encode
-from registry.errors import MalformedError, RefusedError
+from registry import schema
+from registry.commitments import COMMITMENT_BYTES, Committed, Further, Opening
+from registry.encoding import Value
+from registry.errors import MalformedError
 from registry.note import is_key_name
-from registry.policy import MEMBERS_MAX, Policy
+from registry.policy import Policy
+from registry.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from registry.verdict import Measurement, Outcome
 from registry.watermark_key import NONCE_BYTES, KeyBinding
 
-VERSION = 1
-ENVELOPE_BYTES_MAX = ENTRY_BYTES_MAX - 64
 UNMEASURED_REFUTATIONS = frozenset({"head_mismatch", "info_mismatch"})
-_CONTEXT = "wmreg/v1/message"
+REASON_CHARACTERS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Genesis:
     """First message of a ledger: its name and its policy, signed by all founding members."""
 
+    KIND: ClassVar = "genesis"
     time_s: int
     origin: str
     policy: Policy
 
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        return {"time_s": self.time_s, "origin": self.origin, "policy": self.policy.to_value()}
+
+    @classmethod
+    def from_body(cls, body: Value) -> "Genesis":
+        """Read a body; raises MalformedError."""
+        return cls(**schema.fields(body, _GENESIS, what=cls.KIND))  # type: ignore[arg-type]  # checked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChange:
+    """The members' agreement on a new policy, in force from this entry on.
+
+    Signed by a quorum of the members so far, and by a member that joins.
+
+    Attributes:
+        previous: hash of the message that set the policy that this one replaces.
+    """
+
+    KIND: ClassVar = "policy"
+    time_s: int
+    previous: bytes
+    policy: Policy
+
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        return {"time_s": self.time_s, "previous": self.previous, "policy": self.policy.to_value()}
+
+    @classmethod
+    def from_body(cls, body: Value) -> "PolicyChange":
+        """Read a body; raises MalformedError."""
+        return cls(**schema.fields(body, _POLICY_CHANGE, what=cls.KIND))  # type: ignore[arg-type]  # checked
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """An owner's commitments, published before the model is released (Li et al. 2022: Publish)."""
+    """An owner's commitments, published before the model is released (Li et al. 2022: Publish).
 
+    Attributes:
+        model_commitment: optional, to the file that was published.
+        further: optional, to further watermarks of the same model. A claim reveals its watermark key, so an owner
+            who expects several infringements has several.
+    """
+
+    KIND: ClassVar = "publish"
     time_s: int
     scheme: str
     key_commitment: bytes
     head_commitment: bytes
     info_commitment: bytes
     model_commitment: bytes | None = None
+    further: Further | None = None
+
+    @property
+    def committed(self) -> Committed:
+        """The commitments to the first watermark."""
+        return Committed(self.key_commitment, self.head_commitment, self.info_commitment)
+
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        body = cast("dict[str, Value]", asdict(self))
+        body["further"] = self.further.to_value() if self.further else None
+        return body
+
+    @classmethod
+    def from_body(cls, body: Value) -> "Publication":
+        """Read a body; raises MalformedError."""
+        return cls(**schema.fields(body, _PUBLICATION, what=cls.KIND))  # type: ignore[arg-type]  # checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +110,10 @@ class Claim:
         model_pointer, model_sha256: where the suspect's file is, and what it must hash to.
         evidence_pointer, evidence_sha256: likewise for the evidence file.
         binding: the revealed watermark key and its proof of binding.
+        opening: None for the publication's first watermark; which of the further ones, otherwise.
     """
 
+    KIND: ClassVar = "claim"
     time_s: int
     publication: bytes
     model_pointer: str
@@ -66,6 +121,22 @@ class Claim:
     evidence_pointer: str
     evidence_sha256: bytes
     binding: KeyBinding
+    opening: Opening | None = None
+
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        body = cast("dict[str, Value]", asdict(self))
+        del body["binding"]
+        body |= {"nonce": self.binding.nonce, "key_signature": self.binding.signature}
+        body["opening"] = self.opening.to_value() if self.opening else None
+        return body
+
+    @classmethod
+    def from_body(cls, body: Value) -> "Claim":
+        """Read a body; raises MalformedError."""
+        read = schema.fields(body, _CLAIM, what=cls.KIND)
+        nonce, signature = cast("bytes", read.pop("nonce")), cast("bytes", read.pop("key_signature"))
+        return cls(binding=KeyBinding(nonce=nonce, signature=signature), **read)  # type: ignore[arg-type]  # checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +151,7 @@ class Vote:
         software: versions that computed it.
     """
 
+    KIND: ClassVar = "vote"
     time_s: int
     claim: bytes
     outcome: Outcome
@@ -88,132 +160,107 @@ class Vote:
     device: str
     software: str
 
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        return {
+            "time_s": self.time_s,
+            "claim": self.claim,
+            "outcome": str(self.outcome),
+            "reason": self.reason,
+            "measurement": self.measurement.to_value() if self.measurement else None,
+            "device": self.device,
+            "software": self.software,
+        }
 
-Message: TypeAlias = Genesis | Publication | Claim | Vote
+    @classmethod
+    def from_body(cls, body: Value) -> "Vote":
+        """Read a body; raises MalformedError, also where numbers are missing or should not be there."""
+        vote = cls(**schema.fields(body, _VOTE, what=cls.KIND))  # type: ignore[arg-type]  # checked
+        unmeasured = vote.outcome is Outcome.UNVERIFIABLE or (
+            vote.outcome is Outcome.REFUTED and vote.reason in UNMEASURED_REFUTATIONS
+        )
+        if (vote.measurement is None) != unmeasured:
+            raise MalformedError(f"vote: {vote.outcome} ({vote.reason}) has numbers missing or too many")
+        return vote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignedMessage:
-    """A decoded envelope whose signatures hold.
+class Withdrawal:
+    """An owner takes back a publication or a claim of his.
 
     Attributes:
-        hash: names the message, 32 bytes.
-        signers: Ed25519 public keys in ascending order; one, except for genesis.
+        target: hash of the message that no longer stands.
+        reason: for people.
     """
 
-    hash: bytes
-    message: Message
-    signers: tuple[bytes, ...]
+    KIND: ClassVar = "withdraw"
+    time_s: int
+    target: bytes
+    reason: str
 
-    @property
-    def signer(self) -> bytes:
-        """The only signer of a message that has one, the first of a genesis."""
-        return self.signers[0]
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        return cast("dict[str, Value]", asdict(self))
+
+    @classmethod
+    def from_body(cls, body: Value) -> "Withdrawal":
+        """Read a body; raises MalformedError."""
+        return cls(**schema.fields(body, _WITHDRAWAL, what=cls.KIND))  # type: ignore[arg-type]  # checked
 
 
-def seal(message: Message, *, origin: str, private_keys: Sequence[Ed25519PrivateKey]) -> bytes:
-    """Sign a message; return its envelope.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """An owner moves to a new signing key, which from now on speaks for all that the old one published.
 
-    Raises:
-        ValueError: the envelope would be larger than an entry may be, or no key was given.
+    Signed by both keys: nobody hands his past to a stranger, and nobody takes over a stranger's.
     """
-    if not private_keys:
-        raise ValueError("a message needs a signer")
-    kind, body = _kind_of(message), _body_of(message)
-    signed = signing.statement(_CONTEXT, origin, [kind, body])
-    signatures = sorted([k.public_key().public_bytes_raw(), signing.sign(k, signed)] for k in private_keys)
-    envelope = encode({"version": VERSION, "kind": kind, "body": body, "signatures": cast("list[Value]", signatures)})
-    if len(envelope) > ENVELOPE_BYTES_MAX:
-        raise ValueError(f"a message of {len(envelope)} bytes; at most {ENVELOPE_BYTES_MAX} are allowed")
-    return envelope
+
+    KIND: ClassVar = "rotate"
+    time_s: int
+    old_key: bytes
+    new_key: bytes
+
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        return cast("dict[str, Value]", asdict(self))
+
+    @classmethod
+    def from_body(cls, body: Value) -> "Rotation":
+        """Read a body; raises MalformedError."""
+        return cls(**schema.fields(body, _ROTATION, what=cls.KIND))  # type: ignore[arg-type]  # checked
 
 
-def unseal(envelope: bytes, *, origin: str | None) -> SignedMessage:
-    """Decode an envelope and verify its signatures.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """The owner of another publication objects to a claim. It decides nothing; it is shown with the verdict.
 
-    Args:
-        envelope: the bytes as they were submitted.
-        origin: the ledger they must be meant for; None reads a genesis, which names its own.
-
-    Raises:
-        MalformedError: not an envelope of a known version and kind, or its body is not what the kind demands.
-        RefusedError: code bad_signature or foreign_genesis.
+    Attributes:
+        claim: hash of the claim.
+        publication: hash of the challenger's own publication.
+        reason: for people.
     """
-    read = schema.fields(decode(envelope, bytes_max=ENVELOPE_BYTES_MAX), _ENVELOPE, what="envelope")
-    kind, body = cast("str", read["kind"]), cast("dict[str, Value]", read["body"])
-    if kind not in _READERS:
-        raise MalformedError(f"unknown kind of message {kind!r}", code="unknown_kind")
-    message = _READERS[kind](body)
-    if origin is None:
-        if not isinstance(message, Genesis):
-            raise RefusedError("the first message of a ledger is its genesis", code="no_genesis")
-        origin = message.origin
-    signers = _verify_signatures(read["signatures"], signing.statement(_CONTEXT, origin, [kind, body]))
-    if len(signers) != 1 and not isinstance(message, Genesis):
-        raise MalformedError(f"a {kind} has one signer, not {len(signers)}")
-    return SignedMessage(hash=message_hash(envelope), message=message, signers=signers)
+
+    KIND: ClassVar = "challenge"
+    time_s: int
+    claim: bytes
+    publication: bytes
+    reason: str
+
+    def to_body(self) -> dict[str, Value]:
+        """The message as an envelope carries it."""
+        return cast("dict[str, Value]", asdict(self))
+
+    @classmethod
+    def from_body(cls, body: Value) -> "Challenge":
+        """Read a body; raises MalformedError."""
+        return cls(**schema.fields(body, _CHALLENGE, what=cls.KIND))  # type: ignore[arg-type]  # checked
 
 
-def message_hash(envelope: bytes) -> bytes:
-    """Name of a message: SHA-256 over a domain prefix and its envelope."""
-    return hashlib.sha256(b"wmreg/v1/envelope\0" + envelope).digest()
-
-
-def kind_of(message: Message) -> str:
-    """The word that an envelope uses for this kind of message."""
-    return _kind_of(message)
-
-
-def _verify_signatures(signatures: object, signed: bytes) -> tuple[bytes, ...]:
-    pairs = cast("list[tuple[bytes, bytes]]", signatures)
-    signers = tuple(signer for signer, _ in pairs)
-    if list(signers) != sorted(set(signers)):
-        raise MalformedError("signers are not in ascending order, or one signed twice")
-    for signer, signature in pairs:
-        if not signing.is_signed(signed, signer=signer, signature=signature):
-            raise RefusedError(f"the signature of {signer.hex()} does not hold", code="bad_signature")
-    return signers
-
-
-def _kind_of(message: Message) -> str:
-    return {Genesis: "genesis", Publication: "publish", Claim: "claim", Vote: "vote"}[type(message)]
-
-
-def _body_of(message: Message) -> dict[str, Value]:
-    if isinstance(message, Genesis):
-        return {"time_s": message.time_s, "origin": message.origin, "policy": message.policy.to_value()}
-    body = cast("dict[str, Value]", asdict(message))
-    if isinstance(message, Claim):
-        del body["binding"]
-        body |= {"nonce": message.binding.nonce, "key_signature": message.binding.signature}
-    if isinstance(message, Vote):
-        body["outcome"] = str(message.outcome)
-        body["measurement"] = message.measurement.to_value() if message.measurement else None
-    return body
-
-
-def _read_genesis(body: Value) -> Genesis:
-    return Genesis(**schema.fields(body, _GENESIS, what="genesis"))  # type: ignore[arg-type]  # checked
-
-
-def _read_publication(body: Value) -> Publication:
-    return Publication(**schema.fields(body, _PUBLICATION, what="publish"))  # type: ignore[arg-type]  # checked
-
-
-def _read_claim(body: Value) -> Claim:
-    read = schema.fields(body, _CLAIM, what="claim")
-    nonce, signature = cast("bytes", read.pop("nonce")), cast("bytes", read.pop("key_signature"))
-    return Claim(binding=KeyBinding(nonce=nonce, signature=signature), **read)  # type: ignore[arg-type]  # checked
-
-
-def _read_vote(body: Value) -> Vote:
-    vote = Vote(**schema.fields(body, _VOTE, what="vote"))  # type: ignore[arg-type]  # checked
-    unmeasured = vote.outcome is Outcome.UNVERIFIABLE or (
-        vote.outcome is Outcome.REFUTED and vote.reason in UNMEASURED_REFUTATIONS
-    )
-    if (vote.measurement is None) != unmeasured:
-        raise MalformedError(f"vote: {vote.outcome} ({vote.reason}) has numbers missing or too many")
-    return vote
+Message: TypeAlias = Genesis | PolicyChange | Publication | Claim | Vote | Withdrawal | Rotation | Challenge
+KINDS: Mapping[str, type[Message]] = {
+    message.KIND: message
+    for message in (Genesis, PolicyChange, Publication, Claim, Vote, Withdrawal, Rotation, Challenge)
+}
 
 
 def _outcome(value: Value) -> Outcome:
@@ -231,37 +278,22 @@ def _origin(value: Value) -> str:
 
 
 _HASH = schema.octets(COMMITMENT_BYTES)
+_KEY = schema.octets(PUBLIC_KEY_BYTES)
 _TIME = schema.uint()
-_READERS: dict[str, Callable[[Value], Message]] = {
-    "genesis": _read_genesis,
-    "publish": _read_publication,
-    "claim": _read_claim,
-    "vote": _read_vote,
-}
-_ENVELOPE: dict[str, schema.Checker[object]] = {
-    "version": schema.uint(VERSION, VERSION),
-    "kind": schema.text(32),
-    "body": schema.mapping,
-    "signatures": schema.listed(
-        schema.pair(schema.octets(signing.PUBLIC_KEY_BYTES), schema.octets(signing.SIGNATURE_BYTES)),
-        MEMBERS_MAX,
-        1,
-    ),
-}
-_GENESIS: dict[str, schema.Checker[object]] = {
-    "time_s": _TIME,
-    "origin": _origin,
-    "policy": Policy.from_value,
-}
-_PUBLICATION: dict[str, schema.Checker[object]] = {
+_REASON = schema.text(REASON_CHARACTERS_MAX)
+_Fields: TypeAlias = dict[str, schema.Checker[object]]
+_GENESIS: _Fields = {"time_s": _TIME, "origin": _origin, "policy": Policy.from_value}
+_POLICY_CHANGE: _Fields = {"time_s": _TIME, "previous": _HASH, "policy": Policy.from_value}
+_PUBLICATION: _Fields = {
     "time_s": _TIME,
     "scheme": schema.text(64),
     "key_commitment": _HASH,
     "head_commitment": _HASH,
     "info_commitment": _HASH,
     "model_commitment": schema.optional(_HASH),
+    "further": schema.optional(Further.from_value),
 }
-_CLAIM: dict[str, schema.Checker[object]] = {
+_CLAIM: _Fields = {
     "time_s": _TIME,
     "publication": _HASH,
     "model_pointer": schema.text(2048),
@@ -269,9 +301,10 @@ _CLAIM: dict[str, schema.Checker[object]] = {
     "evidence_pointer": schema.text(2048),
     "evidence_sha256": _HASH,
     "nonce": schema.octets(NONCE_BYTES),
-    "key_signature": schema.octets(signing.SIGNATURE_BYTES),
+    "key_signature": schema.octets(SIGNATURE_BYTES),
+    "opening": schema.optional(Opening.from_value),
 }
-_VOTE: dict[str, schema.Checker[object]] = {
+_VOTE: _Fields = {
     "time_s": _TIME,
     "claim": _HASH,
     "outcome": _outcome,
@@ -280,3 +313,6 @@ _VOTE: dict[str, schema.Checker[object]] = {
     "device": schema.text(128),
     "software": schema.text(512),
 }
+_WITHDRAWAL: _Fields = {"time_s": _TIME, "target": _HASH, "reason": _REASON}
+_ROTATION: _Fields = {"time_s": _TIME, "old_key": _KEY, "new_key": _KEY}
+_CHALLENGE: _Fields = {"time_s": _TIME, "claim": _HASH, "publication": _HASH, "reason": _REASON}

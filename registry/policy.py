@@ -1,6 +1,7 @@
 """The rules that the members of a ledger agree on: who they are, how many bind, and what a vote must show.
 
-A policy is part of the genesis message, signed by all founding members; it is never edited in place.
+The first policy is part of the genesis message, signed by all founding members. It is never edited in place: a change
+of policy is an entry of its own, and what was decided under the old one stays as it was decided.
 """
 
 import hashlib
@@ -107,12 +108,14 @@ class Policy:
         members: in the order of their names.
         quorum: nodes whose agreement binds; a majority at least, so that two quorums share a node.
         time_skew_s: greatest distance between an author's time and the time of recording, seconds.
+        claim_deadline_s: how long after a claim votes on it are recorded, seconds.
         model_bytes_max, evidence_bytes_max: largest files that nodes fetch.
     """
 
     members: tuple[Member, ...]
     quorum: int
     time_skew_s: int = 300
+    claim_deadline_s: int = 30 * 86400
     model_bytes_max: int = 4 * 2**30
     evidence_bytes_max: int = 64 * 2**20
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -180,6 +183,7 @@ _POLICY: dict[str, schema.Checker[object]] = {
     "members": schema.listed(Member.from_value, MEMBERS_MAX, 1),
     "quorum": schema.uint(MEMBERS_MAX, 1),
     "time_skew_s": schema.uint(7 * 86400, 1),
+    "claim_deadline_s": schema.uint(366 * 86400, 60),
     "model_bytes_max": schema.uint(2**43, 1),
     "evidence_bytes_max": schema.uint(2**32, 1),
     "thresholds": Thresholds.from_value,

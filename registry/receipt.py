@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from registry import merkle
 from registry.checkpoint import parse_decimal
+from registry.entry import Entry
+from registry.envelope import SignedMessage, unseal
 from registry.errors import MalformedError
-from registry.messages import SignedMessage, unseal
 from registry.note import NOTE_BYTES_MAX, Note, decode_base64, encode_base64
-from registry.rules import Entry
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
 HEADER = "c2sp.org/tlog-proof@v1"

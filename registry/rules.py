@@ -8,20 +8,34 @@ replays the entries and must arrive there too.
 * The author's time must be within the policy's skew of the time at which a node recorded it.
 * A publication's key commitment is new for its owner. It is not reserved against others: a copied commitment
   is worthless, since the key behind it is bound to its maker, and reserving would let a front-runner block him.
-* A claim names an older publication by the same signer, and reveals the bound key that was committed to.
-* A member votes once on a claim, and only what his own numbers say.
+* A claim names an older publication by the same owner, and reveals the bound key that was committed to.
+* A member votes once on a claim, before its deadline, and only what his own numbers say. He must be a member by the
+  policy that judges the claim and by the one in force.
+* An owner may move to another signing key, and withdraw what he published or claimed; nothing is ever erased.
+* Members change the policy by a quorum, one member joining or leaving at a time, so that any majority of the members
+  before shares a node with any majority of those after. It is in force from its entry on.
+* Of verified claims on one model by several owners, the one with the older publication prevails, by the order of the
+  log and never by clocks.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
-from registry import commitments, schema
-from registry.encoding import ENTRY_BYTES_MAX, decode, encode
+from registry.claims import (
+    ClaimState,
+    Verdict,
+    check_revealed_key,
+    check_vote_numbers,
+    committed_by,
+    count_votes,
+)
+from registry.entry import Entry, Placed
+from registry.envelope import SignedMessage, message_hash, unseal
 from registry.errors import RefusedError, RegistryError
-from registry.messages import Claim, Genesis, Publication, SignedMessage, Vote, message_hash, unseal
+from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
+from registry.owners import Owners
 from registry.policy import Member, Policy
-from registry.verdict import Outcome, judge
-from registry.watermark_key import verify_binding
+from registry.verdict import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,59 +72,6 @@ class Refused:
 Applied: TypeAlias = Accepted | Duplicate | Refused
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The bytes that the log holds: a message's envelope and when a node recorded it (POSIX seconds)."""
-
-    envelope: bytes
-    recorded_s: int
-
-    def encode(self) -> bytes:
-        """The entry's bytes."""
-        return encode([self.envelope, self.recorded_s])
-
-    @classmethod
-    def decode(cls, raw: bytes) -> "Entry":
-        """Read an entry; raises MalformedError."""
-        items = schema.listed(lambda item: item, 2, 2)(decode(raw, bytes_max=ENTRY_BYTES_MAX))
-        return cls(schema.octets(1, ENTRY_BYTES_MAX)(items[0]), schema.uint()(items[1]))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """An accepted message and its place in the log."""
-
-    index: int
-    recorded_s: int
-    signed: SignedMessage
-
-
-@dataclass(slots=True)
-class ClaimState:
-    """A claim, its publication and the votes on it, by member name."""
-
-    claim: Placed
-    publication: Placed
-    votes: dict[str, Placed] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the votes on a claim add up to.
-
-    Attributes:
-        outcome: None while the claim is open.
-        reason: the reason that most of the agreeing votes give; no_quorum when all voted without agreeing.
-        members: names of the nodes that agree.
-        superseded_by: hash of the claim on the same model that prevails, by an earlier publication.
-    """
-
-    outcome: Outcome | None
-    reason: str
-    members: tuple[str, ...]
-    superseded_by: bytes | None = None
-
-
 class Ledger:
     """State of one ledger, built by applying its entries in order."""
 
@@ -118,10 +79,15 @@ class Ledger:
         self.size = 0
         self.origin = ""
         self._policy: Policy | None = None
+        self._policy_hashes: list[bytes] = []
+        self._owners = Owners()
         self._placed: dict[bytes, Placed] = {}
         self._key_commitments: set[tuple[bytes, bytes]] = set()
+        self._withdrawals: dict[bytes, Placed] = {}
         self._claims: dict[bytes, ClaimState] = {}
         self._claims_on: dict[bytes, list[bytes]] = {}
+        self._claims_by: dict[bytes, list[bytes]] = {}
+        self._moves: dict[bytes, Placed] = {}
 
     @property
     def policy(self) -> Policy:
@@ -133,6 +99,11 @@ class Ledger:
         if self._policy is None:
             raise ValueError("the ledger is empty: it has no policy yet")
         return self._policy
+
+    @property
+    def policy_hashes(self) -> list[bytes]:
+        """Hashes of the messages that set a policy, from the genesis to the one in force."""
+        return list(self._policy_hashes)
 
     def apply(self, raw: bytes) -> Applied:
         """Apply one command, the bytes of an entry. Never raises."""
@@ -163,8 +134,20 @@ class Ledger:
         """Hashes of all claims, oldest first."""
         return list(self._claims)
 
-    def verdict(self, digest: bytes) -> Verdict:
-        """What the votes on a claim add up to so far.
+    def moves_to(self, key: bytes) -> list[Placed]:
+        """The rotations by which an owner came to this signing key, the last first."""
+        moves = []
+        while key in self._moves:
+            moves.append(self._moves[key])
+            key = cast("Rotation", moves[-1].signed.message).old_key
+        return moves
+
+    def verdict(self, digest: bytes, *, as_of_s: int | None = None) -> Verdict:
+        """What the votes on a claim add up to so far, beside the other claims on its model.
+
+        Args:
+            digest: names the claim.
+            as_of_s: a time that the reader trusts; without one no claim is past its deadline.
 
         Raises:
             ValueError: there is no such claim.
@@ -172,39 +155,62 @@ class Ledger:
         state = self._claims.get(digest)
         if state is None:
             raise ValueError(f"there is no claim {digest.hex()}")
-        verdict = count_votes(state, self.policy)
+        verdict = replace(
+            count_votes(state, as_of_s=as_of_s), challenges=tuple(c.signed.hash for c in state.challenges.values())
+        )
         if verdict.outcome is not Outcome.VERIFIED:
             return verdict
-        first = self._prevailing(state)
-        if first.claim.signed.hash == digest:
-            return verdict
-        return Verdict(verdict.outcome, verdict.reason, verdict.members, first.claim.signed.hash)
+        rivals = self._rivals(state)
+        older = [rival.claim.signed.hash for rival in rivals if rival.order < state.order]
+        hashes = tuple(rival.claim.signed.hash for rival in rivals)
+        return replace(verdict, rivals=hashes, superseded_by=older[0] if older else None)
 
-    def _prevailing(self, state: ClaimState) -> ClaimState:
-        """Of the verified claims on the same model, the one with the earliest publication, then the earliest claim."""
-        model = cast("Claim", state.claim.signed.message).model_sha256
-        rivals = [self._claims[digest] for digest in self._claims_on[model]]
-        verified = [r for r in rivals if count_votes(r, self.policy).outcome is Outcome.VERIFIED]
-        return min(verified, key=lambda rival: (rival.publication.index, rival.claim.index))
+    def _rivals(self, state: ClaimState) -> list[ClaimState]:
+        """Verified claims of other owners on the same model, the one that goes before all others first."""
+        owner = self._owner_of(state.claim)
+        on_model = [self._claims[digest] for digest in self._claims_on[state.message.model_sha256]]
+        others = [other for other in on_model if self._owner_of(other.claim) != owner]
+        verified = [other for other in others if count_votes(other).outcome is Outcome.VERIFIED]
+        return sorted(verified, key=lambda rival: rival.order)
+
+    def _owner_of(self, placed: Placed) -> bytes:
+        """Identity of a message's signer, the same for all keys that he has moved to."""
+        return self._owners.first_key(placed.signed.signer)
+
+    # What may enter
 
     def _check(self, signed: SignedMessage, recorded_s: int) -> None:
-        message = signed.message
-        if isinstance(message, Genesis):
-            self._check_genesis(message, signed.signers)
+        if isinstance(signed.message, Genesis):
+            self._check_genesis(signed.message, signed.signers)
             return
-        if abs(message.time_s - recorded_s) > self.policy.time_skew_s:
-            skew_s = self.policy.time_skew_s
+        skew_s = self.policy.time_skew_s
+        if abs(signed.message.time_s - recorded_s) > skew_s:
             raise RefusedError(
-                f"signed at {message.time_s} but recorded at {recorded_s}: more than {skew_s} s apart",
+                f"signed at {signed.message.time_s} but recorded at {recorded_s}: more than {skew_s} s apart",
                 code="time_skew",
             )
-        if isinstance(message, Publication):
-            if (signed.signer, message.key_commitment) in self._key_commitments:
-                raise RefusedError("this owner published this key commitment before", code="key_commitment_used")
-        elif isinstance(message, Claim):
-            self._check_claim(message, signed.signer)
-        else:
-            self._check_vote(message, signed.signer)
+        match signed.message:
+            case PolicyChange() as change:
+                self._check_policy_change(change, signed.signers)
+            case Vote() as vote:
+                self._check_vote(vote, signed.signer, recorded_s)
+            case Rotation() as rotation:
+                self._owners.check_rotation(rotation, signed.signers)
+            case _:
+                self._owners.check_speaks(signed.signer)
+                self._check_owners_message(signed)
+
+    def _check_owners_message(self, signed: SignedMessage) -> None:
+        match signed.message:
+            case Publication(key_commitment=commitment):
+                if (self._owners.first_key(signed.signer), commitment) in self._key_commitments:
+                    raise RefusedError("this owner published this key commitment before", code="key_commitment_used")
+            case Claim() as claim:
+                self._check_claim(claim, signed.signer)
+            case Withdrawal() as withdrawal:
+                self._check_withdrawal(withdrawal, signed.signer)
+            case Challenge() as challenge:
+                self._check_challenge(challenge, signed.signer)
 
     def _check_genesis(self, genesis: Genesis, signers: tuple[bytes, ...]) -> None:
         if self.size:
@@ -212,76 +218,118 @@ class Ledger:
         if signers != tuple(sorted(member.signing_key for member in genesis.policy.members)):
             raise RefusedError("a genesis is signed by all founding members and nobody else", code="not_a_member")
 
-    def _check_claim(self, claim: Claim, signer: bytes) -> None:
-        placed = self._placed.get(claim.publication)
-        if placed is None or not isinstance(placed.signed.message, Publication):
-            raise RefusedError(f"no publication {claim.publication.hex()}", code="unknown_publication")
-        if placed.signed.signer != signer:
-            raise RefusedError("the publication is somebody else's", code="not_the_publisher")
-        check_revealed_key(claim, placed.signed, origin=self.origin)
+    def _check_policy_change(self, change: PolicyChange, signers: tuple[bytes, ...]) -> None:
+        if change.previous != self._policy_hashes[-1]:
+            raise RefusedError("the change replaces a policy that is not in force", code="stale_policy")
+        before = {member.signing_key for member in self.policy.members}
+        after = {member.signing_key for member in change.policy.members}
+        if len(before ^ after) > 1:
+            raise RefusedError("one member may join or leave at a time", code="too_many_changes")
+        if not set(signers) <= before | after:
+            raise RefusedError("only members sign a change of policy", code="not_a_member")
+        if len(before & set(signers)) < self.policy.quorum:
+            raise RefusedError(
+                f"{len(before & set(signers))} members signed; {self.policy.quorum} are a quorum", code="no_quorum"
+            )
+        if not after - before <= set(signers):
+            raise RefusedError("the member that joins has not signed", code="not_signed_by_both")
 
-    def _check_vote(self, vote: Vote, signer: bytes) -> None:
-        member = self.policy.member_of(signer)
-        if member is None:
-            raise RefusedError("only members vote", code="not_a_member")
+    def _check_claim(self, claim: Claim, signer: bytes) -> None:
+        publication = self._publication_of(claim.publication, signer)
+        if claim.publication in self._withdrawals:
+            raise RefusedError("the publication was withdrawn", code="withdrawn")
+        check_revealed_key(claim, publication.signed, origin=self.origin)
+
+    def _check_withdrawal(self, withdrawal: Withdrawal, signer: bytes) -> None:
+        target = self._placed.get(withdrawal.target)
+        if target is None or not isinstance(target.signed.message, Publication | Claim):
+            raise RefusedError(f"no publication and no claim {withdrawal.target.hex()}", code="unknown_target")
+        if self._owner_of(target) != self._owners.first_key(signer):
+            raise RefusedError("only its author withdraws a message", code="not_the_publisher")
+        if withdrawal.target in self._withdrawals:
+            raise RefusedError("the message was withdrawn before", code="withdrawn")
+
+    def _check_challenge(self, challenge: Challenge, signer: bytes) -> None:
+        state = self._claims.get(challenge.claim)
+        if state is None:
+            raise RefusedError(f"no claim {challenge.claim.hex()}", code="unknown_claim")
+        self._publication_of(challenge.publication, signer)
+        if self._owner_of(state.claim) == self._owners.first_key(signer):
+            raise RefusedError("nobody challenges his own claim; it can be withdrawn", code="own_claim")
+        if challenge.publication in state.challenges:
+            raise RefusedError("a challenge by this publication stands already", code="challenged_before")
+
+    def _publication_of(self, digest: bytes, signer: bytes) -> Placed:
+        """The publication with this hash, which must be the signer's."""
+        placed = self._placed.get(digest)
+        if placed is None or not isinstance(placed.signed.message, Publication):
+            raise RefusedError(f"no publication {digest.hex()}", code="unknown_publication")
+        if self._owner_of(placed) != self._owners.first_key(signer):
+            raise RefusedError("the publication is somebody else's", code="not_the_publisher")
+        return placed
+
+    def _check_vote(self, vote: Vote, signer: bytes, recorded_s: int) -> None:
         state = self._claims.get(vote.claim)
+        if self.policy.member_of(signer) is None or (state and state.policy.member_of(signer) is None):
+            raise RefusedError("only members vote", code="not_a_member")
         if state is None:
             raise RefusedError(f"no claim {vote.claim.hex()}", code="unknown_claim")
-        if member.name in state.votes:
-            raise RefusedError(f"{member.name} has voted on this claim", code="voted_before")
-        check_vote_numbers(vote, self.policy)
+        if cast("Member", state.policy.member_of(signer)).name in state.votes:
+            raise RefusedError("this member has voted on this claim", code="voted_before")
+        if state.withdrawal is not None:
+            raise RefusedError("the claim was withdrawn", code="withdrawn")
+        if recorded_s > state.deadline_s:
+            raise RefusedError("the claim is past its deadline", code="deadline")
+        check_vote_numbers(vote, state.policy)
+
+    # What becomes of it
 
     def _admit(self, placed: Placed) -> None:
         """Record an accepted message; nothing here can fail."""
-        signed, message = placed.signed, placed.signed.message
+        signed = placed.signed
         self._placed[signed.hash] = placed
-        if isinstance(message, Genesis):
-            self.origin, self._policy = message.origin, message.policy
-        elif isinstance(message, Publication):
-            self._key_commitments.add((signed.signer, message.key_commitment))
-        elif isinstance(message, Claim):
-            self._claims[signed.hash] = ClaimState(placed, self._placed[message.publication])
-            self._claims_on.setdefault(message.model_sha256, []).append(signed.hash)
-        else:
-            member = cast("Member", self.policy.member_of(signed.signer))
-            self._claims[message.claim].votes[member.name] = placed
+        for signer in signed.signers:
+            self._owners.note(signer)
+        match signed.message:
+            case Genesis(origin=origin, policy=policy):
+                self.origin = origin
+                self._set_policy(policy, signed.hash)
+            case PolicyChange(policy=policy):
+                self._set_policy(policy, signed.hash)
+            case Publication(key_commitment=commitment):
+                self._key_commitments.add((self._owners.first_key(signed.signer), commitment))
+            case Claim() as claim:
+                self._admit_claim(claim, placed)
+            case Vote() as vote:
+                state = self._claims[vote.claim]
+                state.votes[cast("Member", state.policy.member_of(signed.signer)).name] = placed
+            case Rotation() as rotation:
+                self._owners.rotate(rotation)
+                self._moves[rotation.new_key] = placed
+            case Withdrawal(target=target):
+                self._withdraw(target, placed)
+            case Challenge(claim=digest, publication=publication):
+                self._claims[digest].challenges[publication] = placed
 
+    def _set_policy(self, policy: Policy, digest: bytes) -> None:
+        self._policy = policy
+        self._policy_hashes.append(digest)
+        for member in policy.members:
+            self._owners.note(member.signing_key)
 
-def check_revealed_key(claim: Claim, publication: SignedMessage, *, origin: str) -> None:
-    """Check that a claim's key is bound to the publication's signer and is the one that was committed to.
-
-    Raises:
-        RefusedError: code key_not_bound or key_mismatch.
-    """
-    verify_binding(claim.binding, origin=origin, owner=publication.signer)
-    committed = cast("Publication", publication.message).key_commitment
-    if commitments.key_commitment(claim.binding.watermark_key) != committed:
-        raise RefusedError("the revealed key is not the one that was committed to", code="key_mismatch")
-
-
-def check_vote_numbers(vote: Vote, policy: Policy) -> None:
-    """Check that a vote says what its own numbers say.
-
-    Raises:
-        RefusedError: code contradictory_vote.
-    """
-    if vote.measurement is None:
-        return
-    outcome, reason = judge(vote.measurement, policy.thresholds)
-    if (vote.outcome, vote.reason) != (outcome, reason):
-        raise RefusedError(
-            f"the vote says {vote.outcome} ({vote.reason}); its numbers say {outcome} ({reason})",
-            code="contradictory_vote",
+    def _admit_claim(self, claim: Claim, placed: Placed) -> None:
+        publication = self._placed[claim.publication]
+        committed = committed_by(claim, publication.signed)
+        digest = placed.signed.hash
+        self._claims[digest] = ClaimState(
+            claim=placed, publication=publication, policy=self.policy, committed=committed
         )
+        self._claims_on.setdefault(claim.model_sha256, []).append(digest)
+        self._claims_by.setdefault(claim.publication, []).append(digest)
 
-
-def count_votes(state: ClaimState, policy: Policy) -> Verdict:
-    """Add up the votes on a claim; priority between claims is not looked at."""
-    for outcome in Outcome:
-        agreeing = {n: v for n, p in state.votes.items() if (v := cast("Vote", p.signed.message)).outcome is outcome}
-        if len(agreeing) >= policy.quorum:
-            reasons = sorted(vote.reason for vote in agreeing.values())
-            return Verdict(outcome, max(reasons, key=reasons.count), tuple(sorted(agreeing)))
-    if len(state.votes) == len(policy.members):
-        return Verdict(Outcome.INCONCLUSIVE, "no_quorum", ())
-    return Verdict(None, "open", tuple(sorted(state.votes)))
+    def _withdraw(self, target: bytes, placed: Placed) -> None:
+        self._withdrawals[target] = placed
+        for digest in (target, *self._claims_by.get(target, ())):
+            state = self._claims.get(digest)
+            if state is not None and state.withdrawal is None:
+                state.withdrawal = placed

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from registry import commitments, merkle, watermark_key
-from registry.certificate import Attestation, Certificate, ProvenEntry
+from registry.certificate import Attestation, Certificate, ProvenEntry, entries_of
 from registry.checkpoint import Checkpoint
-from registry.messages import Claim, Genesis, Message, Publication, Vote, message_hash, seal
+from registry.entry import Entry
+from registry.envelope import message_hash, seal
+from registry.messages import Claim, Genesis, Message, Publication, Vote
 from registry.note import Note, cosign, sign
 from registry.policy import Member, Policy
 from registry.receipt import Receipt
-from registry.rules import Accepted, Applied, Entry, Ledger
+from registry.rules import Accepted, Applied, Ledger
 from registry.trust import TrustPolicy
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
 
@@ -184,8 +186,7 @@ class LedgerMaker:
     def certificate(self, claim: bytes) -> Certificate:
         """The certificate of a claim with every vote that there is."""
         state, size = self.ledger.claim_state(claim), self.ledger.size
-        indexes = [0, state.publication.index, state.claim.index, *(vote.index for vote in state.votes.values())]
-        edges = {edge for index in indexes[1:3] for edge in (index, index + 1)}
+        edges = {edge for index in state.order for edge in (index, index + 1)}
         return Certificate(
             origin=self.origin,
             checkpoint_note=str(self.note()),
@@ -195,7 +196,7 @@ class LedgerMaker:
                     entry=self.entries[index],
                     proof=tuple(merkle.inclusion_proof(index, size, self.read_node)),
                 )
-                for index in sorted(indexes)
+                for index in entries_of(self.ledger, claim)
             ),
             attestations=tuple(
                 Attestation(

@@ -33,7 +33,8 @@ from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from registry import commitments
-from registry.messages import Claim, Message, Publication, message_hash, seal
+from registry.envelope import message_hash, seal
+from registry.messages import Claim, Message, Publication
 from registry.trust import TrustPolicy
 
 ORIGIN = "node.test/wmreg"

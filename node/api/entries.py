@@ -8,10 +8,11 @@ from node.api import render
 from node.api.parameters import hash_of, number
 from node.api.services import WAIT_S_MAX, Services, services
 from node.bodies import read_limited
+from registry.claims import ClaimState
+from registry.entry import Entry, Placed
+from registry.envelope import ENVELOPE_BYTES_MAX, message_hash
 from registry.errors import RefusedError
-from registry.messages import ENVELOPE_BYTES_MAX, message_hash
 from registry.note import encode_base64
-from registry.rules import ClaimState, Entry, Placed
 
 PAGE_MAX = 100
 
@@ -66,7 +67,7 @@ async def claim(request: web.Request) -> web.Response:
     digest = hash_of(request)
     _claim_state(node, digest)
     await _wait_for_verdict(node, digest, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
-    return web.json_response(render.claim(node.ledger.store, digest, _claim_state(node, digest)))
+    return web.json_response(render.claim(node.ledger, digest, _claim_state(node, digest)))
 
 
 async def certificate(request: web.Request) -> web.Response:
@@ -80,7 +81,7 @@ async def _wait_for_verdict(node: Services, digest: bytes, wait_s: int) -> None:
     store, clock = node.ledger.store, asyncio.get_running_loop().time
     deadline_s = clock() + wait_s
     size = store.size
-    while store.verdict(digest).outcome is None and clock() < deadline_s and not node.stopping.is_set():
+    while node.ledger.verdict(digest).outcome is None and clock() < deadline_s and not node.stopping.is_set():
         await node.ledger.applied.wait_for(size + 1, min(deadline_s - clock(), 1.0))
         size = store.size
 

@@ -3,9 +3,10 @@
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
-from node.store import Store
-from registry.messages import Claim, Vote, kind_of
-from registry.rules import ClaimState, Placed
+from node.ledger import LedgerService
+from registry.claims import ClaimState
+from registry.entry import Placed
+from registry.messages import Challenge, Vote
 from registry.verdict import Measurement, p_value
 
 Json = dict[str, Any]
@@ -27,18 +28,17 @@ def entry(placed: Placed) -> Json:
     return {
         "index": placed.index,
         "message_hash": placed.signed.hash.hex(),
-        "kind": kind_of(placed.signed.message),
+        "kind": placed.signed.message.KIND,
         "recorded_s": placed.recorded_s,
         "signers": [signer.hex() for signer in placed.signed.signers],
         "body": plain(placed.signed.message),
     }
 
 
-def claim(store: Store, digest: bytes, state: ClaimState) -> Json:
+def claim(ledger: LedgerService, digest: bytes, state: ClaimState) -> Json:
     """A claim, every vote on it, and what they add up to."""
-    verdict = store.verdict(digest)
-    message = cast("Claim", state.claim.signed.message)
-    superseding = store.claim_state(verdict.superseded_by) if verdict.superseded_by else None
+    verdict, message = ledger.verdict(digest), state.message
+    rivals = [rival for claimed in verdict.rivals if (rival := ledger.store.claim_state(claimed))]
     return {
         "claim": digest.hex(),
         "publication": message.publication.hex(),
@@ -48,20 +48,36 @@ def claim(store: Store, digest: bytes, state: ClaimState) -> Json:
         "reason": verdict.reason,
         "members": list(verdict.members),
         "superseded_by": verdict.superseded_by.hex() if verdict.superseded_by else None,
-        "superseding": _superseding(superseding),
+        "superseding": _rival(rivals[0]) if verdict.superseded_by else None,
+        "rivals": [_rival(rival) for rival in rivals],
+        "challenges": [_challenge(placed) for placed in state.challenges.values()],
+        "withdrawn_by": state.withdrawal.signed.hash.hex() if state.withdrawal else None,
+        "deadline_s": state.deadline_s,
+        "quorum": state.policy.quorum,
+        "nodes": len(state.policy.members),
         "publication_index": state.publication.index,
         "claim_index": state.claim.index,
         "votes": [_vote(member, placed) for member, placed in sorted(state.votes.items())],
     }
 
 
-def _superseding(state: ClaimState | None) -> Json | None:
-    if state is None:
-        return None
+def _rival(state: ClaimState) -> Json:
     return {
+        "claim": state.claim.signed.hash.hex(),
         "publication": state.publication.signed.hash.hex(),
         "owner": state.claim.signed.signer.hex(),
         "publication_index": state.publication.index,
+    }
+
+
+def _challenge(placed: Placed) -> Json:
+    message = cast("Challenge", placed.signed.message)
+    return {
+        "challenge": placed.signed.hash.hex(),
+        "challenger": placed.signed.signer.hex(),
+        "publication": message.publication.hex(),
+        "reason": message.reason,
+        "recorded_s": placed.recorded_s,
     }
 
 

@@ -16,7 +16,7 @@ async def state(request: web.Request) -> web.Response:
     node = services(request)
     store, raft = node.ledger.store, node.raft_status()
     size = store.size
-    claims_open = sum(store.verdict(claim).outcome is None for claim in store.claims())
+    claims_open = sum(node.ledger.verdict(claim).outcome is None for claim in store.claims())
     return web.json_response(
         {
             "name": node.name,

@@ -28,11 +28,13 @@ from registry import merkle, note, signing, tiles
 from registry.audit import Replay
 from registry.certificate import Certificate, ProvenEntry
 from registry.checkpoint import Checkpoint
+from registry.entry import Entry
+from registry.envelope import message_hash, seal, unseal
 from registry.errors import RegistryError
-from registry.messages import Genesis, Publication, Vote, message_hash, seal, unseal
+from registry.messages import Genesis, Publication, Vote
 from registry.policy import Member, Policy
 from registry.receipt import Receipt
-from registry.rules import Duplicate, Entry, Ledger, Refused
+from registry.rules import Duplicate, Ledger, Refused
 from registry.trust import TrustPolicy
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge, p_value
 from registry.watermark_key import bind

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from registry.certificate import verify_certificate
-from registry.messages import message_hash, unseal
+from registry.envelope import message_hash, unseal
 
 ORIGIN = "test.example/ledger"
 

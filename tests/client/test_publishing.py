@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from registry.messages import unseal
+from registry.envelope import unseal
 from registry.receipt import Receipt, verify_receipt
 
 ORIGIN = "test.example/ledger"

@@ -17,8 +17,9 @@ from node.init import ClusterOptions
 from registry import commitments, signing
 from registry.audit import replay
 from registry.certificate import verify_certificate
+from registry.envelope import message_hash, seal
 from registry.evidence import parse_evidence
-from registry.messages import Claim, Publication, message_hash, seal
+from registry.messages import Claim, Publication
 from registry.note import Note
 from registry.policy import Thresholds
 from registry.receipt import Receipt, verify_receipt

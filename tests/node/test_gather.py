@@ -14,8 +14,8 @@ from nodeset import NodeSet, claim, publication, sealed
 from node import gather as gather_module
 from registry.certificate import verify_certificate
 from registry.checkpoint import Checkpoint
+from registry.envelope import message_hash
 from registry.errors import QuorumError, RefusedError
-from registry.messages import message_hash
 from registry.note import Note, cosign, sign
 from registry.receipt import Receipt, verify_receipt
 from registry.verdict import Outcome

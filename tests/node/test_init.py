@@ -9,7 +9,7 @@ from node.errors import ConfigError
 from node.identity import check_identity, load_identity
 from node.init import SIGNER_FILE, STORE_FILE, ClusterOptions, init_cluster
 from node.store import Store
-from registry.messages import unseal
+from registry.envelope import unseal
 from registry.policy import Thresholds
 from registry.trust import TrustPolicy
 

@@ -12,9 +12,10 @@ from nodeset import NodeSet, publication, sealed
 from node import ledger as ledger_module
 from node.errors import UnavailableError
 from node.ledger import LedgerService, Submitted
+from registry.entry import Entry
+from registry.envelope import message_hash
 from registry.errors import MalformedError, RefusedError
-from registry.messages import Vote, message_hash
-from registry.rules import Entry
+from registry.messages import Vote
 from registry.verdict import Outcome
 
 

@@ -13,7 +13,8 @@ from node.errors import InconsistentStateError
 from node.store import Store
 from registry import merkle
 from registry.audit import replay
-from registry.rules import Accepted, Duplicate, Entry, Refused
+from registry.entry import Entry
+from registry.rules import Accepted, Duplicate, Refused
 from registry.verdict import Outcome
 
 

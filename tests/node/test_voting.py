@@ -16,7 +16,7 @@ from node import voting as voting_module
 from node.fetch import Fetcher
 from node.init import ClusterOptions
 from node.voting import control_seed
-from registry.messages import message_hash
+from registry.envelope import message_hash
 from registry.verdict import Outcome
 
 
@@ -177,7 +177,7 @@ async def test_a_vote_that_is_there_already_ends_the_matter(tmp_path: Path):
         voter = nodes.nodes[0].services.voter
         state = nodes.nodes[0].ledger.store.claim_state(digest)
         await nodes.nodes[0].ledger.submit(earlier, timeout_s=5)
-        await voter._submit(voter._vote(digest, await voter._examine(state)))
+        await voter._submit(voter._vote(state, await voter._examine(state)))
         assert votes(nodes, digest) == {"node-1": (Outcome.UNVERIFIABLE, "timeout")}
 
 

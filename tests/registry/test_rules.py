@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from registry import commitments
 from registry.encoding import ENTRY_BYTES_MAX
-from registry.messages import Genesis, Publication, seal
-from registry.rules import Accepted, Duplicate, Entry, Ledger, Refused
+from registry.entry import Entry
+from registry.envelope import seal
+from registry.messages import Genesis, Publication
+from registry.rules import Accepted, Duplicate, Ledger, Refused
 from registry.verdict import Outcome
 
 

@@ -15,7 +15,7 @@ from nodeset import ORIGIN, NodeSet, claim, publication, sealed
 from registry import merkle, signing
 from registry.audit import replay
 from registry.certificate import verify_certificate
-from registry.messages import message_hash
+from registry.envelope import message_hash
 from registry.note import Note
 from registry.receipt import Receipt, verify_receipt
 from registry.tiles import parse_entry_bundle
@@ -226,7 +226,7 @@ async def test_an_auditor_replays_the_tiles_and_arrives_at_the_cosigned_root(tmp
 
 
 def _entry(number: int) -> bytes:
-    from registry.rules import Entry
+    from registry.entry import Entry
 
     return Entry(publication(number=number), int(time.time())).encode()
 

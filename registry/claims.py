@@ -1,0 +1,139 @@
+"""A claim in the ledger: what was committed to, the votes on it, and what they add up to (DESIGN 6.3).
+
+A claim is judged by the policy that was in force when it was made, whatever the members agree on later: its members,
+its quorum, its thresholds, its deadline.
+"""
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from registry import commitments
+from registry.commitments import Committed, verify_opening
+from registry.entry import Placed
+from registry.envelope import SignedMessage
+from registry.errors import RefusedError
+from registry.messages import Claim, Publication, Vote
+from registry.policy import Policy
+from registry.verdict import Outcome, judge
+from registry.watermark_key import verify_binding
+
+
+@dataclass(slots=True, kw_only=True)
+class ClaimState:
+    """A claim and all that the ledger says about it.
+
+    Attributes:
+        policy: the one that was in force when the claim was made.
+        committed: the commitments to the watermark that it reveals.
+        votes: by member name.
+        challenges: by the hash of the challenger's publication.
+        withdrawal: of the claim or of its publication, whichever came first.
+    """
+
+    claim: Placed
+    publication: Placed
+    policy: Policy
+    committed: Committed
+    votes: dict[str, Placed] = field(default_factory=dict)
+    challenges: dict[bytes, Placed] = field(default_factory=dict)
+    withdrawal: Placed | None = None
+
+    @property
+    def message(self) -> Claim:
+        """The claim itself."""
+        return cast("Claim", self.claim.signed.message)
+
+    @property
+    def deadline_s(self) -> int:
+        """Until when votes on it are recorded, POSIX seconds."""
+        return self.claim.recorded_s + self.policy.claim_deadline_s
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What decides between competing claims: the place of the publication in the log, then the claim's."""
+        return self.publication.index, self.claim.index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the votes on a claim add up to, and what else there is to know.
+
+    Attributes:
+        outcome: None while the claim is open.
+        reason: the reason that most of the agreeing votes give; or no_quorum when all voted without agreeing, deadline,
+            withdrawn.
+        members: names of the nodes that agree.
+        superseded_by: hash of another owner's verified claim on the same model, whose publication is older.
+        rivals: hashes of all verified claims of other owners on the same model: the marks of several owners are in
+            it. The ledger knows who published first. Who trained the model, it does not know.
+        challenges: hashes of the objections to the claim.
+    """
+
+    outcome: Outcome | None
+    reason: str
+    members: tuple[str, ...]
+    superseded_by: bytes | None = None
+    rivals: tuple[bytes, ...] = ()
+    challenges: tuple[bytes, ...] = ()
+
+
+def committed_by(claim: Claim, publication: SignedMessage) -> Committed:
+    """The commitments to the watermark that a claim reveals.
+
+    Raises:
+        RefusedError: code bad_opening, the claim opens a watermark that the publication did not commit to.
+    """
+    message = cast("Publication", publication.message)
+    if claim.opening is None:
+        return message.committed
+    verify_opening(claim.opening, message.further)
+    return claim.opening.committed
+
+
+def check_revealed_key(claim: Claim, publication: SignedMessage, *, origin: str) -> None:
+    """Check that a claim's key is bound to the publication's signer and is the one that was committed to.
+
+    Raises:
+        RefusedError: code key_not_bound, key_mismatch or bad_opening.
+    """
+    verify_binding(claim.binding, origin=origin, owner=publication.signer)
+    if commitments.key_commitment(claim.binding.watermark_key) != committed_by(claim, publication).key:
+        raise RefusedError("the revealed key is not the one that was committed to", code="key_mismatch")
+
+
+def check_vote_numbers(vote: Vote, policy: Policy) -> None:
+    """Check that a vote says what its own numbers say.
+
+    Raises:
+        RefusedError: code contradictory_vote.
+    """
+    if vote.measurement is None:
+        return
+    outcome, reason = judge(vote.measurement, policy.thresholds)
+    if (vote.outcome, vote.reason) != (outcome, reason):
+        raise RefusedError(
+            f"the vote says {vote.outcome} ({vote.reason}); its numbers say {outcome} ({reason})",
+            code="contradictory_vote",
+        )
+
+
+def count_votes(state: ClaimState, *, as_of_s: int | None = None) -> Verdict:
+    """Add up the votes on a claim; other claims on its model are not looked at.
+
+    Args:
+        state: the claim.
+        as_of_s: a time that the reader trusts, POSIX seconds; without one no claim is past its deadline.
+    """
+    if state.withdrawal is not None:
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason="withdrawn", members=())
+    votes = {name: cast("Vote", placed.signed.message) for name, placed in state.votes.items()}
+    for outcome in Outcome:
+        agreeing = {name: vote for name, vote in votes.items() if vote.outcome is outcome}
+        if len(agreeing) >= state.policy.quorum:
+            reasons = sorted(vote.reason for vote in agreeing.values())
+            return Verdict(outcome=outcome, reason=max(reasons, key=reasons.count), members=tuple(sorted(agreeing)))
+    if len(votes) == len(state.policy.members):
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason="no_quorum", members=())
+    if as_of_s is not None and as_of_s > state.deadline_s:
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason="deadline", members=())
+    return Verdict(outcome=None, reason="open", members=tuple(sorted(votes)))
