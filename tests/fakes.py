@@ -12,9 +12,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from registry import commitments, merkle, watermark_key
 from registry.certificate import Attestation, Certificate, ProvenEntry, entries_of
 from registry.checkpoint import Checkpoint
+from registry.commitments import Committed, Further
 from registry.entry import Entry
 from registry.envelope import message_hash, seal
-from registry.messages import Claim, Genesis, Message, Publication, Vote
+from registry.messages import (
+    Challenge,
+    Claim,
+    Genesis,
+    Message,
+    PolicyChange,
+    Publication,
+    Rotation,
+    Vote,
+    Withdrawal,
+)
 from registry.note import Note, cosign, sign
 from registry.policy import Member, Policy
 from registry.receipt import Receipt
@@ -48,9 +59,10 @@ def member(name: str, *, port: int = 4000) -> Member:
     )
 
 
-def policy(nodes: int = 3) -> Policy:
-    members = tuple(member(f"node-{number}", port=4000 + 2 * number) for number in range(1, nodes + 1))
-    return Policy(members=members, quorum=nodes // 2 + 1)
+def policy(*numbers: int) -> Policy:
+    """A policy of these nodes, three by default."""
+    members = tuple(member(f"node-{number}", port=4000 + 2 * number) for number in numbers or (1, 2, 3))
+    return Policy(members=members, quorum=len(members) // 2 + 1)
 
 
 def good_measurement(matched: int = 600, *, total: int = 600) -> Measurement:
@@ -71,12 +83,15 @@ class LedgerMaker:
     """A ledger of `nodes` members and a clock that moves 10 s with each accepted entry."""
 
     def __init__(self, nodes: int = 3, *, origin: str = ORIGIN) -> None:
-        self.origin, self.policy, self.now_s = origin, policy(nodes), START_S
+        self.origin, self.now_s = origin, START_S
         self.ledger, self.entries, self.notes = Ledger(), [], {}
         self._tree, self._nodes = merkle.Frontier(), {}
-        genesis = Genesis(time_s=self.now_s, origin=origin, policy=self.policy)
-        signers = [private_key(f"{m.name}/signing") for m in self.policy.members]
-        self.submit(seal(genesis, origin=origin, private_keys=signers))
+        genesis = Genesis(time_s=self.now_s, origin=origin, policy=policy(*range(1, nodes + 1)))
+        self.submit(self.seal(genesis, *(f"{m.name}/signing" for m in genesis.policy.members)))
+
+    @property
+    def policy(self) -> Policy:
+        return self.ledger.policy
 
     @property
     def trust(self) -> TrustPolicy:
@@ -93,24 +108,45 @@ class LedgerMaker:
             self.notes[self.ledger.size] = self.note()
         return applied
 
-    def seal(self, message: Message, signer: str) -> bytes:
-        return seal(message, origin=self.origin, private_keys=[private_key(signer)])
+    def seal(self, message: Message, *signers: str) -> bytes:
+        return seal(message, origin=self.origin, private_keys=[private_key(signer) for signer in signers])
 
-    def publish(self, owner: str, *, number: int = 0) -> bytes:
-        """Publish a model for an owner; return the message's hash."""
+    def committed(self, owner: str, *, number: int = 0) -> Committed:
         key = binding(owner, origin=self.origin, number=number).watermark_key
-        envelope = self.seal(
-            Publication(
-                time_s=self.now_s,
-                scheme="mtlsign",
-                key_commitment=commitments.key_commitment(key),
-                head_commitment=hashlib.sha256(b"head").digest(),
-                info_commitment=hashlib.sha256(b"info").digest(),
-            ),
-            owner,
+        hashes = (hashlib.sha256(what).digest() for what in (b"head", b"info"))
+        return Committed(commitments.key_commitment(key), *hashes)
+
+    def publish(self, owner: str, *, number: int = 0, further: Further | None = None, by: str | None = None) -> bytes:
+        """Publish a model for an owner, signed with another key of his if he has one; return the message's hash."""
+        key, head, info = self.committed(by or owner, number=number)
+        message = Publication(
+            time_s=self.now_s,
+            scheme="mtlsign",
+            key_commitment=key,
+            head_commitment=head,
+            info_commitment=info,
+            further=further,
         )
+        envelope = self.seal(message, by or owner)
         self.submit(envelope)
         return message_hash(envelope)
+
+    def change_policy(self, new: Policy, *signers: str, previous: bytes | None = None) -> Applied:
+        """Let these nodes sign a new policy."""
+        previous = self.ledger.policy_hashes[-1] if previous is None else previous
+        change = PolicyChange(time_s=self.now_s, previous=previous, policy=new)
+        return self.submit(self.seal(change, *(f"{name}/signing" for name in signers)))
+
+    def rotate(self, old: str, new: str, *, signers: Sequence[str] | None = None) -> Applied:
+        rotation = Rotation(time_s=self.now_s, old_key=public_key(old), new_key=public_key(new))
+        return self.submit(self.seal(rotation, *((old, new) if signers is None else signers)))
+
+    def withdraw(self, owner: str, target: bytes) -> Applied:
+        return self.submit(self.seal(Withdrawal(time_s=self.now_s, target=target, reason="a mistake"), owner))
+
+    def challenge(self, challenger: str, claim: bytes, publication: bytes) -> Applied:
+        message = Challenge(time_s=self.now_s, claim=claim, publication=publication, reason="the model is mine")
+        return self.submit(self.seal(message, challenger))
 
     def claim_message(self, owner: str, publication: bytes, *, model: bytes = b"model", number: int = 0) -> Claim:
         model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(b"evidence").digest()
@@ -170,8 +206,7 @@ class LedgerMaker:
     def note(self, size: int | None = None, *, nodes: Sequence[int] | None = None) -> Note:
         """The checkpoint of a size, signed and cosigned by these nodes (all by default) at the present time."""
         text, lines = str(self.checkpoint(size)), []
-        for number in nodes or range(1, len(self.policy.members) + 1):
-            name = f"node-{number}"
+        for name in [f"node-{number}" for number in nodes or ()] or [m.name for m in self.policy.members]:
             lines.append(sign(text, name=self.origin, private_key=private_key(f"{name}/note")))
             cosigner, key = f"{self.origin}/{name}", private_key(f"{name}/cosigner")
             lines.append(cosign(text, name=cosigner, private_key=key, timestamp_s=self.now_s))
