@@ -11,9 +11,8 @@ In a ledger's own policy file every node is there twice: as a log key under the 
 URL of both is the node's API.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median_high, median_low
 
 from registry.checkpoint import Checkpoint, parse_decimal
 from registry.errors import MalformedError, UntrustedError
@@ -48,20 +47,15 @@ class TrustedCheckpoint:
 
     Attributes:
         times_s: when each witness of the policy cosigned it, POSIX seconds by that witness's own clock.
+        not_before_s: the latest time at or after which a whole quorum signed: until then it knew no larger tree.
+            Fewer would not do, for a node that catches up signs old sizes late. None without witnesses.
+        not_after_s: the earliest time by which a whole quorum had signed. None without witnesses.
     """
 
     checkpoint: Checkpoint
     times_s: Mapping[str, int]
-
-    @property
-    def not_after_s(self) -> int | None:
-        """By when the checkpoint existed: the higher median of the witnesses' clocks; None without witnesses."""
-        return median_high(self.times_s.values()) if self.times_s else None
-
-    @property
-    def not_before_s(self) -> int | None:
-        """Since when it was the largest tree they knew: the lower median; None without witnesses."""
-        return median_low(self.times_s.values()) if self.times_s else None
+    not_before_s: int | None
+    not_after_s: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +122,18 @@ class TrustPolicy:
         if self.quorum != _NONE and not self._is_satisfied(self.quorum, times_s):
             names = ", ".join(sorted(times_s)) or "nobody"
             raise UntrustedError(f"the checkpoint is cosigned by {names}: the quorum {self.quorum!r} is not reached")
-        return TrustedCheckpoint(checkpoint, times_s)
+        not_after_s = self._reached(sorted(times_s.items(), key=lambda signed: signed[1]))
+        not_before_s = self._reached(sorted(times_s.items(), key=lambda signed: -signed[1]))
+        return TrustedCheckpoint(checkpoint, times_s, not_before_s, not_after_s)
+
+    def _reached(self, signed: Sequence[tuple[str, int]]) -> int | None:
+        """Time of the signature that completes a quorum, taken in this order; of the last one where none is asked."""
+        names: set[str] = set()
+        for name, time_s in signed:
+            names.add(name)
+            if self.quorum != _NONE and self._is_satisfied(self.quorum, names):
+                return time_s
+        return signed[-1][1] if signed else None
 
     def _is_satisfied(self, name: str, signed: Iterable[str]) -> bool:
         group = self.groups.get(name)

@@ -15,6 +15,7 @@ from registry.checkpoint import Checkpoint
 from registry.commitments import Committed, Further
 from registry.entry import Entry
 from registry.envelope import message_hash, seal
+from registry.errors import UntrustedError
 from registry.messages import (
     Challenge,
     Claim,
@@ -218,26 +219,26 @@ class LedgerMaker:
         note = str(self.notes[index + 1])
         return Receipt(entry=self.entries[index], index=index, proof=tuple(proof), checkpoint_note=note)
 
+    def proven(self, index: int) -> ProvenEntry:
+        proof = merkle.inclusion_proof(index, self.ledger.size, self.read_node)
+        return ProvenEntry(index=index, entry=self.entries[index], proof=tuple(proof))
+
+    def attestation(self, size: int) -> Attestation:
+        """The checkpoint of a size as it was cosigned, or by the present members if others cosigned it."""
+        note = self.notes[size]
+        try:
+            self.trust.check(note)
+        except UntrustedError:
+            note = self.note(size)
+        proof = merkle.consistency_proof(size, self.ledger.size, self.read_node)
+        return Attestation(checkpoint_note=str(note), proof=tuple(proof))
+
     def certificate(self, claim: bytes) -> Certificate:
         """The certificate of a claim with every vote that there is."""
-        state, size = self.ledger.claim_state(claim), self.ledger.size
-        edges = {edge for index in state.order for edge in (index, index + 1)}
+        edges = {edge for index in self.ledger.claim_state(claim).order for edge in (index, index + 1)}
         return Certificate(
             origin=self.origin,
             checkpoint_note=str(self.note()),
-            entries=tuple(
-                ProvenEntry(
-                    index=index,
-                    entry=self.entries[index],
-                    proof=tuple(merkle.inclusion_proof(index, size, self.read_node)),
-                )
-                for index in entries_of(self.ledger, claim)
-            ),
-            attestations=tuple(
-                Attestation(
-                    checkpoint_note=str(self.notes[edge]),
-                    proof=tuple(merkle.consistency_proof(edge, size, self.read_node)),
-                )
-                for edge in sorted(edges)
-            ),
+            entries=tuple(self.proven(index) for index in entries_of(self.ledger, claim)),
+            attestations=tuple(self.attestation(edge) for edge in sorted(edges)),
         )

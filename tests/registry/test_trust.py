@@ -1,11 +1,13 @@
 """The policy file: C2SP's format, quorums of groups, and who vouches for a checkpoint."""
 
+from dataclasses import replace
+
 import pytest
-from fakes import LedgerMaker
+from fakes import LedgerMaker, private_key
 
 from registry.errors import MalformedError, RefusedError, UntrustedError
-from registry.note import Note
-from registry.trust import TrustedCheckpoint, TrustPolicy
+from registry.note import Note, cosign, sign
+from registry.trust import TrustPolicy
 
 MAKER = LedgerMaker()
 TEXT = str(MAKER.trust)
@@ -65,13 +67,33 @@ def test_one_node_that_cosigns_twice_is_not_two_nodes():
         MAKER.trust.check(Note(note.text, (*note.signatures, note.signatures[1])))
 
 
-def test_a_median_of_clocks_is_not_moved_by_one_liar():
-    trusted = TrustedCheckpoint(MAKER.checkpoint(), {"a": 1000, "b": 1010, "liar": 1})
-    assert (trusted.not_before_s, trusted.not_after_s) == (1000, 1000)
-    of_two = TrustedCheckpoint(MAKER.checkpoint(), {"honest": 1000, "liar": 1})
-    assert of_two.not_after_s == 1000
-    alone = TrustedCheckpoint(MAKER.checkpoint(), {})
-    assert (alone.not_before_s, alone.not_after_s) == (None, None)
+def signed_at(times_s, *, quorum="nodes"):
+    """A checkpoint that the nodes cosigned at these times."""
+    checkpoint = str(MAKER.checkpoint())
+    lines = [sign(checkpoint, name=MAKER.origin, private_key=private_key("node-1/note"))]
+    for number, time_s in times_s.items():
+        name, key = f"{MAKER.origin}/node-{number}", private_key(f"node-{number}/cosigner")
+        lines.append(cosign(checkpoint, name=name, private_key=key, timestamp_s=time_s))
+    return replace(MAKER.trust, quorum=quorum).check(Note(checkpoint, tuple(lines)))
+
+
+@pytest.mark.parametrize(
+    ("times_s", "bounds"),
+    [
+        ({1: 1000, 2: 1010}, (1000, 1010)),
+        ({1: 1000, 2: 1010, 3: 1020}, (1010, 1010)),
+        ({1: 1000, 2: 1010, 3: 1}, (1000, 1000)),
+        ({1: 1000, 2: 1010, 3: 10**9}, (1010, 1010)),
+    ],
+    ids=["two of three", "all", "a clock that is slow", "a node that caught up late"],
+)
+def test_a_time_counts_when_a_quorum_says_it(times_s, bounds):
+    trusted = signed_at(times_s)
+    assert (trusted.not_before_s, trusted.not_after_s) == bounds
+
+
+def test_without_a_quorum_to_satisfy_all_witnesses_bound_the_time():
+    assert (signed_at({1: 5, 2: 9}, quorum="none").not_before_s, signed_at({}, quorum="none").not_after_s) == (5, None)
 
 
 BAD = {
