@@ -117,10 +117,9 @@ class LedgerMaker:
         hashes = (hashlib.sha256(what).digest() for what in (b"head", b"info"))
         return Committed(commitments.key_commitment(key), *hashes)
 
-    def publish(self, owner: str, *, number: int = 0, further: Further | None = None, by: str | None = None) -> bytes:
-        """Publish a model for an owner, signed with another key of his if he has one; return the message's hash."""
-        key, head, info = self.committed(by or owner, number=number)
-        message = Publication(
+    def publication_message(self, owner: str, *, number: int = 0, further: Further | None = None) -> Publication:
+        key, head, info = self.committed(owner, number=number)
+        return Publication(
             time_s=self.now_s,
             scheme="mtlsign",
             key_commitment=key,
@@ -128,7 +127,10 @@ class LedgerMaker:
             info_commitment=info,
             further=further,
         )
-        envelope = self.seal(message, by or owner)
+
+    def publish(self, owner: str, *, number: int = 0, further: Further | None = None) -> bytes:
+        """Publish a model for an owner; return the message's hash."""
+        envelope = self.seal(self.publication_message(owner, number=number, further=further), owner)
         self.submit(envelope)
         return message_hash(envelope)
 
