@@ -27,7 +27,7 @@ from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustPolicy
 
 np = pytest.importorskip("numpy")
-FAST = settings(max_examples=150, deadline=None)
+FAST = settings(max_examples=120, deadline=None)
 
 MAKER = LedgerMaker()
 PUBLICATION = MAKER.publish("alice")
@@ -327,7 +327,7 @@ BODIES = [decode(envelope)["body"] for envelope in ENVELOPES[:4]]
 KINDS = [decode(envelope)["kind"] for envelope in ENVELOPES[:4]]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 3), st.data())
 def test_applying_a_signed_message_with_any_field_changed_raises_nothing(index, data):
     path = data.draw(st.sampled_from([path for path in paths(BODIES[index]) if path]))
