@@ -54,6 +54,9 @@ EVIDENCE = safetensors.numpy.save(
 )
 
 
+FULL_BUNDLE = tiles.entry_bundle([b"a"] * tiles.TILE_WIDTH)
+
+
 def printed_policy(trust):
     """A policy file has many spellings; the printed one is read as the same policy and printed alike."""
     assert TrustPolicy.parse(str(trust)) == trust
@@ -63,7 +66,7 @@ BYTES = {
     "encoding": (decode, encode, ENTRIES + ENVELOPES),
     "entry": (Entry.decode, Entry.encode, ENTRIES),
     "certificate": (Certificate.decode, Certificate.encode, CERTIFICATES),
-    "entry bundle": (tiles.parse_entry_bundle, tiles.entry_bundle, [tiles.entry_bundle(ENTRIES), b""]),
+    "entry bundle": (tiles.parse_entry_bundle, tiles.entry_bundle, [tiles.entry_bundle(ENTRIES), FULL_BUNDLE]),
     "evidence": (parse_evidence, None, [EVIDENCE]),
 }
 TEXTS = {
@@ -146,6 +149,13 @@ def test_a_parser_of_bytes_answers_or_says_malformed(name):
         check(parse, print_again, raw)
 
     fuzz()
+
+
+@pytest.mark.parametrize("raw", [FULL_BUNDLE + b"\0\1a", FULL_BUNDLE[:-1], FULL_BUNDLE[:-2], b"\0", b"\0\0\0"])
+def test_a_bundle_that_is_too_long_or_cut_off_is_malformed(raw):
+    assert len(tiles.parse_entry_bundle(FULL_BUNDLE)) == tiles.TILE_WIDTH
+    with pytest.raises(MalformedError):
+        tiles.parse_entry_bundle(raw)
 
 
 @pytest.mark.parametrize("name", TEXTS)

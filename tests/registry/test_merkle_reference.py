@@ -182,6 +182,24 @@ def test_no_proof_holds_at_a_place_of_another_shape(forgery):
     assert refused > 30
 
 
+@pytest.mark.parametrize(("size", "is_possible"), [(2**63 + 1, True), (2**64 - 1, True), (2**64, False)])
+def test_the_largest_tree_has_one_entry_less_than_2_to_the_64(size, is_possible):
+    siblings = [merkle.leaf_hash(b"sibling %d" % level) for level in range(64)]
+    root = LEAVES[0]
+    for sibling in siblings:
+        root = merkle.node_hash(root, sibling)
+    half = {"old_size": 2**63, "old_root": LEAVES[1], "new_size": size, "proof": siblings[:1]}
+    whole = merkle.node_hash(LEAVES[1], siblings[0])
+    if is_possible:
+        merkle.verify_inclusion(LEAVES[0], index=0, size=size, proof=siblings, root=root)
+        merkle.verify_consistency(new_root=whole, **half)
+        return
+    with pytest.raises(InclusionError):
+        merkle.verify_inclusion(LEAVES[0], index=0, size=size, proof=siblings, root=root)
+    with pytest.raises(ConsistencyError):
+        merkle.verify_consistency(new_root=whole, **half)
+
+
 def test_no_other_leaf_or_root_is_proven():
     for size in range(1, 34):
         for index in range(size):
