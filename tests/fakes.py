@@ -16,17 +16,7 @@ from registry.commitments import Committed, Further
 from registry.entry import Entry
 from registry.envelope import message_hash, seal
 from registry.errors import UntrustedError
-from registry.messages import (
-    Challenge,
-    Claim,
-    Genesis,
-    Message,
-    PolicyChange,
-    Publication,
-    Rotation,
-    Vote,
-    Withdrawal,
-)
+from registry.messages import Challenge, Claim, Genesis, Message, PolicyChange, Publication, Rotation, Vote, Withdrawal
 from registry.note import Note, cosign, sign
 from registry.policy import Member, Policy
 from registry.receipt import Receipt

@@ -1,5 +1,8 @@
 """Promises: `wmreg verify` needs no network, tells what is proven and what is not, and no changed byte passes."""
 
+import hashlib
+import json
+
 import pytest
 
 
@@ -34,6 +37,58 @@ def test_the_same_for_programs(certificate, verify):
     assert document["kind"] == "certificate"
     assert document["published"]["not_after_s"] >= 0
     assert [vote["matched"] for vote in document["votes"]] == [590, 590, 590]
+
+
+def test_a_certificate_is_exported_as_an_in_toto_statement(certificate, verify, alice, tmp_path):
+    out = tmp_path / "statement.json"
+
+    told = verify(certificate, "--in-toto", out)
+
+    statement = json.loads(out.read_bytes())
+    assert (told.code, str(out) in told.out, "VERIFIED" in told.out) == (0, True, True)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["subject"][0]["digest"]["sha256"] == hashlib.sha256(alice.model.read_bytes()).hexdigest()
+    digest = hashlib.sha256(certificate.read_bytes()).hexdigest()
+    assert statement["predicate"]["certificate"]["digest"]["sha256"] == digest
+    assert sorted(path.name for path in tmp_path.glob("*statement*")) == ["statement.json"]
+
+
+def test_the_same_certificate_makes_the_same_statement(certificate, verify, tmp_path):
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+
+    assert verify(certificate, "--in-toto", first, "--json").document["in_toto"] == str(first)
+    assert verify(certificate, "--in-toto", second).code == 0
+
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_existing_file_is_not_overwritten_by_a_statement(certificate, verify, tmp_path):
+    out = tmp_path / "statement.json"
+    out.write_text("mine")
+
+    refused = verify(certificate, "--in-toto", out, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (2, "exists")
+    assert out.read_text() == "mine"
+    assert verify(certificate, "--in-toto", tmp_path / "nowhere" / "statement.json").code == 2
+
+
+def test_nothing_is_exported_from_a_damaged_certificate_or_a_receipt(certificate, verify, alice, tmp_path):
+    out = tmp_path / "statement.json"
+
+    receipt = verify(alice.bundle.receipt, "--in-toto", out)
+    certificate.write_bytes(certificate.read_bytes()[:-1])
+    damaged = verify(certificate, "--in-toto", out)
+
+    assert (receipt.code, damaged.code) == (2, 1)
+    assert "needs a certificate" in receipt.err
+    assert not out.exists()
+
+
+def test_the_help_of_verify_shows_an_example(wmreg):
+    helped = wmreg("verify", "--help")
+
+    assert (helped.code, "wmreg verify certificate.json --in-toto statement.json" in helped.out) == (0, True)
 
 
 def test_every_flipped_byte_of_a_certificate_is_refused(certificate, verify):
