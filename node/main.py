@@ -129,8 +129,10 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(ledger.stop)
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
-    blobs = _blob_store(config, BLOBS_DIRECTORY, config.blobs.total_bytes_max)
-    cache = _blob_store(config, CACHE_DIRECTORY, config.blobs.cache_bytes_max)
+    uploads = BlobLimits(blob_bytes_max=config.blobs.blob_bytes_max, total_bytes_max=config.blobs.total_bytes_max)
+    blobs = BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads)
+    fetched = BlobLimits(blob_bytes_max=config.blobs.cache_bytes_max, total_bytes_max=config.blobs.cache_bytes_max)
+    cache = BlobStore(config.state_directory / CACHE_DIRECTORY, fetched)
     cache.clear()  # a node that was killed left files of claims that it voted on since, or will fetch again
     peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
     fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch)
@@ -193,11 +195,6 @@ def _peer(member: Member) -> RaftPeer:
         certificate_pins=member.tls_pins,
         certificate_pem="".join(ssl.DER_cert_to_PEM_cert(der) for der in member.tls_certificates),
     )
-
-
-def _blob_store(config: Config, directory: str, bytes_total_max: int) -> BlobStore:
-    limits = BlobLimits(blob_bytes_max=config.blobs.blob_bytes_max, total_bytes_max=bytes_total_max)
-    return BlobStore(config.state_directory / directory, limits)
 
 
 async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None:

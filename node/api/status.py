@@ -42,9 +42,8 @@ async def state(request: web.Request) -> web.Response:
 async def health(request: web.Request) -> web.Response:
     """GET /healthz: 200 when the ledger is served and nothing contradicts what this node signed."""
     node = services(request)
-    alarms = dict(node.alarms)
-    if node.ledger.signer.alarm:
-        alarms["signer"] = node.ledger.signer.alarm
+    parts = {"signer": node.ledger.signer.alarm, "verifier": node.verifier.alarm, "voter": node.voter.alarm}
+    alarms = node.alarms | {part: alarm for part, alarm in parts.items() if alarm}
     if alarms:
         return web.json_response({"status": "alarm", "alarms": alarms}, status=503)
     if node.raft_status().leader is None:
