@@ -2,13 +2,16 @@
 
 import asyncio
 import dataclasses
+import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fakes import LedgerMaker, private_key
-from nodeset import NodeSet, publication, sealed
+from nodeset import NodeSet, claim, publication, sealed
 
+from node import database
 from node import ledger as ledger_module
 from node.errors import UnavailableError
 from node.ledger import LedgerService, Submitted
@@ -82,6 +85,43 @@ async def test_what_the_rules_refuse_is_refused_with_their_code(tmp_path: Path):
                 await first(nodes).submit(envelope, timeout_s=5)
             assert refused.value.code == code
         assert first(nodes).store.size == 1
+
+
+async def test_what_the_rules_certainly_refuse_never_reaches_raft(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        known = publication()
+        await first(nodes).submit(known, timeout_s=5)
+        before = len(nodes.order.proposed)
+        for envelope, code in [
+            (publication(number=1, time_s=1_000), "time_skew"),
+            (publication(head=b"g" * 32), "key_commitment_used"),
+            (claim(known, number=1), "key_mismatch"),
+        ]:
+            with pytest.raises(RefusedError) as refused:
+                await first(nodes).submit(envelope, timeout_s=5)
+            assert refused.value.code == code
+        assert len(nodes.order.proposed) == before
+
+
+async def test_what_an_entry_that_is_on_its_way_could_cure_is_left_to_raft(tmp_path: Path):
+    published = publication()
+    envelope = claim(published)
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        lagging, ahead = nodes.nodes[0].ledger, [node.ledger for node in nodes.nodes[1:]]
+        nodes.order.ledgers = ahead
+        await ahead[0].submit(published, timeout_s=5)
+        missed = nodes.order.proposed[:]
+        nodes.order.ledgers = [lagging, *ahead]
+        real = nodes.order.order
+
+        def catch_up_first(*commands: bytes | None) -> None:
+            lagging.store.begin()
+            lagging.store.apply(1, missed[0])
+            lagging.store.commit()
+            real(*commands)
+
+        nodes.order.order = catch_up_first
+        assert (await lagging.submit(envelope, timeout_s=5)).index == 2
 
 
 async def test_a_cluster_without_a_leader_is_asked_again_until_it_has_one(tmp_path: Path):
@@ -191,15 +231,53 @@ async def test_a_tree_that_contradicts_what_was_signed_stops_signing_but_not_the
         assert [r.levelname for r in caplog.records if "signing stopped" in r.message] == ["ERROR"]
 
 
-async def test_a_signers_file_that_cannot_be_written_is_an_alarm(tmp_path: Path):
+async def test_a_signers_file_that_cannot_be_used_is_an_alarm(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
         assert await first(nodes).signed.wait_for(1, 5)
         first(nodes).signer.close()
         await first(nodes).submit(publication(), timeout_s=5)
-        assert not await first(nodes).signed.wait_for(2, 0.2)
-        assert first(nodes).signer.alarm
+        await until(lambda: first(nodes).signing_trouble)
+        assert "closed" in first(nodes).signing_trouble
 
 
-def vote(claim: bytes) -> Vote:
-    message = LedgerMaker().vote_message(claim, outcome=Outcome.UNVERIFIABLE, reason="unreachable")
+async def test_a_signers_file_that_is_busy_for_a_while_is_signed_into_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(ledger_module, "SIGN_RETRY_MIN_S", 0.05)
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        assert await first(nodes).signed.wait_for(1, 5)
+        somebody = sqlite3.connect(tmp_path / "ledger/node-1/state/signer.db", isolation_level=None)
+        somebody.execute("BEGIN IMMEDIATE")
+        await first(nodes).submit(publication(), timeout_s=5)
+        await until(lambda: first(nodes).signing_trouble)
+        somebody.execute("ROLLBACK")
+        somebody.close()
+        assert await first(nodes).signed.wait_for(2, 20)
+        await until(lambda: first(nodes).signing_trouble is None)
+        assert first(nodes).signer.alarm is None
+
+
+async def test_open_claims_are_counted_without_looking_at_the_decided_ones_again(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        digests = []
+        for owner in ("alice", "bob"):
+            published = publication(owner)
+            await first(nodes).submit(published, timeout_s=5)
+            digests.append((await first(nodes).submit(claim(published, owner), timeout_s=5)).message_hash)
+        assert first(nodes).claims_open() == 2
+        for node in nodes.nodes[:2]:
+            await first(nodes).submit(sealed(vote(digests[0]), node.identity.signing), timeout_s=5)
+        assert first(nodes).claims_open() == 1
+        assert first(nodes)._undecided == [digests[1]]
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 20) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def vote(digest: bytes) -> Vote:
+    message = LedgerMaker().vote_message(digest, outcome=Outcome.UNVERIFIABLE, reason="unreachable")
     return dataclasses.replace(message, time_s=int(time.time()))
