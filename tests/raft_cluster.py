@@ -4,14 +4,13 @@ Three processes, and the tests that kill them, are in tests/node/raft/test_clust
 """
 
 import datetime as dt
-import random
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from raft_simulation import ListMachine
 
+from node.ports import free_ports
 from node.raft import RaftPeer, RaftService, RaftSettings, make_certificate
 
 NOW = dt.datetime.now(dt.UTC)
@@ -34,30 +33,10 @@ def wait_for(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel gives to outgoing connections.
-
-    A member that is down for a while would else find its port taken by somebody's outgoing connection, even by one that
-    its own peers tried to make to it.
-    """
-    sockets: list[socket.socket] = []
-    while len(sockets) < count:
-        one = socket.socket()
-        sockets.append(one)
-        try:
-            one.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
-        except OSError:
-            sockets.pop().close()
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def make_peers(directory: Path, names: list[str]) -> list[RaftPeer]:
     """Make a certificate, a key file and an entry for each name."""
     peers = []
-    for name, port in zip(names, free_ports(len(names)), strict=True):
+    for name, port in zip(names, free_ports("127.0.0.1", len(names)), strict=True):
         certificate = make_certificate(name, now=NOW)
         (directory / f"{name}.crt").write_text(certificate.certificate_pem)
         (directory / f"{name}.key").write_text(certificate.private_key_pem)

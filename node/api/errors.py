@@ -36,7 +36,6 @@ _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     ProofError: HTTPStatus.INTERNAL_SERVER_ERROR,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_RETRY_AFTER_S = "1"
 _COME_BACK = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 logger = logging.getLogger(__name__)
@@ -73,11 +72,11 @@ def status_of(error: Exception) -> HTTPStatus:
     return _BY_CODE.get(code) or by_class or HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def error_response(status: HTTPStatus, code: str, message: str) -> web.Response:
+def error_response(status: HTTPStatus, code: str, message: str, *, retry_after_s: int = 1) -> web.Response:
     """The JSON shape of every error."""
     answer = web.json_response({"error": {"code": code, "message": message}}, status=status)
     if status in _COME_BACK:
-        answer.headers["Retry-After"] = _RETRY_AFTER_S
+        answer.headers["Retry-After"] = str(retry_after_s)
     return answer
 
 
@@ -85,4 +84,5 @@ def _respond(error: Exception) -> web.Response:
     if isinstance(error, ProofError):
         logger.error("this node's log does not prove what it says", extra=fields(why=str(error)))
     code = error.code if isinstance(error, RegistryError | UnavailableError) else "internal"
-    return error_response(status_of(error), code, str(error))
+    retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 1
+    return error_response(status_of(error), code, str(error), retry_after_s=retry_after_s)

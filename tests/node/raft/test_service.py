@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from raft_cluster import FAST, free_ports, make_peers, make_service, wait_for
+from raft_cluster import FAST, make_peers, make_service, wait_for
 from raft_simulation import ListMachine
 
+from node.ports import free_ports
 from node.raft import JournalCorruptError, JournalError
 from node.raft.failstop import EXIT_SOFTWARE
 
@@ -292,7 +293,7 @@ def test_a_cluster_that_makes_no_sense_is_refused(tmp_path, change):
 
 def test_the_listening_address_can_differ_from_the_advertised_one(tmp_path):
     peers = make_peers(tmp_path, ["node-1"])
-    peers = [dataclasses.replace(peers[0], host="192.0.2.1", port=free_ports(1)[0])]
+    peers = [dataclasses.replace(peers[0], host="192.0.2.1", port=free_ports("127.0.0.1", 1)[0])]
     settings = dataclasses.replace(FAST, bind_host="127.0.0.1")
     service = make_service(tmp_path, "node-1", peers, machine=ListMachine(), settings=settings)
     service.start()
