@@ -3,9 +3,10 @@
 Three processes, and the tests that kill them, are in tests/node/raft/test_cluster.py.
 """
 
+import dataclasses
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from raft_simulation import ListMachine
@@ -24,8 +25,20 @@ FAST = RaftSettings(
     connection_retry_s=0.05,
 )
 
+# For tests that check a term or propose only once: a stall of a busy machine must not cost the leader its office.
+STEADY = dataclasses.replace(
+    FAST, election_timeout_min_s=2.0, election_timeout_max_s=3.0, leader_fallback_s=4.0, connection_timeout_s=4.0
+)
 
-def wait_for(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+
+def stand_soon(services: Sequence[RaftService]) -> None:
+    """Once all are connected, let one stand for election at once instead of after its long time-out."""
+    wait_for(lambda: all(len(service.status().connected) == len(services) - 1 for service in services))
+    assert services[0]._node is not None
+    services[0]._node.fields.election_deadline_s = 0.0
+
+
+def wait_for(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
     """Poll until it holds; fails at the deadline."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

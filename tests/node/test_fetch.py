@@ -28,7 +28,7 @@ SHA256 = hashlib.sha256(CONTENT).digest()
 POINTER = f"blob:sha256:{SHA256.hex()}"
 
 
-def settings(*, private: bool = True, timeout_s: int = 5) -> FetchSettings:
+def settings(*, private: bool = True, timeout_s: int = 30) -> FetchSettings:
     return FetchSettings(allow_private_addresses=private, timeout_s=timeout_s, unreachable_retry_s=1)
 
 
@@ -342,7 +342,7 @@ async def test_a_pointer_into_a_private_network_is_refused_without_a_connection(
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         port = listening.getsockname()[1]
-        async with fetcher(tmp_path, settings=settings(private=False, timeout_s=3)) as fetching:
+        async with fetcher(tmp_path, settings=settings(private=False, timeout_s=30)) as fetching:
             with pytest.raises(FetchError) as failed:
                 await fetching.fetch(f"https://{host}:{port}/m", SHA256, bytes_max=10_000)
         with pytest.raises(BlockingIOError):

@@ -25,7 +25,7 @@ from registry.messages import Vote, Withdrawal
 from registry.verdict import Outcome
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 20) -> None:
+async def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)

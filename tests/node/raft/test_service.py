@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from raft_cluster import FAST, make_peers, make_service, wait_for
+from raft_cluster import FAST, STEADY, make_peers, make_service, stand_soon, wait_for
 from raft_simulation import ListMachine
 
 from node.ports import free_ports
@@ -31,6 +31,7 @@ class Cluster:
                 name,
                 self.peers,
                 machine=self.machines[name],
+                settings=STEADY if count > 1 else FAST,
                 on_applied=lambda: self.notices.append(1),
             )
             for name in self.names
@@ -39,6 +40,7 @@ class Cluster:
     def start(self) -> None:
         for service in self.services.values():
             service.start()
+        stand_soon(list(self.services.values()))
         wait_for(lambda: self.leader() is not None and all(s.status().leader for s in self.services.values()))
 
     def stop(self) -> None:
@@ -69,8 +71,15 @@ def single(tmp_path):
     made.stop()
 
 
-def unexpected(reason: str) -> None:
-    raise AssertionError(reason)
+UNEXPECTED: list[str] = []
+unexpected = UNEXPECTED.append  # what raises in the thread that reports is only logged
+
+
+@pytest.fixture(autouse=True)
+def nothing_unexpected():
+    UNEXPECTED.clear()
+    yield
+    assert UNEXPECTED == []
 
 
 def test_commands_from_any_node_reach_all_in_one_order(cluster):
@@ -135,7 +144,7 @@ def test_idle_peers_stay_connected(cluster, caplog):
     followers = [name for name in cluster.names if name != cluster.leader()]
     connection = cluster.services[followers[0]]._node.transport._ready[followers[1]]
     with caplog.at_level(logging.INFO, logger="node.raft"):
-        deadline_s = time.monotonic() + 1.5 * FAST.connection_timeout_s
+        deadline_s = time.monotonic() + 1.5 * STEADY.connection_timeout_s
         wait_for(lambda: time.monotonic() > deadline_s)
     assert cluster.services[followers[0]]._node.transport._ready[followers[1]] is connection
     assert "peer disconnected" not in caplog.text
@@ -197,12 +206,16 @@ def test_without_a_leader_a_command_is_refused(tmp_path):
     service.stop()
 
 
+def raises(reason: str) -> None:
+    raise AssertionError(reason)
+
+
 def test_an_on_failed_that_raises_does_not_stop_the_reports(tmp_path, caplog):
     cluster = Cluster(tmp_path, 3)
     service = cluster.services["node-1"]
     service.start()
     failures: list[str] = []
-    service.propose(b"x", unexpected)
+    service.propose(b"x", raises)
     service.propose(b"x", failures.append)
     wait_for(lambda: failures == ["no_leader"])
     assert "on_failed raised" in caplog.text

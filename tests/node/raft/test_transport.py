@@ -15,7 +15,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from descriptors import no_free_descriptor
-from raft_cluster import FAST, NOW, make_peers, make_service, wait_for
+from raft_cluster import FAST, NOW, STEADY, make_peers, make_service, stand_soon, wait_for
 from raft_simulation import ListMachine
 
 from node.raft import RaftPeer, RaftService, make_certificate
@@ -23,8 +23,8 @@ from node.raft.tls import PROTOCOL
 from node.raft.wire import encode
 
 TERM = 10**6
-SOON_S = 10.0
-PATIENT = dataclasses.replace(FAST, connection_timeout_s=60.0)  # the tests' peer is often silent
+SOON_S = 30.0
+PATIENT = dataclasses.replace(STEADY, connection_timeout_s=60.0)  # the tests' peer is often silent
 
 
 class Victims:
@@ -38,6 +38,7 @@ class Victims:
         ]
         for service in self.services:
             service.start()
+        stand_soon(self.services)
         wait_for(lambda: any(service.status().state == "leader" for service in self.services))
 
     @property

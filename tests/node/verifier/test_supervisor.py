@@ -57,7 +57,7 @@ while header := given.read(4):
 
 
 class Run:
-    def __init__(self, tmp_path: Path, behaviour: str, *, timeout_s: int = 5, more: Sequence[str] = ()) -> None:
+    def __init__(self, tmp_path: Path, behaviour: str, *, timeout_s: int = 30, more: Sequence[str] = ()) -> None:
         self.starts = tmp_path / "starts"
         self.starts.mkdir()
         settings = VerifierSettings(device="cpu", threads=1, timeout_s=timeout_s, memory_bytes_max=2**31)
@@ -182,7 +182,7 @@ async def test_a_descendant_that_holds_the_output_open_does_not_hold_up_the_node
     end_of_descendant = os.open(fifo, os.O_RDWR)
     run = Run(tmp_path, "leaves a descendant", more=[str(fifo)])
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             (answer,) = await run.answers(1)
     finally:
         os.close(end_of_descendant)
