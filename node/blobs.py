@@ -59,6 +59,16 @@ class BlobStore:
         path = self._directory / sha256.hex()
         return path if path.exists() else None
 
+    def touch(self, sha256: bytes) -> None:
+        """Note that a file is wanted still."""
+        path = self.find(sha256)
+        if path is not None:
+            os.utime(path)
+
+    def unused_since(self, time_s: float) -> list[bytes]:
+        """Files that were written, and last touched, before a time."""
+        return [bytes.fromhex(path.name) for path in self._files() if path.stat().st_mtime < time_s]
+
     def remove(self, sha256: bytes) -> None:
         """Remove a file, if it is there."""
         path = self.find(sha256)

@@ -55,11 +55,18 @@ class RaftBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobSettings:
-    """Limits of the blob store, in bytes: of one blob, of all uploads, and of files fetched for claims."""
+    """Limits of the blob store.
+
+    Attributes:
+        blob_bytes_max, total_bytes_max: of one upload, of all.
+        cache_bytes_max: of all files fetched for claims; room for the policy's largest model and evidence.
+        unclaimed_age_max_s: how long an upload is kept that no claim names.
+    """
 
     blob_bytes_max: int
     total_bytes_max: int
     cache_bytes_max: int
+    unclaimed_age_max_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +185,7 @@ _TOP: dict[str, schema.Checker[object]] = {
             "blob_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
             "total_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
             "cache_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
+            "unclaimed_age_max_s": schema.uint(365 * _DAY_S, 60),
         },
     ),
     "fetch": _section(

@@ -190,7 +190,12 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "connections_max": 512,
         },
         "raft": {"bind_host": ""},
-        "blobs": {"blob_bytes_max": 4 * 2**30, "total_bytes_max": 16 * 2**30, "cache_bytes_max": 8 * 2**30},
+        "blobs": {
+            "blob_bytes_max": 4 * 2**30,
+            "total_bytes_max": 16 * 2**30,
+            "cache_bytes_max": 8 * 2**30,
+            "unclaimed_age_max_s": 86400,
+        },
         "fetch": {
             "allow_private_addresses": False,
             "timeout_s": 600,

@@ -36,6 +36,7 @@ from node.notes import NoteCache
 from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
 from node.signer import Signer, SignerName
 from node.store import Store
+from node.sweeper import Sweeper
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from registry.entry import Entry
@@ -170,6 +171,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     await _listen(config, node, stack)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
+    sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
+    _in_background(sweeper.run(), "sweeper", node, stack)
     return node
 
 

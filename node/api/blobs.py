@@ -15,6 +15,7 @@ async def upload(request: web.Request) -> web.Response:
     sha256 = hash_of(request)
     bytes_total = _check_upload(request, sha256, node.ledger.store.origin, node.blob_bytes_max)
     if node.blobs.find(sha256) is not None:
+        node.blobs.touch(sha256)
         async for _ in steady_chunks(request.content):
             pass  # the body is on its way; a client that is cut off could not read the answer
         return web.json_response({"sha256": sha256.hex(), "stored": False})
