@@ -122,6 +122,20 @@ class Ledger:
         self.size += 1
         return Accepted(placed.index, signed.hash)
 
+    def check(self, signed: SignedMessage, recorded_s: int) -> Refused | None:
+        """Why `apply` would refuse a message if it came now, recorded at this time; None if it would not.
+
+        Args:
+            signed: unsealed for this ledger's origin.
+            recorded_s: POSIX seconds.
+        """
+        try:
+            if signed.hash not in self._placed:
+                self._check(signed, recorded_s)
+        except RegistryError as error:
+            return Refused(error.code, str(error), signed.hash)
+        return None
+
     def find(self, digest: bytes) -> Placed | None:
         """The accepted message with this hash, or None."""
         return self._placed.get(digest)
