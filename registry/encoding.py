@@ -15,6 +15,7 @@ from registry.errors import MalformedError
 ENTRY_BYTES_MAX = 60 * 1024
 DEPTH_MAX = 16
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
+_PLAIN = frozenset({str, bytes, bool, type(None)})
 
 Value: TypeAlias = "bool | int | str | bytes | list[Value] | dict[str, Value] | None"
 
@@ -25,7 +26,8 @@ def encode(value: Value) -> bytes:
     Raises:
         ValueError: the value has a type, size or depth that the encoding does not allow.
     """
-    return bytes(msgpack.packb(_canonical(value, DEPTH_MAX), use_bin_type=True, strict_types=True))
+    canonical = value if _is_canonical(value, DEPTH_MAX) else _canonical(value, DEPTH_MAX)
+    return bytes(msgpack.packb(canonical, use_bin_type=True, strict_types=True))
 
 
 def decode(raw: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -> Value:
@@ -48,6 +50,29 @@ def decode(raw: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -> Value:
     if again != raw:
         raise MalformedError("not canonical msgpack: the value has a shorter or differently ordered spelling")
     return value
+
+
+def _is_canonical(value: Value, depth: int) -> bool:
+    """Whether a value can be packed as it is; what this cannot tell is left to _canonical, which knows why.
+
+    Decoded messages are, nearly always, and each is spelled again for the comparison and for its signature.
+    """
+    if depth == 0 or type(value) in _PLAIN:
+        return depth > 0
+    if type(value) is int:
+        return _INTEGER_MIN <= value <= _INTEGER_MAX
+    if type(value) is dict:
+        if not {*map(type, value)} <= {str} or list(value) != sorted(value):  # code points sort like their UTF-8
+            return False
+        items = list(value.values())
+    elif type(value) is list:
+        items = value
+    else:
+        return False
+    for item in items:
+        if (type(item) not in _PLAIN or depth == 1) and not _is_canonical(item, depth - 1):
+            return False
+    return True
 
 
 def _canonical(value: Value, depth: int) -> Value:

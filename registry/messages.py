@@ -128,12 +128,15 @@ def seal(message: Message, *, origin: str, private_keys: Sequence[Ed25519Private
     return envelope
 
 
-def unseal(envelope: bytes, *, origin: str | None) -> SignedMessage:
+def unseal(
+    envelope: bytes, *, origin: str | None, is_signed: signing.IsSigned = signing.is_signed
+) -> SignedMessage:
     """Decode an envelope and verify its signatures.
 
     Args:
         envelope: the bytes as they were submitted.
         origin: the ledger they must be meant for; None reads a genesis, which names its own.
+        is_signed: checks one signature.
 
     Raises:
         MalformedError: not an envelope of a known version and kind, or its body is not what the kind demands.
@@ -148,7 +151,7 @@ def unseal(envelope: bytes, *, origin: str | None) -> SignedMessage:
         if not isinstance(message, Genesis):
             raise RefusedError("the first message of a ledger is its genesis", code="no_genesis")
         origin = message.origin
-    signers = _verify_signatures(read["signatures"], signing.statement(_CONTEXT, origin, [kind, body]))
+    signers = _verify_signatures(read["signatures"], signing.statement(_CONTEXT, origin, [kind, body]), is_signed)
     if len(signers) != 1 and not isinstance(message, Genesis):
         raise MalformedError(f"a {kind} has one signer, not {len(signers)}")
     return SignedMessage(hash=message_hash(envelope), message=message, signers=signers)
@@ -164,13 +167,13 @@ def kind_of(message: Message) -> str:
     return _kind_of(message)
 
 
-def _verify_signatures(signatures: object, signed: bytes) -> tuple[bytes, ...]:
+def _verify_signatures(signatures: object, signed: bytes, is_signed: signing.IsSigned) -> tuple[bytes, ...]:
     pairs = cast("list[tuple[bytes, bytes]]", signatures)
     signers = tuple(signer for signer, _ in pairs)
     if list(signers) != sorted(set(signers)):
         raise MalformedError("signers are not in ascending order, or one signed twice")
     for signer, signature in pairs:
-        if not signing.is_signed(signed, signer=signer, signature=signature):
+        if not is_signed(signed, signer=signer, signature=signature):
             raise RefusedError(f"the signature of {signer.hex()} does not hold", code="bad_signature")
     return signers
 

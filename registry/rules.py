@@ -15,7 +15,7 @@ replays the entries and must arrive there too.
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
-from registry import commitments, schema
+from registry import commitments, schema, signing
 from registry.encoding import ENTRY_BYTES_MAX, decode, encode
 from registry.errors import RefusedError, RegistryError
 from registry.messages import Claim, Genesis, Publication, SignedMessage, Vote, message_hash, unseal
@@ -112,9 +112,14 @@ class Verdict:
 
 
 class Ledger:
-    """State of one ledger, built by applying its entries in order."""
+    """State of one ledger, built by applying its entries in order.
 
-    def __init__(self) -> None:
+    Args:
+        is_signed: checks one signature; an auditor may pass one that answers from many checked at once.
+    """
+
+    def __init__(self, is_signed: signing.IsSigned = signing.is_signed) -> None:
+        self._is_signed = is_signed
         self.size = 0
         self.origin = ""
         self._policy: Policy | None = None
@@ -142,7 +147,7 @@ class Ledger:
             digest = message_hash(entry.envelope)
             if digest in self._placed:
                 return Duplicate(self._placed[digest].index, digest)
-            signed = unseal(entry.envelope, origin=self.origin if self.size else None)
+            signed = unseal(entry.envelope, origin=self.origin if self.size else None, is_signed=self._is_signed)
             self._check(signed, entry.recorded_s)
         except RegistryError as error:
             return Refused(error.code, str(error), digest)
@@ -218,7 +223,7 @@ class Ledger:
             raise RefusedError(f"no publication {claim.publication.hex()}", code="unknown_publication")
         if placed.signed.signer != signer:
             raise RefusedError("the publication is somebody else's", code="not_the_publisher")
-        check_revealed_key(claim, placed.signed, origin=self.origin)
+        check_revealed_key(claim, placed.signed, origin=self.origin, is_signed=self._is_signed)
 
     def _check_vote(self, vote: Vote, signer: bytes) -> None:
         member = self.policy.member_of(signer)
@@ -247,13 +252,15 @@ class Ledger:
             self._claims[message.claim].votes[member.name] = placed
 
 
-def check_revealed_key(claim: Claim, publication: SignedMessage, *, origin: str) -> None:
+def check_revealed_key(
+    claim: Claim, publication: SignedMessage, *, origin: str, is_signed: signing.IsSigned = signing.is_signed
+) -> None:
     """Check that a claim's key is bound to the publication's signer and is the one that was committed to.
 
     Raises:
         RefusedError: code key_not_bound or key_mismatch.
     """
-    verify_binding(claim.binding, origin=origin, owner=publication.signer)
+    verify_binding(claim.binding, origin=origin, owner=publication.signer, is_signed=is_signed)
     committed = cast("Publication", publication.message).key_commitment
     if commitments.key_commitment(claim.binding.watermark_key) != committed:
         raise RefusedError("the revealed key is not the one that was committed to", code="key_mismatch")

@@ -4,6 +4,7 @@ A checker takes the decoded value and returns it typed, or raises MalformedError
 applies one checker per key and puts the field's name into the message.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from registry.errors import MalformedError
 T = TypeVar("T")
 Checker = Callable[[Value], T]
 UINT_MAX = 2**63 - 1
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def fields(value: Value, checkers: Mapping[str, Checker[object]], *, what: str) -> dict[str, object]:
@@ -28,8 +30,8 @@ def fields(value: Value, checkers: Mapping[str, Checker[object]], *, what: str) 
     """
     if not isinstance(value, dict):
         raise MalformedError(f"{what}: expected a map")
-    unknown, missing = sorted(set(value) - set(checkers)), sorted(set(checkers) - set(value))
-    if unknown or missing:
+    if value.keys() != checkers.keys():
+        unknown, missing = sorted(set(value) - set(checkers)), sorted(set(checkers) - set(value))
         raise MalformedError(f"{what}: missing fields {missing}, unknown fields {unknown}")
     checked: dict[str, object] = {}
     for name, checker in checkers.items():
@@ -69,7 +71,7 @@ def text(maximum: int, minimum: int = 1) -> Checker[str]:
     def check(value: Value) -> str:
         if not isinstance(value, str) or not minimum <= len(value) <= maximum:
             raise MalformedError(f"expected a string of {minimum} to {maximum} characters")
-        if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+        if not value.isprintable() and _CONTROL.search(value):
             raise MalformedError("expected a string without control characters")
         return value
 

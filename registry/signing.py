@@ -4,12 +4,22 @@ A signature covers a context string, the ledger's origin and the statement, so i
 as another kind of message, or in another protocol.
 """
 
+from typing import Protocol
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from registry.encoding import Value, encode
 
 PUBLIC_KEY_BYTES, SIGNATURE_BYTES = 32, 64
+
+
+class IsSigned(Protocol):
+    """What `is_signed` is; an auditor who verifies many signatures at once passes his own."""
+
+    def __call__(self, signed: bytes, *, signer: bytes, signature: bytes) -> bool:
+        """Whether `signature` is `signer`'s over these bytes."""
+        ...
 
 
 def statement(context: str, origin: str, content: Value) -> bytes:

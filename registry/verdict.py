@@ -178,17 +178,16 @@ def _check_counts(measurement: Measurement) -> None:
 
 
 def _control(value: Value) -> ControlCounts:
-    items = schema.listed(lambda item: item, 4, 4)(value)
-    kinds = {str(kind): kind for kind in ControlKind}
-    kind = schema.text(16)(items[0])
-    if kind not in kinds:
+    items = _FOUR(value)
+    kind = _WORD(items[0])
+    if kind not in _KINDS:
         raise MalformedError(f"unknown kind of control {kind!r}")
-    count = schema.uint(TRIGGERS_MAX)
-    return ControlCounts(
-        kind=kinds[kind], matched=count(items[1]), suspect_only=count(items[2]), control_only=count(items[3])
-    )
+    matched, suspect_only, control_only = map(_COUNT, items[1:])
+    return ControlCounts(kind=_KINDS[kind], matched=matched, suspect_only=suspect_only, control_only=control_only)
 
 
+_KINDS = {str(kind): kind for kind in ControlKind}
+_FOUR, _WORD, _COUNT = schema.listed(lambda item: item, 4, 4), schema.text(16), schema.uint(TRIGGERS_MAX)
 _MEASUREMENT: dict[str, schema.Checker[object]] = {
     "matched": schema.uint(TRIGGERS_MAX),
     "total": schema.uint(TRIGGERS_MAX, 1),
