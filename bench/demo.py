@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.results import Row, write
 
@@ -20,7 +21,7 @@ def main() -> int:
     """Run the demo once and write bench/results/demo.json."""
     begun = time.monotonic()
     demo = subprocess.Popen([sys.executable, "-m", "client.command", "demo", "--report", REPORT])
-    peak = _watch(demo)
+    peak = watch(demo, period_s=SAMPLE_PERIOD_S)
     seconds = time.monotonic() - begun
     rows = [
         Row(metric="demo, wall time", value=round(seconds, 1), unit="s", goal="< 480 s", met=seconds < GOAL_S),
@@ -30,13 +31,13 @@ def main() -> int:
     return demo.returncode
 
 
-def _watch(process: "subprocess.Popen[bytes]") -> int:
-    """Wait for a process; return the greatest sum of PSS of its tree, bytes."""
+def watch(process: "subprocess.Popen[Any]", *, period_s: float) -> int:
+    """Wait for a process; return the greatest sum of PSS of its tree, bytes, looked at every period_s seconds."""
     peak = 0
     while True:
         peak = max(peak, sum(_pss(pid) for pid in _tree(process.pid)))
         try:
-            process.wait(SAMPLE_PERIOD_S)
+            process.wait(period_s)
         except subprocess.TimeoutExpired:
             continue
         return peak

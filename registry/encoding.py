@@ -30,6 +30,11 @@ def encode(value: Value) -> bytes:
     return bytes(msgpack.packb(canonical, use_bin_type=True, strict_types=True))
 
 
+def encode_decoded(value: Value) -> bytes:
+    """Spell what `decode` gave, or lists of that and of strings; nothing is checked again."""
+    return bytes(msgpack.packb(value, use_bin_type=True, strict_types=True))
+
+
 def decode(raw: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -> Value:
     """Read a canonical value.
 
@@ -69,7 +74,7 @@ def _is_canonical(value: Value, depth: int) -> bool:
         items = value
     else:
         return False
-    for item in items:
+    for item in items:  # noqa: SIM110 (a generator takes half as long again)
         if (type(item) not in _PLAIN or depth == 1) and not _is_canonical(item, depth - 1):
             return False
     return True
@@ -87,12 +92,7 @@ def _canonical(value: Value, depth: int) -> Value:
     if isinstance(value, list):
         return [_canonical(item, depth - 1) for item in value]
     if isinstance(value, dict):
-        return _canonical_map(value, depth)
+        if not all([isinstance(name, str) for name in value]):  # noqa: C419 (a generator takes twice as long)
+            raise ValueError("a map key is not a string")
+        return {name: _canonical(value[name], depth - 1) for name in sorted(value)}
     raise ValueError(f"type {type(value).__name__} is not allowed")
-
-
-def _canonical_map(value: dict[str, Value], depth: int) -> dict[str, Value]:
-    if not all(isinstance(name, str) for name in value):
-        raise ValueError("a map key is not a string")
-    names = sorted(value, key=lambda name: name.encode())
-    return {name: _canonical(value[name], depth - 1) for name in names}

@@ -128,9 +128,7 @@ def seal(message: Message, *, origin: str, private_keys: Sequence[Ed25519Private
     return envelope
 
 
-def unseal(
-    envelope: bytes, *, origin: str | None, is_signed: signing.IsSigned = signing.is_signed
-) -> SignedMessage:
+def unseal(envelope: bytes, *, origin: str | None, is_signed: signing.IsSigned = signing.is_signed) -> SignedMessage:
     """Decode an envelope and verify its signatures.
 
     Args:
@@ -151,7 +149,8 @@ def unseal(
         if not isinstance(message, Genesis):
             raise RefusedError("the first message of a ledger is its genesis", code="no_genesis")
         origin = message.origin
-    signers = _verify_signatures(read["signatures"], signing.statement(_CONTEXT, origin, [kind, body]), is_signed)
+    signed = signing.decoded_statement(_CONTEXT, origin, [kind, body])
+    signers = _verify_signatures(read["signatures"], signed, is_signed)
     if len(signers) != 1 and not isinstance(message, Genesis):
         raise MalformedError(f"a {kind} has one signer, not {len(signers)}")
     return SignedMessage(hash=message_hash(envelope), message=message, signers=signers)

@@ -178,12 +178,15 @@ def _check_counts(measurement: Measurement) -> None:
 
 
 def _control(value: Value) -> ControlCounts:
-    items = _FOUR(value)
-    kind = _WORD(items[0])
-    if kind not in _KINDS:
+    kind, matched, suspect_only, control_only = _FOUR(value)
+    if _WORD(kind) not in _KINDS:
         raise MalformedError(f"unknown kind of control {kind!r}")
-    matched, suspect_only, control_only = map(_COUNT, items[1:])
-    return ControlCounts(kind=_KINDS[kind], matched=matched, suspect_only=suspect_only, control_only=control_only)
+    return ControlCounts(
+        kind=_KINDS[_WORD(kind)],
+        matched=_COUNT(matched),
+        suspect_only=_COUNT(suspect_only),
+        control_only=_COUNT(control_only),
+    )
 
 
 _KINDS = {str(kind): kind for kind in ControlKind}

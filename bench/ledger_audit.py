@@ -1,0 +1,24 @@
+"""One offline audit in a process of its own, for bench.ledger: prints its seconds and its peak memory in bytes."""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+from client.auditing import audit_mirror
+from client.evidence import EvidenceStore
+from client.mirror import Mirror
+from registry.trust import TrustPolicy
+
+
+def main() -> int:
+    """Audit the mirror of the first argument by the policy of the second."""
+    mirror, policy = Mirror(Path(sys.argv[1])), TrustPolicy.parse(Path(sys.argv[2]).read_text())
+    begun = time.perf_counter()
+    audit = audit_mirror(mirror, policy, EvidenceStore(mirror.directory))
+    print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return len(audit.findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

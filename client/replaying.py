@@ -1,0 +1,130 @@
+"""The replay of a mirrored ledger, with the signatures verified on all cores.
+
+Nearly all of a replay's time goes into Ed25519. The rules are applied in this process, in order, and take each
+signature on trust for the moment; worker processes verify them in batches behind it. Only when every one of them held
+does the replay count. Otherwise, or when a worker dies, it is thrown away and made again with every signature verified
+in its place, which names the first entry that the rules refuse.
+"""
+
+import gc
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from types import TracebackType
+
+from registry import signing
+from registry.audit import Replay
+from registry.tiles import TILE_WIDTH
+
+PARALLEL_ENTRIES_MIN = 2000  # below it the workers' start costs more than they save
+_IN_FLIGHT_PER_WORKER = 4
+Triple = tuple[bytes, bytes, bytes]
+
+
+def replay_entries(read: Callable[[], Iterator[bytes]], size: int) -> Replay:
+    """Replay the entries of a ledger.
+
+    Args:
+        read: reads them from entry 0 on; called again when a signature does not hold.
+        size: about how many there are.
+    """
+    with _without_garbage_collection():
+        return _replay(read, size)
+
+
+def _replay(read: Callable[[], Iterator[bytes]], size: int) -> Replay:
+    cores = len(os.sched_getaffinity(0))
+    if size >= PARALLEL_ENTRIES_MIN and cores > 1:
+        with Verifiers(cores) as verifiers:
+            state = Replay(verifiers.is_signed)
+            for raw in read():
+                state.take(raw)
+                if verifiers.has_failed:
+                    break
+            if verifiers.all_hold():
+                return state
+    state = Replay()
+    for raw in read():
+        state.take(raw)
+    return state
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Look for no reference cycles: a replay makes none, and a million live objects take long to search."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class Verifiers:
+    """Worker processes that verify signatures in batches, a bounded number at a time.
+
+    Attributes:
+        has_failed: a signature does not hold, or a worker died; what was asked before counts for nothing.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.has_failed = False
+        self._in_flight_max = _IN_FLIGHT_PER_WORKER * workers
+        self._batch: list[Triple] = []
+        self._asked: deque[Future[bool]] = deque()
+        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
+
+    def __enter__(self) -> "Verifiers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the workers, also with batches left."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def is_signed(self, signed: bytes, *, signer: bytes, signature: bytes) -> bool:
+        """Take a signature to be verified later; True for the moment."""
+        self._batch.append((signed, signer, signature))
+        if len(self._batch) == TILE_WIDTH:
+            self._send()
+        return True
+
+    def all_hold(self) -> bool:
+        """Wait for all answers; whether every signature that was asked for holds."""
+        if self._batch and not self.has_failed:
+            self._send()
+        while self._asked and not self.has_failed:
+            self._take_answer()
+        return not self.has_failed
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, []
+        try:
+            self._asked.append(self._pool.submit(are_signed, batch))
+        except BrokenProcessPool:
+            self.has_failed = True
+        while len(self._asked) > self._in_flight_max and not self.has_failed:
+            self._take_answer()
+
+    def _take_answer(self) -> None:
+        try:
+            self.has_failed = self._asked.popleft().result() is not True
+        except BrokenProcessPool:
+            self.has_failed = True
+
+
+def are_signed(batch: list[Triple]) -> bool:
+    """Whether every signature of a batch holds."""
+    return all(signing.is_signed(signed, signer=signer, signature=signature) for signed, signer, signature in batch)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the main process, which stops the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
