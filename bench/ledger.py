@@ -157,7 +157,7 @@ def _audit(mirror: Mirror, policy_path: Path) -> tuple[float, int, int]:
     """Run the auditor in a process of its own; return seconds of the audit, its peak RSS and its tree's peak PSS."""
     words = [sys.executable, "-m", "bench.ledger_audit", str(mirror.directory), str(policy_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        peak = watch(process, period_s=0.25)
+        peak = watch(process, period_s=1.0)
         out = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise RuntimeError("the audit of the bench's own ledger found something wrong")

@@ -53,8 +53,6 @@ class Attestations:
             try:
                 for text in self.mirror.notes(number):
                     self._take(str(path), Note.parse(text))
-            except UntrustedError:  # kept under another policy; it will be fetched again
-                continue
             except RegistryError:
                 self.damaged.append(path)
 
@@ -119,7 +117,10 @@ class Attestations:
         return True
 
     def _take(self, where: str, note: Note) -> None:
-        trusted = self.trust.check(note)
+        try:
+            trusted = self.trust.check(note)
+        except UntrustedError:  # kept under another policy; it will be fetched again
+            return
         if self._is_of_tree(where, note, trusted.checkpoint.size):
             self.add(trusted)
 

@@ -98,6 +98,11 @@ async def audit_ledger(api: Api, memory: Memory, mirror: Mirror, evidence: Evide
     for url, note in (await api.own_notes(seen.size)).items():
         if isinstance(note, Note):
             findings.add(await comparison.check("fork", url, str(note)))
+    remarks += [
+        f"{url} shows a checkpoint of size {answer.size}, but no node gives its entries"
+        for url, answer in shown.items()
+        if answer.size > largest.size and not findings.has("fork")
+    ]
     if seen.size < largest.size and not findings.has("fork"):
         findings.add(_other_entries(largest))
     await _check_remembered(comparison, memory, findings, remarks)
@@ -151,7 +156,7 @@ async def _download(api: Api, mirror: Mirror, shown: list[SeenCheckpoint]) -> tu
     for place, seen in enumerate(candidates):
         try:
             return seen, await mirror.download(api, seen.note, seen.size)
-        except (RefusedError, QuorumError):
+        except RegistryError:
             if place + 1 == len(candidates) or candidates[-1].size == seen.size:
                 raise
     raise QuorumError("no node shows a checkpoint", code="unavailable")

@@ -8,8 +8,8 @@ A false alarm would accuse honest nodes, so the bounds are drawn with care:
 
 * A witness whose cosignature is missing counts as having signed early for the one bound and late for the other: the
   median is then over all witnesses of the policy, and no choice of which notes are shown moves it the wrong way. Nodes
-  that caught up late, and sign old sizes with a late time, move it only when they are the majority; then the entries
-  could not have been ordered in the meantime either.
+  that caught up late, and sign old sizes with a late time, move it only when they are the majority, and no entry is
+  ordered without a majority that has those before it.
 * Entries that waited together (the ledger had no quorum; it was restarted) are ordered in one moment long after their
   time, and each of them shows a size to the next. Sizes that were cosigned less than the policy's skew before an
   entry's own are therefore no bound to it.
