@@ -97,7 +97,7 @@ class Ledgers:
             claim=claim,
             outcome=Outcome.VERIFIED,
             reason="matched",
-            measurement=_measurement(590 - number % 50),
+            measurement=_measurement(number // _CYCLE),
             device="cpu",
             software="wmreg 0.1.0, torch 2.11.0",
         )
@@ -144,9 +144,18 @@ def make_certificate() -> tuple[bytes, TrustPolicy]:
     return certificate.encode(), ledgers.trust
 
 
-def _measurement(matched: int) -> Measurement:
-    control = ControlCounts(kind=ControlKind.FRESH, matched=300, suspect_only=matched - 295, control_only=5)
-    return Measurement(matched=matched, total=600, permutations=999, permutations_as_good=0, controls=(control,) * 8)
+def _measurement(number: int) -> Measurement:
+    """Numbers that verify, different ones for each claim; honest nodes come to the same."""
+    matched = 600 - number % 61
+    controls = tuple(_control(matched, number + 13 * place) for place in range(8))
+    return Measurement(matched=matched, total=600, permutations=999, permutations_as_good=0, controls=controls)
+
+
+def _control(matched: int, number: int) -> ControlCounts:
+    chance, control_only = 285 + number % 31, min(600 - matched, number % 17)
+    return ControlCounts(
+        kind=ControlKind.FRESH, matched=chance, suspect_only=matched - chance + control_only, control_only=control_only
+    )
 
 
 def _member(number: int) -> Member:

@@ -14,8 +14,7 @@ from registry.errors import MalformedError
 
 ENTRY_BYTES_MAX = 60 * 1024
 DEPTH_MAX = 16
-_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
-_PLAIN = frozenset({str, bytes, bool, type(None)})
+_PLAIN = frozenset({int, str, bytes, bool, type(None)})
 
 Value: TypeAlias = "bool | int | str | bytes | list[Value] | dict[str, Value] | None"
 
@@ -27,7 +26,10 @@ def encode(value: Value) -> bytes:
         ValueError: the value has a type, size or depth that the encoding does not allow.
     """
     canonical = value if _is_canonical(value, DEPTH_MAX) else _canonical(value, DEPTH_MAX)
-    return bytes(msgpack.packb(canonical, use_bin_type=True, strict_types=True))
+    try:
+        return bytes(msgpack.packb(canonical, use_bin_type=True, strict_types=True))
+    except OverflowError as error:
+        raise ValueError("an integer does not fit 64 bits") from error
 
 
 def encode_decoded(value: Value) -> bytes:
@@ -64,8 +66,6 @@ def _is_canonical(value: Value, depth: int) -> bool:
     """
     if depth == 0 or type(value) in _PLAIN:
         return depth > 0
-    if type(value) is int:
-        return _INTEGER_MIN <= value <= _INTEGER_MAX
     if type(value) is dict:
         if not {*map(type, value)} <= {str} or list(value) != sorted(value):  # code points sort like their UTF-8
             return False
@@ -86,8 +86,6 @@ def _canonical(value: Value, depth: int) -> Value:
     if value is None or isinstance(value, bool | str | bytes):
         return value
     if isinstance(value, int):
-        if not _INTEGER_MIN <= value <= _INTEGER_MAX:
-            raise ValueError("an integer does not fit 64 bits")
         return value
     if isinstance(value, list):
         return [_canonical(item, depth - 1) for item in value]

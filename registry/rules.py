@@ -56,6 +56,7 @@ class Refused:
 
 
 Applied: TypeAlias = Accepted | Duplicate | Refused
+_ENTRY = schema.pair(schema.octets(1, ENTRY_BYTES_MAX), schema.uint())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class Entry:
     @classmethod
     def decode(cls, raw: bytes) -> "Entry":
         """Read an entry; raises MalformedError."""
-        items = schema.listed(lambda item: item, 2, 2)(decode(raw, bytes_max=ENTRY_BYTES_MAX))
-        return cls(schema.octets(1, ENTRY_BYTES_MAX)(items[0]), schema.uint()(items[1]))
+        envelope, recorded_s = _ENTRY(decode(raw, bytes_max=ENTRY_BYTES_MAX))
+        return cls(cast("bytes", envelope), cast("int", recorded_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

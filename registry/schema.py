@@ -46,7 +46,7 @@ def uint(maximum: int = UINT_MAX, minimum: int = 0) -> Checker[int]:
     """An integer in [minimum, maximum]; a bool is not one."""
 
     def check(value: Value) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        if type(value) is not int or not minimum <= value <= maximum:
             raise MalformedError(f"expected an integer in [{minimum}, {maximum}]")
         return value
 
@@ -83,6 +83,17 @@ def optional(checker: Checker[T]) -> Checker[T | None]:
     return lambda value: None if value is None else checker(value)
 
 
+def row(length: int) -> Checker[list[Value]]:
+    """An array of exactly `length` items of any kind; its reader checks them."""
+
+    def check(value: Value) -> list[Value]:
+        if not isinstance(value, list) or len(value) != length:
+            raise MalformedError(f"expected an array of {length} to {length} items")
+        return value
+
+    return check
+
+
 def listed(checker: Checker[T], maximum: int, minimum: int = 0) -> Checker[list[T]]:
     """An array of `minimum` to `maximum` items that each pass `checker`."""
 
@@ -103,9 +114,10 @@ def mapping(value: Value) -> dict[str, Value]:
 
 def pair(first: Checker[object], second: Checker[object]) -> Checker[tuple[object, object]]:
     """An array of exactly two items."""
+    two = row(2)
 
     def check(value: Value) -> tuple[object, object]:
-        items = listed(lambda item: item, 2, 2)(value)
-        return first(items[0]), second(items[1])
+        one, other = two(value)
+        return first(one), second(other)
 
     return check
