@@ -19,11 +19,12 @@ from types import TracebackType
 
 from registry import signing
 from registry.audit import Replay
-from registry.tiles import TILE_WIDTH
+from registry.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from registry.tiles import TILE_WIDTH, entry_bundle, parse_entry_bundle
 
 PARALLEL_ENTRIES_MIN = 2000  # below it the workers' start costs more than they save
 _IN_FLIGHT_PER_WORKER = 4
-Triple = tuple[bytes, bytes, bytes]
+_PREFIX_BYTES = PUBLIC_KEY_BYTES + SIGNATURE_BYTES
 
 
 def replay_entries(read: Callable[[], Iterator[bytes]], size: int) -> Replay:
@@ -76,7 +77,7 @@ class Verifiers:
     def __init__(self, workers: int) -> None:
         self.has_failed = False
         self._in_flight_max = _IN_FLIGHT_PER_WORKER * workers
-        self._batch: list[Triple] = []
+        self._batch: list[bytes] = []
         self._asked: deque[Future[bool]] = deque()
         self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
 
@@ -90,8 +91,14 @@ class Verifiers:
         self._pool.shutdown(cancel_futures=True)
 
     def is_signed(self, signed: bytes, *, signer: bytes, signature: bytes) -> bool:
-        """Take a signature to be verified later; True for the moment."""
-        self._batch.append((signed, signer, signature))
+        """Take a signature to be verified later; True for the moment.
+
+        Raises:
+            ValueError: the key or the signature has another length than the rules let through.
+        """
+        if len(signer) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+            raise ValueError("a key or signature of another length")
+        self._batch.append(signer + signature + signed)
         if len(self._batch) == TILE_WIDTH:
             self._send()
         return True
@@ -107,7 +114,7 @@ class Verifiers:
     def _send(self) -> None:
         batch, self._batch = self._batch, []
         try:
-            self._asked.append(self._pool.submit(are_signed, batch))
+            self._asked.append(self._pool.submit(are_signed, entry_bundle(batch)))
         except BrokenProcessPool:
             self.has_failed = True
         while len(self._asked) > self._in_flight_max and not self.has_failed:
@@ -120,9 +127,13 @@ class Verifiers:
             self.has_failed = True
 
 
-def are_signed(batch: list[Triple]) -> bool:
-    """Whether every signature of a batch holds."""
-    return all(signing.is_signed(signed, signer=signer, signature=signature) for signed, signer, signature in batch)
+def are_signed(batch: bytes) -> bool:
+    """Whether every signature of a batch holds: key ‖ signature ‖ statement, joined as a bundle of entries is."""
+    for item in parse_entry_bundle(batch):
+        signer, signature = item[:PUBLIC_KEY_BYTES], item[PUBLIC_KEY_BYTES:_PREFIX_BYTES]
+        if not signing.is_signed(item[_PREFIX_BYTES:], signer=signer, signature=signature):
+            return False
+    return True
 
 
 def _ignore_interrupts() -> None:
