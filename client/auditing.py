@@ -7,19 +7,18 @@ ends at the first entry that they refuse; the comparison of nodes, memory and ti
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from client.api import Api, SeenCheckpoint, quorum_size
-from client.attesting import Attestations, sizes_of_interest
+from client.attesting import Attestations
 from client.comparing import Comparison
+from client.dating import check_times, fetch_attestations
 from client.evidence import EvidenceStore
 from client.findings import Finding, Findings
 from client.memory import AlarmError, Memory, check_still_there, shown_in
 from client.mirror import Mirror
-from client.output import utc
 from client.replaying import replay_entries
-from registry.attestation import Chronology, Misdated
 from registry.audit import Replay
 from registry.errors import ConsistencyError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import Note
@@ -27,7 +26,7 @@ from registry.trust import TrustedCheckpoint, TrustPolicy
 
 _WAIT_S = 5  # for a quorum to cosign what one node shows already
 _SIZES_AHEAD_MAX = 4
-_REFINEMENTS_MAX, _REFINED_AT_ONCE = 32, 64
+Show = Callable[[str], None]
 _CONTINUITY = ("rewritten_past", "rolled_back", "fork", "entries", "origin")
 
 
@@ -70,7 +69,9 @@ class Audit:
     unattested: int = 0
 
 
-async def audit_ledger(api: Api, memory: Memory, mirror: Mirror, evidence: EvidenceStore | None = None) -> Audit:
+async def audit_ledger(
+    api: Api, memory: Memory, mirror: Mirror, evidence: EvidenceStore | None = None, show: Show = lambda _text: None
+) -> Audit:
     """Download and check everything, and compare all nodes.
 
     Args:
@@ -78,50 +79,40 @@ async def audit_ledger(api: Api, memory: Memory, mirror: Mirror, evidence: Evide
         memory: what this reader saw before; what he sees now is remembered when it continues that.
         mirror: where the entries are kept.
         evidence: where files that convict nodes are written; beside the memory by default.
+        show: told what is being done.
 
     Raises:
         QuorumError: no node shows a checkpoint or gives the entries.
     """
     answers = await api.checkpoints()
     shown = shown_in(answers)
+    show("downloading the entries")
     largest, fetched = await _download(api, mirror, list(shown.values()))
     findings, remarks = Findings(), list[str]()
-    state = _replay(mirror, largest.size, findings)
-    seen = _reference(state, list(shown.values()), largest)
-    if seen.size < state.size:
-        state = _replay(mirror, seen.size, findings)
-    mirror.store_checkpoint(seen.note)
+    show(f"replaying {largest.size} entries")
+    state, seen = _replay_shown(mirror, list(shown.values()), largest, findings)
     audit = _sum_up(state, seen.trusted, api.trust, findings)
+    audit.bundles_fetched = fetched
+    show("comparing the nodes")
     comparison = Comparison(api, state.tree, seen, evidence or memory.evidence)
-    for url, answer in shown.items():
-        findings.add(await comparison.check("fork", url, answer.note))
-    for url, note in (await api.own_notes(seen.size)).items():
-        if isinstance(note, Note):
-            findings.add(await comparison.check("fork", url, str(note)))
-    remarks += [
-        f"{url} shows a checkpoint of size {answer.size}, but no node gives its entries"
-        for url, answer in shown.items()
-        if answer.size > largest.size and not findings.has("fork")
-    ]
-    if seen.size < largest.size and not findings.has("fork"):
-        findings.add(_other_entries(largest))
+    await _compare_nodes(comparison, shown, findings)
+    _judge_larger(seen, largest, shown, findings, remarks)
     await _check_remembered(comparison, memory, findings, remarks)
     await _check_ahead(api, seen.size, findings, remarks)
+    show("comparing the times")
     attestations = Attestations(api.trust, mirror, state.tree)
     if comparison.is_authoritative:
         attestations.load()
-        await attestations.fetch(api, sizes_of_interest(state.ledger))
+        await fetch_attestations(api, attestations, state)
         attestations.add(seen.trusted)
-        await _refine(api, attestations, state)
         for where, stray in attestations.strays.items():
             findings.add(await comparison.check("fork", where, stray))
-    _check_times(audit, attestations, state, findings, remarks)
+    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     forked = {finding.where for finding in findings.all if finding.code == "fork"}
     audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
     old = memory.recall(api.trust.origin)
     if not findings.has(*_CONTINUITY) and (old is None or old.size < seen.size):
         memory.remember(seen)
-    audit.bundles_fetched = fetched
     return _finish(audit, findings, remarks)
 
 
@@ -146,7 +137,7 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore) ->
             findings.add(Finding(code="mirror", where=str(path), what="it holds no valid signed checkpoints"))
         for where, other in attestations.strays.items():
             findings.add(comparison.check_offline("fork", where, other))
-    _check_times(audit, attestations, state, findings, remarks)
+    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     return _finish(audit, findings, remarks)
 
 
@@ -177,15 +168,46 @@ def _replay(mirror: Mirror, size: int, findings: Findings) -> Replay:
     return state
 
 
-def _reference(state: Replay, shown: list[SeenCheckpoint], largest: SeenCheckpoint) -> SeenCheckpoint:
-    """The largest checkpoint that states the root of the entries; the largest of all when none does."""
+def _replay_shown(
+    mirror: Mirror, shown: list[SeenCheckpoint], largest: SeenCheckpoint, findings: Findings
+) -> tuple[Replay, SeenCheckpoint]:
+    """Replay the entries of the largest checkpoint that states their root; of the largest of all when none does."""
+    state = _replay(mirror, largest.size, findings)
     own = [s for s in shown if s.size <= state.size and state.root_at(s.size) == s.trusted.checkpoint.root]
-    return max(own, key=lambda seen: (seen.size, len(seen.trusted.times_s)), default=largest)
+    seen = max(own, key=lambda one: (one.size, len(one.trusted.times_s)), default=largest)
+    if seen.size < state.size:
+        state = _replay(mirror, seen.size, findings)
+    mirror.store_checkpoint(seen.note)
+    return state, seen
 
 
-def _other_entries(seen: SeenCheckpoint) -> Finding:
-    where = f"checkpoint of size {seen.size}"
-    return Finding(code="entries", where=where, what="it states another root than the entries that the nodes give")
+async def _compare_nodes(comparison: Comparison, shown: dict[str, SeenCheckpoint], findings: Findings) -> None:
+    """Compare what each node shows as the quorum's, and what it signed by itself at the same size."""
+    for url, answer in shown.items():
+        findings.add(await comparison.check("fork", url, answer.note))
+    own = {} if comparison.api is None else await comparison.api.own_notes(comparison.seen.size)
+    for url, note in own.items():
+        if isinstance(note, Note):
+            findings.add(await comparison.check("fork", url, str(note)))
+
+
+def _judge_larger(
+    seen: SeenCheckpoint,
+    largest: SeenCheckpoint,
+    shown: dict[str, SeenCheckpoint],
+    findings: Findings,
+    remarks: list[str],
+) -> None:
+    """Say what became of checkpoints that are larger than the one the entries have."""
+    if findings.has("fork"):
+        return
+    if seen.size < largest.size:
+        where = f"checkpoint of size {largest.size}"
+        what = "it states another root than the entries that the nodes give"
+        findings.add(Finding(code="entries", where=where, what=what))
+    for url, answer in shown.items():
+        if answer.size > largest.size:
+            remarks.append(f"{url} shows a checkpoint of size {answer.size}, but no node gives its entries")
 
 
 def _sum_up(state: Replay, trusted: TrustedCheckpoint, trust: TrustPolicy, findings: Findings) -> Audit:
@@ -196,9 +218,8 @@ def _sum_up(state: Replay, trusted: TrustedCheckpoint, trust: TrustPolicy, findi
     if state.ledger.size and state.ledger.origin != trust.origin:
         what = f"the log's genesis names {state.ledger.origin}, not {trust.origin}"
         findings.add(Finding(code="origin", where="entry 0", what=what))
-    if findings.has("mirror"):
-        pass  # the rest of the entries is unknown, and with it the root
-    elif state.size != checkpoint.size or state.root_at(checkpoint.size) != checkpoint.root:
+    differs = state.size != checkpoint.size or state.root_at(checkpoint.size) != checkpoint.root
+    if differs and not findings.has("mirror"):  # with a damaged mirror some entries are unknown, and so is the root
         where = f"checkpoint of size {checkpoint.size}"
         what = f"it states another root than the {state.size} entries"
         findings.add(Finding(code="entries", where=where, what=what))
@@ -266,53 +287,6 @@ def _is_cosigned(trust: TrustPolicy, notes: list[Note]) -> bool:
             continue
         return True
     return False
-
-
-async def _refine(api: Api, attestations: Attestations, state: Replay) -> None:
-    """Fetch the checkpoints just behind entries that seem backdated, which may clear them.
-
-    Of the entries between two known sizes the last is looked at first: when it waited, so did those before it.
-    """
-    asked: set[int] = set()
-    if not state.ledger.size:
-        return
-    for _ in range(_REFINEMENTS_MAX):
-        last = {one.next_size: one.index for one in _misdated(attestations, state) if not one.is_settled}
-        wanted = [index for index in last.values() if index not in asked][:_REFINED_AT_ONCE]
-        if not wanted:
-            return
-        asked.update(wanted)
-        await attestations.fetch(api, [size for index in wanted for size in (index, index + 1)])
-
-
-def _misdated(attestations: Attestations, state: Replay) -> list[Misdated]:
-    skew_s = state.ledger.policy.time_skew_s
-    return Chronology(attestations.marks.values()).misdated(state.recorded_s, skew_s=skew_s)
-
-
-def _check_times(
-    audit: Audit, attestations: Attestations, state: Replay, findings: Findings, remarks: list[str]
-) -> None:
-    if not state.ledger.size:
-        return
-    wanted = sizes_of_interest(state.ledger) - {0}
-    audit.attested = len(attestations.marks)
-    audit.unattested = len(wanted - attestations.marks.keys())
-    misdated = _misdated(attestations, state)
-    for one in misdated:
-        if one.is_settled:
-            findings.add(_finding_of(one))
-    unsettled = sum(not one.is_settled for one in misdated)
-    if unsettled:
-        remarks.append(f"{unsettled} entries may be backdated, but no checkpoint just behind them is attested")
-    if audit.unattested:
-        remarks.append(f"the times of {audit.unattested} of {len(wanted)} sizes are not attested by a quorum")
-
-
-def _finding_of(one: Misdated) -> Finding:
-    code, than = ("backdated", "had not been reached before") if one.is_early else ("postdated", "had been reached by")
-    what = f"it says {utc(one.recorded_s)}, but size {one.bound_size} {than} {utc(one.bound_s)}, most nodes say"
-    return Finding(code=code, where=f"entry {one.index}", what=what)
 
 
 def _node_state(url: str, answer: SeenCheckpoint | RegistryError, forked: set[str]) -> NodeState:

@@ -14,6 +14,7 @@ from client import options
 from client.errors import InputError
 from client.files import write_atomic
 from client.output import Report, table, utc
+from client.progress import status_line
 
 if TYPE_CHECKING:
     from client.auditing import Audit
@@ -71,8 +72,9 @@ async def _audit(directory: Path, trust: "TrustPolicy", patience_s: float, store
     from client.memory import Memory
     from client.mirror import Mirror
 
-    async with options.ledger(trust, patience_s) as api:
-        return await audit_ledger(api, Memory.default(), Mirror(directory), store)
+    with status_line("asking the nodes") as show:
+        async with options.ledger(trust, patience_s) as api:
+            return await audit_ledger(api, Memory.default(), Mirror(directory), store, show)
 
 
 @contextmanager
