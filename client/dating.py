@@ -37,7 +37,7 @@ def check_times(attestations: Attestations, state: Replay, findings: Findings, r
             findings.add(_finding_of(one))
     unsettled = sum(not one.is_settled for one in misdated)
     if unsettled:
-        remarks.append(f"{unsettled} entries may be backdated, but no checkpoint just behind them is attested")
+        remarks.append(f"perhaps backdated, but no checkpoint just behind is attested: {unsettled} entries")
     if unattested:
         remarks.append(f"the times of {unattested} of {len(wanted)} sizes are not attested by a quorum")
     return len(attestations.marks), unattested

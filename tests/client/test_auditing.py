@@ -434,6 +434,25 @@ def test_times_that_no_quorum_attests_are_reported_and_are_no_finding(hourly, le
     assert any("1 of 5 sizes" in remark for remark in found.document["remarks"])
 
 
+def test_entries_that_nothing_clears_and_nothing_convicts_are_a_remark(hourly, ledger, audit):
+    for waited in range(2):
+        ledger.record(hourly + waited, signed_s=hourly + 86400)
+    ledger.record(hourly + 86400 + 7200, signed_s=hourly + 86400 + 7200)
+    for node in ledger.nodes[:2]:
+        node.answers["/v1/checkpoints/7"] = b""
+
+    found = audit("--json")
+
+    assert (found.code, codes(found)) == (0, [])
+    assert any("perhaps backdated" in remark for remark in found.document["remarks"])
+
+
+def test_a_note_of_another_size_than_was_asked_for_is_passed_over(hourly, ledger, audit):
+    ledger.nodes[0].answers["/v1/checkpoints/3"] = ledger.note(2).encode()
+
+    assert audit("--json").document["sizes_not_attested"] == 0
+
+
 def test_a_bad_cosignature_of_one_node_does_not_hide_the_times_of_the_others(hourly, ledger, audit):
     good = ledger.note(3, [ledger.nodes[0]])
     lines = good.splitlines(keepends=True)

@@ -87,6 +87,15 @@ def test_an_entry_that_a_checkpoint_just_behind_it_could_clear_is_not_settled():
     assert chronology(sparse | {3: 180_000}).misdated([100, 200, 201], skew_s=SKEW_S)[0].is_settled
 
 
+def test_a_larger_size_that_was_reached_sooner_bounds_the_smaller_ones_too():
+    marks = [Mark(size=1, early_s=0, late_s=100), Mark(size=2, early_s=5000, late_s=LATEST_S)]
+    marks.append(Mark(size=3, early_s=4000, late_s=4000))
+
+    found = Chronology(marks).misdated([100, 4000 + SKEW_S + 1, 4000], skew_s=SKEW_S)
+
+    assert [(one.index, one.bound_s, one.is_early) for one in found] == [(1, 4000, False)]
+
+
 def test_behind_the_last_checkpoint_nothing_is_said():
     assert chronology({1: 100}).misdated([100, 9**9], skew_s=SKEW_S) == []
 
