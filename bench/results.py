@@ -45,6 +45,7 @@ def write(name: str, rows: Sequence[Row], *, keep: bool = True) -> Path:
         print(f"{row.metric:<64} {row.value:>10g} {row.unit}{spread}{goal}")
     path = RESULTS / f"{name}.json"
     if keep:
+        RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 

@@ -6,7 +6,7 @@ its arithmetic differs between machines. Decoding encodes the result again and c
 number, unsorted or repeated map keys and trailing bytes are all refused by one rule.
 """
 
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgpack
 
@@ -25,16 +25,28 @@ def encode(value: Value) -> bytes:
     Raises:
         ValueError: the value has a type, size or depth that the encoding does not allow.
     """
-    canonical = value if _is_canonical(value, DEPTH_MAX) else _canonical(value, DEPTH_MAX)
+    return encode_canonical(canonical(value))
+
+
+def canonical(value: Value) -> Value:
+    """The same value with its maps in order, as `decode` would give it.
+
+    Raises:
+        ValueError: the value has a type or depth that the encoding does not allow.
+    """
+    return value if _is_canonical(value, DEPTH_MAX) else _canonical(value, DEPTH_MAX)
+
+
+def encode_canonical(value: Value) -> bytes:
+    """Spell what `decode` or `canonical` gave, or lists and ordered maps of that; order and types are not checked.
+
+    Raises:
+        ValueError: an integer does not fit 64 bits.
+    """
     try:
-        return bytes(msgpack.packb(canonical, use_bin_type=True, strict_types=True))
+        return cast("bytes", msgpack.packb(value, use_bin_type=True, strict_types=True))
     except OverflowError as error:
         raise ValueError("an integer does not fit 64 bits") from error
-
-
-def encode_decoded(value: Value) -> bytes:
-    """Spell what `decode` gave, or lists of that and of strings; nothing is checked again."""
-    return bytes(msgpack.packb(value, use_bin_type=True, strict_types=True))
 
 
 def decode(raw: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -> Value:
@@ -92,5 +104,8 @@ def _canonical(value: Value, depth: int) -> Value:
     if isinstance(value, dict):
         if not all([isinstance(name, str) for name in value]):  # noqa: C419 (a generator takes twice as long)
             raise ValueError("a map key is not a string")
-        return {name: _canonical(value[name], depth - 1) for name in sorted(value)}
+        return {
+            name: item if type(item := value[name]) in _PLAIN and depth > 1 else _canonical(item, depth - 1)
+            for name in sorted(value)
+        }
     raise ValueError(f"type {type(value).__name__} is not allowed")

@@ -7,14 +7,14 @@ kinds have one signer but genesis, which every founding member signs. A message 
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from registry import schema, signing
 from registry.commitments import COMMITMENT_BYTES
-from registry.encoding import ENTRY_BYTES_MAX, Value, decode, encode
+from registry.encoding import ENTRY_BYTES_MAX, Value, canonical, decode, encode_canonical
 from registry.errors import MalformedError, RefusedError
 from registry.note import is_key_name
 from registry.policy import MEMBERS_MAX, Policy
@@ -119,10 +119,12 @@ def seal(message: Message, *, origin: str, private_keys: Sequence[Ed25519Private
     """
     if not private_keys:
         raise ValueError("a message needs a signer")
-    kind, body = _kind_of(message), _body_of(message)
-    signed = signing.statement(_CONTEXT, origin, [kind, body])
+    kind, body = _kind_of(message), canonical(_body_of(message))
+    signed = signing.canonical_statement(_CONTEXT, origin, [kind, body])
     signatures = sorted([k.public_key().public_bytes_raw(), signing.sign(k, signed)] for k in private_keys)
-    envelope = encode({"version": VERSION, "kind": kind, "body": body, "signatures": cast("list[Value]", signatures)})
+    envelope = encode_canonical(
+        {"body": body, "kind": kind, "signatures": cast("list[Value]", signatures), "version": VERSION}
+    )
     if len(envelope) > ENVELOPE_BYTES_MAX:
         raise ValueError(f"a message of {len(envelope)} bytes; at most {ENVELOPE_BYTES_MAX} are allowed")
     return envelope
@@ -149,7 +151,7 @@ def unseal(envelope: bytes, *, origin: str | None, is_signed: signing.IsSigned =
         if not isinstance(message, Genesis):
             raise RefusedError("the first message of a ledger is its genesis", code="no_genesis")
         origin = message.origin
-    signed = signing.decoded_statement(_CONTEXT, origin, [kind, body])
+    signed = signing.canonical_statement(_CONTEXT, origin, [kind, body])
     signers = _verify_signatures(read["signatures"], signed, is_signed)
     if len(signers) != 1 and not isinstance(message, Genesis):
         raise MalformedError(f"a {kind} has one signer, not {len(signers)}")
@@ -184,7 +186,7 @@ def _kind_of(message: Message) -> str:
 def _body_of(message: Message) -> dict[str, Value]:
     if isinstance(message, Genesis):
         return {"time_s": message.time_s, "origin": message.origin, "policy": message.policy.to_value()}
-    body = cast("dict[str, Value]", asdict(message))
+    body: dict[str, Value] = {field.name: getattr(message, field.name) for field in fields(message)}
     if isinstance(message, Claim):
         del body["binding"]
         body |= {"nonce": message.binding.nonce, "key_signature": message.binding.signature}

@@ -58,7 +58,7 @@ def octets(length: int, maximum: int | None = None) -> Checker[bytes]:
     longest = length if maximum is None else maximum
 
     def check(value: Value) -> bytes:
-        if not isinstance(value, bytes) or not length <= len(value) <= longest:
+        if type(value) is not bytes or not length <= len(value) <= longest:
             raise MalformedError(f"expected {length} to {longest} bytes")
         return value
 

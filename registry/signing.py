@@ -9,7 +9,7 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from registry.encoding import Value, encode, encode_decoded
+from registry.encoding import Value, encode, encode_canonical
 
 PUBLIC_KEY_BYTES, SIGNATURE_BYTES = 32, 64
 
@@ -27,9 +27,9 @@ def statement(context: str, origin: str, content: Value) -> bytes:
     return encode([context, origin, content])
 
 
-def decoded_statement(context: str, origin: str, content: Value) -> bytes:
-    """The same for content that was decoded, and so is canonical."""
-    return encode_decoded([context, origin, content])
+def canonical_statement(context: str, origin: str, content: Value) -> bytes:
+    """The same for content that is known to be canonical, as what was decoded is."""
+    return encode_canonical([context, origin, content])
 
 
 def sign(private_key: Ed25519PrivateKey, signed: bytes) -> bytes:

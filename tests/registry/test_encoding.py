@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.encoding import DEPTH_MAX, ENTRY_BYTES_MAX, _canonical, decode, encode, encode_decoded
+from registry.encoding import DEPTH_MAX, ENTRY_BYTES_MAX, _canonical, canonical, decode, encode, encode_canonical
 from registry.errors import MalformedError
 
 scalars = st.one_of(
@@ -30,7 +30,7 @@ def test_the_order_of_a_maps_keys_does_not_change_its_spelling(value):
 @given(values)
 def test_the_quick_way_spells_as_the_plain_one_does(value):
     assert encode(value) == msgpack.packb(_canonical(value, DEPTH_MAX), use_bin_type=True)
-    assert encode_decoded(decode(encode(value))) == encode(value)
+    assert encode_canonical(canonical(value)) == encode(value) == encode_canonical(decode(encode(value)))
 
 
 @given(st.binary(max_size=60))
