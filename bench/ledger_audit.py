@@ -5,14 +5,15 @@ import sys
 import time
 from pathlib import Path
 
-from client.auditing import audit_mirror
-from client.evidence import EvidenceStore
-from client.mirror import Mirror
-from registry.trust import TrustPolicy
-
 
 def main() -> int:
     """Audit the mirror of the first argument by the policy of the second."""
+    # Imported here, as the command does it: worker processes import this module again.
+    from client.auditing import audit_mirror  # noqa: PLC0415
+    from client.evidence import EvidenceStore  # noqa: PLC0415
+    from client.mirror import Mirror  # noqa: PLC0415
+    from registry.trust import TrustPolicy  # noqa: PLC0415
+
     mirror, policy = Mirror(Path(sys.argv[1])), TrustPolicy.parse(Path(sys.argv[2]).read_text())
     begun = time.perf_counter()
     audit = audit_mirror(mirror, policy, EvidenceStore(mirror.directory))
