@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from bench.results import Row, write
 
@@ -48,17 +49,17 @@ def _play(*options: str) -> tuple[float, int, bool]:
         begun = time.monotonic()
         command = [sys.executable, "-m", "client.command", "demo", "--report", f"{directory}/report", *options]
         demo = subprocess.Popen(command)
-        peak = _watch(demo)
+        peak = watch(demo, period_s=SAMPLE_PERIOD_S)
         return time.monotonic() - begun, peak, demo.returncode != 0
 
 
-def _watch(process: "subprocess.Popen[bytes]") -> int:
-    """Wait for a process; return the greatest sum of PSS of its tree, bytes."""
+def watch(process: "subprocess.Popen[Any]", *, period_s: float) -> int:
+    """Wait for a process; return the greatest sum of PSS of its tree, bytes, looked at every period_s seconds."""
     peak = 0
     while True:
         peak = max(peak, sum(_pss(pid) for pid in _tree(process.pid)))
         try:
-            process.wait(SAMPLE_PERIOD_S)
+            process.wait(period_s)
         except subprocess.TimeoutExpired:
             continue
         return peak

@@ -39,8 +39,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def utc(time_s: int) -> str:
-    """A time for people: 2022-02-28 12:00:00 UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s))
+    """A time for people: 2022-02-28 12:00:00 UTC; one that no calendar has, as a liar may state, in seconds."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s))
+    except (ValueError, OverflowError, OSError):
+        return f"{time_s} s after 1970"
 
 
 def _cell(value: object) -> str:

@@ -21,6 +21,7 @@ replays the entries and must arrive there too.
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
+from registry import signing
 from registry.claims import (
     ClaimState,
     Verdict,
@@ -73,9 +74,14 @@ Applied: TypeAlias = Accepted | Duplicate | Refused
 
 
 class Ledger:
-    """State of one ledger, built by applying its entries in order."""
+    """State of one ledger, built by applying its entries in order.
 
-    def __init__(self) -> None:
+    Args:
+        is_signed: checks one signature; an auditor may pass one that answers from many checked at once.
+    """
+
+    def __init__(self, is_signed: signing.IsSigned = signing.is_signed) -> None:
+        self._is_signed = is_signed
         self.size = 0
         self.origin = ""
         self._policy: Policy | None = None
@@ -113,7 +119,7 @@ class Ledger:
             digest = message_hash(entry.envelope)
             if digest in self._placed:
                 return Duplicate(self._placed[digest].index, digest)
-            signed = unseal(entry.envelope, origin=self.origin if self.size else None)
+            signed = unseal(entry.envelope, origin=self.origin if self.size else None, is_signed=self._is_signed)
             self._check(signed, entry.recorded_s)
         except RegistryError as error:
             return Refused(error.code, str(error), digest)
@@ -252,7 +258,7 @@ class Ledger:
         publication = self._publication_of(claim.publication, signer)
         if claim.publication in self._withdrawals:
             raise RefusedError("the publication was withdrawn", code="withdrawn")
-        check_revealed_key(claim, publication.signed, origin=self.origin)
+        check_revealed_key(claim, publication.signed, origin=self.origin, is_signed=self._is_signed)
 
     def _check_withdrawal(self, withdrawal: Withdrawal, signer: bytes) -> None:
         target = self._placed.get(withdrawal.target)

@@ -1,4 +1,4 @@
-"""`wmreg verify`: a receipt or a certificate against a trust policy, without any network."""
+"""`wmreg verify`: a receipt, a certificate or evidence against nodes, by a trust policy, without any network."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,18 +23,30 @@ if TYPE_CHECKING:
 @options.policy
 @options.as_json
 def command(file: Path, statement_path: Path | None, policy_path: Path) -> Report:
-    """Check FILE, a receipt or a certificate, offline.
+    """Check FILE, a receipt, a certificate or evidence that a log was shown with two pasts, offline.
 
     Tells what it proves: who, what, when, by the word of how many nodes, with which numbers, and what it does not.
+    Evidence that holds is an alarm about the log: exit code 5.
     """
     from client import stories
-    from client.errors import InputError, InvalidError
+    from client.errors import INCONSISTENT, InputError, InvalidError
     from client.files import read_limited
     from registry.certificate import CERTIFICATE_BYTES_MAX, verify_certificate
+    from registry.equivocation import verify_equivocation
     from registry.receipt import HEADER, Receipt, verify_receipt
 
     trust = options.load_policy(policy_path)
     content = read_limited(file, CERTIFICATE_BYTES_MAX)
+    if stories.is_equivocation(content):
+        with options.naming(file):
+            proven = verify_equivocation(content, trust)
+        if statement_path is not None:
+            raise InputError(f"{file}: --in-toto needs a certificate; this is evidence against nodes")
+        return Report(
+            document=stories.equivocation_document(proven),
+            text=stories.equivocation_text(proven),
+            exit_code=INCONSISTENT,
+        )
     if content.lstrip()[:1] == b"{":
         with options.naming(file):
             story = verify_certificate(content, trust)
@@ -43,7 +55,7 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     if statement_path is not None:
         raise InputError(f"{file}: --in-toto needs a certificate; a receipt says nothing about a model")
     if not content.startswith(HEADER.encode()[:16]):
-        raise InvalidError(f"{file}: neither a receipt nor a certificate", code="malformed")
+        raise InvalidError(f"{file}: neither a receipt nor a certificate nor evidence", code="malformed")
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

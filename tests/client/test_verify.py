@@ -180,3 +180,65 @@ def test_the_log_is_paged(ledger, wmreg, alice, bob, publish):
 
     assert [entry["index"] for entry in last["entries"]] == [1, 2]
     assert "more: --start 2" in first.out
+
+
+@pytest.fixture
+def equivocation(ledger, alice, publish, tmp_path):
+    """Evidence that node-2 signed two trees of one size, and that node-1 signed one of them."""
+    from registry.equivocation import Equivocation
+
+    publish(alice)
+    one = ledger.note(2, ledger.nodes[:2])
+    ledger.forked_after = 1
+    other = ledger.note(2, ledger.nodes[1:2])
+    ledger.forked_after = None
+    (tmp_path / "evidence.json").write_bytes(Equivocation.of(one, other).encode())
+    return tmp_path / "evidence.json"
+
+
+def test_evidence_of_two_pasts_is_told_in_plain_words_and_is_an_alarm(equivocation, verify, ledger):
+    told = verify(equivocation)
+
+    assert told.code == 5
+    assert "TWO PASTS" in told.out
+    convicted = told.out.split("These keys signed both")[1]
+    assert "node-2" in convicted
+    assert "node-1 " not in convicted
+    assert ledger.nodes[1].url in convicted
+
+
+def test_evidence_of_a_fork_between_nodes_tells_who_signed_which_side(equivocation, verify, ledger):
+    from registry.equivocation import Equivocation
+
+    ledger.forked_after = 1
+    other = ledger.note(2, ledger.nodes[2:])
+    ledger.forked_after = None
+    equivocation.write_bytes(Equivocation.of(ledger.note(2, ledger.nodes[:2]), other).encode())
+
+    told = verify(equivocation)
+
+    assert told.code == 5
+    assert "No key signed both" in told.out
+    assert all(node.name in told.out for node in ledger.nodes)
+    assert verify(equivocation, "--json").document["convicted"] == []
+
+
+def test_every_flipped_byte_of_the_evidence_is_refused(equivocation, verify):
+    original = equivocation.read_bytes()
+    for position in range(0, len(original), 29):
+        equivocation.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+
+        refused = verify(equivocation)
+
+        assert refused.code == 1, position
+        assert refused.out == ""
+
+
+def test_evidence_that_shows_no_conflict_is_refused(equivocation, verify, ledger):
+    from registry.equivocation import Equivocation
+
+    equivocation.write_bytes(Equivocation.of(ledger.note(1), ledger.note(1)).encode())
+
+    refused = verify(equivocation, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (1, "no_conflict")
