@@ -11,7 +11,7 @@ _ALARM = "Rely on nothing that is newer than the last checkpoint you kept, ask t
 _REMEDIES = {
     "rewritten_past": f"The nodes changed what was recorded. {_ALARM}",
     "rolled_back": f"The nodes lost entries that a quorum had attested. {_ALARM}",
-    "fork": "Do not rely on this node; hand the evidence to the other operators and readers: it convicts by itself.",
+    "fork": "Two pasts were signed: rely on neither until it is known which; the evidence tells who signed what.",
     "entries": "Remove the mirror and audit again; if it comes back, nodes serve other entries than they signed.",
     "mirror": "Remove the file and audit again without --offline; only this copy is known to be bad.",
     "origin": "Use the trust policy file of this ledger; or the log was replaced by another one.",
