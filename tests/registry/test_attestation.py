@@ -17,7 +17,8 @@ LATEST_S = 2**63 - 1
 
 def trusted(*times_s: int, size: int = 1) -> TrustedCheckpoint:
     checkpoint = Checkpoint(origin="example.org/log", size=size, root=bytes(32))
-    return TrustedCheckpoint(checkpoint, {f"node-{number}": time_s for number, time_s in enumerate(times_s)})
+    signed_s = {f"node-{number}": time_s for number, time_s in enumerate(times_s)}
+    return TrustedCheckpoint(checkpoint, signed_s, not_before_s=None, not_after_s=None)
 
 
 @pytest.mark.parametrize(
