@@ -93,19 +93,30 @@ class Fetcher:
             FetchError: with the reason that a vote gives.
             OSError: this node cannot keep the file now: its disk, its descriptors; EDQUOT when the cache is full.
         """
-        urls = self._urls(pointer, sha256)
+        blob = _BLOB.fullmatch(pointer)
+        if blob and blob[1] != sha256.hex():
+            raise FetchError("hash_mismatch", "the pointer names another blob than the claim's hash")
+        url = None if blob else self._checked_url(pointer)
         known = self._blobs.find(sha256) or self._cache.find(sha256)
         if known is not None:
             if known.stat().st_size > bytes_max:
                 raise FetchError("too_large", f"more than {bytes_max} bytes")
             return known
-        problem = FetchError("unreachable", "no other node has it", may_pass=True)
-        for session, url in urls:
+        if url is None:
+            return await self._from_peers(sha256, bytes_max)
+        return await self._download(self._strangers, url, sha256, bytes_max)
+
+    async def _from_peers(self, sha256: bytes, bytes_max: int) -> Path:
+        """Ask one peer after the other; one that sends or announces too much does not hide the next."""
+        problem: Exception = FetchError("unreachable", "no other node has it", may_pass=True)
+        for peer_url in self._peer_urls:
+            url = URL(f"{peer_url}/v1/blobs/{sha256.hex()}")
             try:
-                return await self._download(session, url, sha256, bytes_max)
-            except FetchError as error:
+                return await self._download(self._peers, url, sha256, bytes_max)
+            except OSError as error:
                 problem = error
-                if session is self._peers:
+            except FetchError as error:
+                if isinstance(problem, FetchError):
                     problem = FetchError("unreachable", f"{url.host}: {error}", may_pass=True)
         raise problem
 
@@ -113,12 +124,7 @@ class Fetcher:
         """Drop a fetched file; the node's own uploads stay."""
         self._cache.remove(sha256)
 
-    def _urls(self, pointer: str, sha256: bytes) -> list[tuple[aiohttp.ClientSession, URL]]:
-        blob = _BLOB.fullmatch(pointer)
-        if blob:
-            if blob[1] != sha256.hex():
-                raise FetchError("hash_mismatch", "the pointer names another blob than the claim's hash")
-            return [(self._peers, URL(f"{url}/v1/blobs/{blob[1]}")) for url in self._peer_urls]
+    def _checked_url(self, pointer: str) -> URL:
         try:
             url = URL(pointer)
             host = url.host
@@ -129,7 +135,7 @@ class Fetcher:
             raise FetchError("unsupported_pointer", "a pointer is blob:sha256:<hex> or https://host/path")
         if not self._settings.allow_private_addresses:
             _check_literal(host)
-        return [(self._strangers, url)]
+        return url
 
     async def _download(self, session: aiohttp.ClientSession, url: URL, sha256: bytes, bytes_max: int) -> Path:
         try:
@@ -144,7 +150,7 @@ class Fetcher:
             if error.code not in {"too_large", "hash_mismatch"}:
                 raise OSError(errno.EDQUOT, str(error)) from error
             raise FetchError(error.code, str(error), may_pass=error.code == "hash_mismatch") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, UnicodeError) as error:  # the latter from a name that cannot be looked up
             if isinstance(error, OSError) and error.errno in _OWN_TROUBLE:
                 raise
             raise FetchError("unreachable", str(error), may_pass=True) from error

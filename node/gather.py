@@ -206,7 +206,7 @@ class Gatherer:
     async def _ask(self, peer: Member, text: str, size: int) -> tuple[SignatureLine, ...]:
         """Ask one peer until it answers; the caller sets the time limit."""
         while True:
-            with suppress(aiohttp.ClientError, TimeoutError):
+            with suppress(aiohttp.ClientError, TimeoutError, UnicodeError):
                 raw = await self._request(peer, size)
                 if raw is not None:
                     return self._check(peer, raw, text)

@@ -40,7 +40,7 @@ from node.sweeper import Sweeper
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from registry.entry import Entry
-from registry.policy import Member
+from registry.policy import Member, Policy
 
 EXIT_CONFIG, EXIT_STATE = 2, 5
 NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "raft.journal", "blobs", "cache"
@@ -137,11 +137,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(ledger.stop)
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
-    uploads = BlobLimits(blob_bytes_max=config.blobs.blob_bytes_max, total_bytes_max=config.blobs.total_bytes_max)
-    blobs = BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads)
-    fetched = BlobLimits(blob_bytes_max=config.blobs.cache_bytes_max, total_bytes_max=config.blobs.cache_bytes_max)
-    cache = BlobStore(config.state_directory / CACHE_DIRECTORY, fetched)
-    cache.clear()  # a node that was killed left files of claims that it voted on since, or will fetch again
+    blobs, cache = _open_blobs(config, state.store.policy)
     peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
     fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch)
     stack.push_async_callback(fetcher.close)
@@ -174,6 +170,18 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
     return node
+
+
+def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, BlobStore]:
+    """The uploads, and the cache of what is fetched for claims."""
+    limits = config.blobs
+    if policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
+        logger.warning("[blobs] cache_bytes_max has no room for the largest model and evidence that the policy allows")
+    uploads = BlobLimits(blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max)
+    fetched = BlobLimits(blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
+    cache = BlobStore(config.state_directory / CACHE_DIRECTORY, fetched)
+    cache.clear()  # a node that was killed left files of claims that it voted on since, or will fetch again
+    return BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads), cache
 
 
 def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftService:

@@ -172,10 +172,9 @@ class Voter:
         return [digest for digest in free if digest not in self._delays or self._delays[digest].again_s <= now_s]
 
     def _pause_s(self) -> float:
-        """Until the next delayed claim is due, or a look is due anyway."""
+        """Until the next delayed claim is due, or a look is due anyway; a lane that gets free looks by itself."""
         now_s = time.monotonic()
-        waiting = [delay.again_s for digest, delay in self._delays.items() if digest not in self._working]
-        return min([IDLE_S, *(max(again_s - now_s, 0.01) for again_s in waiting)])
+        return min([IDLE_S, *(delay.again_s - now_s for delay in self._delays.values() if delay.again_s > now_s)])
 
     async def _settle(self, state: ClaimState) -> None:
         """Vote on one claim, or put it off."""

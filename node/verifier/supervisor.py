@@ -81,10 +81,12 @@ class Verifier:
         self.alarm: str | None = None
 
     async def warm_up(self) -> None:
-        """Start the process before it is needed; a failure is an alarm, and tried again with the first job."""
-        with suppress(VerifierTroubleError):
-            async with self._one_at_a_time:
-                await self._ensure_started()
+        """Start the process before it is needed; until it does there is an alarm, and it is tried again."""
+        while True:
+            with suppress(VerifierTroubleError):
+                async with self._one_at_a_time:
+                    await self._ensure_started()
+                return
 
     async def verify(self, job: Job) -> Answer:
         """Run one job; jobs wait for each other. Time-outs and crashes are answers.

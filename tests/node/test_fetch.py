@@ -290,6 +290,26 @@ def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+async def test_a_peer_that_announces_more_than_there_is_room_for_does_not_hide_the_next_peer(tmp_path: Path):
+    async def announce(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": "9000"})
+        await answer.prepare(request)
+        await answer.write(bytes(9000))
+        return answer
+
+    app = web.Application()
+    app.add_routes([web.get(f"/v1/blobs/{SHA256.hex()}", announce)])
+    small = BlobStore(tmp_path / "small", BlobLimits(blob_bytes_max=8_000, total_bytes_max=8_000))
+    async with serving(app) as lies, serving(files_app()) as has:
+        urls = ["http://a..b", _url(lies), _url(has)]
+        async with fetcher(tmp_path, peer_urls=urls, cache=small) as fetching:
+            path = await fetching.fetch(POINTER, SHA256, bytes_max=10_000)
+            assert path.read_bytes() == CONTENT
+        async with fetcher(tmp_path, peer_urls=urls[:2], cache=store(tmp_path / "empty")) as fetching:
+            with pytest.raises(FetchError):
+                await fetching.fetch(POINTER, SHA256, bytes_max=10_000)
+
+
 async def test_a_blob_pointer_must_name_the_claimed_hash(tmp_path: Path):
     async with fetcher(tmp_path) as fetching:
         with pytest.raises(FetchError) as failed:

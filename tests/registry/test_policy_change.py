@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from fakes import LedgerMaker, policy
 
-from registry.policy import Thresholds
+from registry.errors import MalformedError
+from registry.policy import Policy, Thresholds
 from registry.rules import Accepted, Refused
-from registry.verdict import Outcome
+from registry.verdict import CONTROLS_MAX, Outcome
 
 
 @pytest.fixture
@@ -91,3 +92,13 @@ def test_votes_come_before_the_deadline_and_a_reader_sees_when_it_is_over(maker)
     maker.now_s = deadline_s
     assert isinstance(maker.vote(2, claim), Accepted)
     assert maker.ledger.verdict(claim, as_of_s=deadline_s + 1).outcome is Outcome.VERIFIED
+
+
+def test_more_controls_than_a_vote_may_list_cannot_be_demanded():
+    for controls, is_possible in ((CONTROLS_MAX - 1, True), (CONTROLS_MAX, False)):
+        demanding = replace(policy(1, 2, 3), thresholds=Thresholds(controls_min=controls))
+        if is_possible:
+            assert Policy.from_value(demanding.to_value()) == demanding
+        else:
+            with pytest.raises(MalformedError):
+                Policy.from_value(demanding.to_value())
