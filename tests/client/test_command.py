@@ -60,7 +60,7 @@ BAD_COMMAND_LINES = [
     (["verify", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "absent"),
     (["verify", "{tmp}/taken"], 2, "--policy"),
     (["verify", "{tmp}/taken", "--policy", "{tmp}/absent"], 2, "absent"),
-    (["verify", "{tmp}/taken", "--policy", "{tmp}/taken"], 1, "taken"),
+    (["verify", "{tmp}/taken", "--policy", "{tmp}/taken"], 2, "taken"),
     (["publish", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "absent"),
     (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/absent"], 2, "absent"),
     (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/taken"], 2, "chmod 600"),
