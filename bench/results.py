@@ -30,8 +30,8 @@ class Row:
     against: str | None = None
 
 
-def write(name: str, rows: Sequence[Row]) -> Path:
-    """Print the rows as a table and write bench/results/<name>.json."""
+def write(name: str, rows: Sequence[Row], *, keep: bool = True) -> Path:
+    """Print the rows as a table and, to keep them, write bench/results/<name>.json."""
     content = {
         "name": name,
         "commit": _git("rev-parse", "--short=12", "HEAD"),
@@ -44,7 +44,9 @@ def write(name: str, rows: Sequence[Row]) -> Path:
         goal = f"  goal {row.goal}: {'met' if row.met else 'NOT met'}" if row.goal else ""
         print(f"{row.metric:<64} {row.value:>10g} {row.unit}{spread}{goal}")
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    if keep:
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -138,6 +138,14 @@ class Api:
         answers = await self.transport.ask_all(request, least=self._quorum)
         return {url: self._read_own_note(answer) for url, answer in answers.items()}
 
+    async def own_note(self, url: str, size: int) -> Note | RegistryError:
+        """One node's own signed note at a size, or why there is none; its signatures hold."""
+        try:
+            answer = await self.transport.ask_node(url, Request(path=f"/v1/checkpoints/{size}"))
+        except RegistryError as error:
+            return error
+        return self._read_own_note(answer)
+
     async def nodes(self) -> dict[str, dict[str, object] | RegistryError]:
         """What every node says of itself, or why it does not, by URL."""
         answers = await self.transport.ask_all(Request(path="/v1/node"), least=self._quorum)

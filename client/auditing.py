@@ -1,32 +1,38 @@
 """The audit: download every entry, replay every rule, compare every node (DESIGN 8).
 
 No node is believed. The entries are applied again by the rulebook, so signatures, order, keys and votes are checked;
-their Merkle root must be the one in every checkpoint that any node shows, and in the one that this reader saw before.
+their Merkle root must be the one in every checkpoint that any node shows, and in the one that this reader saw before;
+the times that they state must fit the cosignatures around them. Whatever does not is a finding. The replay of the rules
+ends at the first entry that they refuse; the comparison of nodes, memory and times goes on with what is known by then.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from client.api import Api, SeenCheckpoint
-from client.memory import Memory, largest_of
+from client.api import Api, SeenCheckpoint, quorum_size
+from client.attesting import Attestations
+from client.comparing import Comparison
+from client.dating import check_times, fetch_attestations
+from client.evidence import EvidenceStore
+from client.findings import Finding, Findings
+from client.memory import AlarmError, Memory, check_still_there, shown_in
 from client.mirror import Mirror
-from registry.audit import Replay, replay
-from registry.checkpoint import Checkpoint
-from registry.entry import Entry
-from registry.envelope import unseal
-from registry.errors import ConsistencyError, RegistryError
+from client.replaying import replay_entries
+from registry.audit import Replay
+from registry.errors import ConsistencyError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import Note
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
-if TYPE_CHECKING:
-    from registry.envelope import SignedMessage
+_WAIT_S = 5  # for a quorum to cosign what one node shows already
+_SIZES_AHEAD_MAX = 4
+Show = Callable[[str], None]
+_CONTINUITY = ("rewritten_past", "rolled_back", "fork", "entries", "origin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFinding:
-    """What the audit found of one node; problem is None for one that agrees."""
+class NodeState:
+    """What a node showed; problem is None for one that agrees."""
 
     url: str
     size: int | None
@@ -35,75 +41,197 @@ class NodeFinding:
 
 @dataclass(slots=True, kw_only=True)
 class Audit:
-    """What an audit found; nothing in it is bad, for the first bad thing is an exception.
+    """What an audit found.
 
     Attributes:
-        kinds: messages of each kind.
+        size, root: of the checkpoint that the entries were compared with.
+        replayed: entries that the rules accepted; fewer than size when they refused one.
+        kinds: accepted messages of each kind.
         verdicts: claims by outcome; "open" for those without one, "superseded" for verified ones that do not prevail.
+        findings: what is wrong.
+        remarks: what could not be checked, and is not wrong for that.
+        attested: sizes whose times a quorum attests.
+        unattested: sizes that were asked for and that no quorum attests.
     """
 
     origin: str
     size: int
     root: bytes
     trusted: TrustedCheckpoint
-    kinds: Counter[str]
-    verdicts: Counter[str]
+    replayed: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
     bundles_fetched: int = 0
-    nodes: list[NodeFinding] = field(default_factory=list)
+    nodes: list[NodeState] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    attested: int = 0
+    unattested: int = 0
 
 
-async def audit_ledger(api: Api, memory: Memory, mirror: Mirror) -> Audit:
+async def audit_ledger(
+    api: Api, memory: Memory, mirror: Mirror, evidence: EvidenceStore | None = None, show: Show = lambda _text: None
+) -> Audit:
     """Download and check everything, and compare all nodes.
 
+    Args:
+        api: the nodes.
+        memory: what this reader saw before; what he sees now is remembered when it continues that.
+        mirror: where the entries are kept.
+        evidence: where files that convict nodes are written; beside the memory by default.
+        show: told what is being done.
+
     Raises:
-        ConsistencyError: naming the first bad entry, checkpoint or node.
         QuorumError: no node shows a checkpoint or gives the entries.
     """
     answers = await api.checkpoints()
-    seen = largest_of(answers)
-    fetched = await mirror.download(api, seen.note, seen.size)
-    state = replay(mirror.entries(seen.size))
-    audit = _sum_up(state, seen.trusted, api.trust, mirror)
-    _check_remembered(state, memory, api.trust.origin)
-    audit.nodes = [_compare(state, url, answer) for url, answer in answers.items()]
-    await _check_own_notes(api, state, seen.size)
-    old = memory.recall(api.trust.origin)
-    if old is None or old.size < seen.size:
-        memory.remember(seen)
+    shown = shown_in(answers)
+    show("downloading the entries")
+    largest, fetched = await _download(api, mirror, list(shown.values()))
+    findings, remarks = Findings(), list[str]()
+    show(f"replaying {largest.size} entries")
+    state, seen = _replay_shown(mirror, list(shown.values()), largest, findings)
+    audit = _sum_up(state, seen.trusted, api.trust, findings)
     audit.bundles_fetched = fetched
-    return audit
+    show("comparing the nodes")
+    comparison = Comparison(api, state.tree, seen, evidence or memory.evidence)
+    await _compare_nodes(comparison, shown, findings)
+    _judge_larger(seen, largest, shown, findings, remarks)
+    await _check_remembered(comparison, memory, findings, remarks)
+    await _check_ahead(api, seen.size, findings, remarks)
+    show("comparing the times")
+    attestations = Attestations(api.trust, mirror, state.tree)
+    if comparison.is_authoritative:
+        attestations.load()
+        await fetch_attestations(api, attestations, state)
+        attestations.add(seen.trusted)
+        for where, stray in attestations.strays.items():
+            findings.add(await comparison.check("fork", where, stray))
+    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
+    forked = {finding.where for finding in findings.all if finding.code == "fork"}
+    audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
+    old = memory.recall(api.trust.origin)
+    if not findings.has(*_CONTINUITY) and (old is None or old.size < seen.size):
+        memory.remember(seen)
+    return _finish(audit, findings, remarks)
 
 
-def audit_mirror(mirror: Mirror, trust: TrustPolicy) -> Audit:
+def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore) -> Audit:
     """Check an existing mirror without any network.
 
     Raises:
-        ConsistencyError: naming the first bad entry, or a root that the checkpoint does not state.
         RegistryError: the policy does not vouch for the mirror's checkpoint.
         OSError: a file is missing.
     """
-    trusted = trust.check(Note.parse(mirror.load_checkpoint()))
-    return _sum_up(replay(mirror.entries(trusted.checkpoint.size)), trusted, trust, mirror)
+    note = mirror.load_checkpoint()
+    seen = SeenCheckpoint(note=note, trusted=trust.check(Note.parse(note)))
+    findings, remarks = Findings(), list[str]()
+    state = _replay(mirror, seen.size, findings)
+    audit = _sum_up(state, seen.trusted, trust, findings)
+    attestations = Attestations(trust, mirror, state.tree)
+    comparison = Comparison(None, state.tree, seen, evidence)
+    if comparison.is_authoritative:
+        attestations.load()
+        attestations.add(seen.trusted)
+        for path in attestations.damaged:
+            findings.add(Finding(code="mirror", where=str(path), what="it holds no valid signed checkpoints"))
+        for where, other in attestations.strays.items():
+            findings.add(comparison.check_offline("fork", where, other))
+    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
+    return _finish(audit, findings, remarks)
 
 
-def _sum_up(state: Replay, trusted: TrustedCheckpoint, trust: TrustPolicy, mirror: Mirror) -> Audit:
-    state.check(trusted.checkpoint)
-    if state.ledger.origin != trust.origin:
-        raise ConsistencyError(f"the log's genesis names {state.ledger.origin}, not {trust.origin}", code="origin")
-    messages = _messages(mirror, state.size, trust.origin)
+async def _download(api: Api, mirror: Mirror, shown: list[SeenCheckpoint]) -> tuple[SeenCheckpoint, int]:
+    """Download the entries of the largest checkpoint whose entries the nodes give."""
+    candidates = sorted(shown, key=lambda seen: seen.size, reverse=True)
+    for place, seen in enumerate(candidates):
+        try:
+            return seen, await mirror.download(api, seen.note, seen.size)
+        except RegistryError:
+            if place + 1 == len(candidates) or candidates[-1].size == seen.size:
+                raise
+    raise QuorumError("no node shows a checkpoint", code="unavailable")
+
+
+def _replay(mirror: Mirror, size: int, findings: Findings) -> Replay:
+    damages: list[ConsistencyError] = []
+
+    def read() -> Iterator[bytes]:
+        try:
+            yield from mirror.entries(size)
+        except ConsistencyError as error:
+            damages.append(error)
+
+    state = replay_entries(read, size)
+    if damages:
+        findings.add(Finding(code="mirror", where=str(mirror.directory), what=str(damages[0])))
+    return state
+
+
+def _replay_shown(
+    mirror: Mirror, shown: list[SeenCheckpoint], largest: SeenCheckpoint, findings: Findings
+) -> tuple[Replay, SeenCheckpoint]:
+    """Replay the entries of the largest checkpoint that states their root; of the largest of all when none does."""
+    state = _replay(mirror, largest.size, findings)
+    own = [s for s in shown if s.size <= state.size and state.root_at(s.size) == s.trusted.checkpoint.root]
+    seen = max(own, key=lambda one: (one.size, len(one.trusted.times_s)), default=largest)
+    if seen.size < state.size:
+        state = _replay(mirror, seen.size, findings)
+    mirror.store_checkpoint(seen.note)
+    return state, seen
+
+
+async def _compare_nodes(comparison: Comparison, shown: dict[str, SeenCheckpoint], findings: Findings) -> None:
+    """Compare what each node shows as the quorum's, and what it signed by itself at the same size."""
+    for url, answer in shown.items():
+        findings.add(await comparison.check("fork", url, answer.note))
+    own = {} if comparison.api is None else await comparison.api.own_notes(comparison.seen.size)
+    for url, note in own.items():
+        if isinstance(note, Note):
+            findings.add(await comparison.check("fork", url, str(note)))
+
+
+def _judge_larger(
+    seen: SeenCheckpoint,
+    largest: SeenCheckpoint,
+    shown: dict[str, SeenCheckpoint],
+    findings: Findings,
+    remarks: list[str],
+) -> None:
+    """Say what became of checkpoints that are larger than the one the entries have."""
+    if findings.has("fork"):
+        return
+    if seen.size < largest.size:
+        where = f"checkpoint of size {largest.size}"
+        what = "it states another root than the entries that the nodes give"
+        findings.add(Finding(code="entries", where=where, what=what))
+    for url, answer in shown.items():
+        if answer.size > largest.size:
+            remarks.append(f"{url} shows a checkpoint of size {answer.size}, but no node gives its entries")
+
+
+def _sum_up(state: Replay, trusted: TrustedCheckpoint, trust: TrustPolicy, findings: Findings) -> Audit:
+    checkpoint = trusted.checkpoint
+    if state.refusal is not None:
+        index, what = state.refusal.index, f"the rules refuse it: {state.refusal.detail}"
+        findings.add(Finding(code=state.refusal.code, where=f"entry {index}", what=what))
+    if state.ledger.size and state.ledger.origin != trust.origin:
+        what = f"the log's genesis names {state.ledger.origin}, not {trust.origin}"
+        findings.add(Finding(code="origin", where="entry 0", what=what))
+    differs = state.size != checkpoint.size or state.root_at(checkpoint.size) != checkpoint.root
+    if differs and not findings.has("mirror"):  # with a damaged mirror some entries are unknown, and so is the root
+        where = f"checkpoint of size {checkpoint.size}"
+        what = f"it states another root than the {state.size} entries"
+        findings.add(Finding(code="entries", where=where, what=what))
     return Audit(
         origin=trust.origin,
-        size=state.size,
-        root=trusted.checkpoint.root,
+        size=checkpoint.size,
+        root=checkpoint.root,
         trusted=trusted,
-        kinds=Counter(signed.message.KIND for signed in messages),
+        replayed=state.ledger.size,
+        kinds=state.kinds,
         verdicts=Counter(_verdict_word(state, claim) for claim in state.ledger.claims()),
     )
-
-
-def _messages(mirror: Mirror, size: int, origin: str) -> "Iterator[SignedMessage]":
-    for index, raw in enumerate(mirror.entries(size)):
-        yield unseal(Entry.decode(raw).envelope, origin=origin if index else None)
 
 
 def _verdict_word(state: Replay, claim: bytes) -> str:
@@ -113,33 +241,62 @@ def _verdict_word(state: Replay, claim: bytes) -> str:
     return str(verdict.outcome or "open")
 
 
-def _check_remembered(state: Replay, memory: Memory, origin: str) -> None:
-    old = memory.recall(origin)
-    if old is None:
+async def _check_remembered(comparison: Comparison, memory: Memory, findings: Findings, remarks: list[str]) -> None:
+    origin = comparison.seen.trusted.checkpoint.origin
+    old, note = memory.recall(origin), memory.recall_note(origin)
+    if old is None or note is None or comparison.api is None:
+        return
+    where = str(memory.path(origin))
+    if old.size <= comparison.seen.size:
+        findings.add(await comparison.check("rewritten_past", where, note))
         return
     try:
-        state.check(old)
-    except ConsistencyError as error:
-        message = f"the log does not continue the checkpoint that was seen before ({memory.path(origin)}): {error}"
-        raise ConsistencyError(message, code=error.code) from error
+        await check_still_there(comparison.api, old, memory)
+    except AlarmError as error:
+        findings.add(Finding(code=error.code, where=where, what=str(error), evidence=error.evidence))
+    except QuorumError as error:
+        remarks.append(str(error))
 
 
-def _compare(state: Replay, url: str, answer: SeenCheckpoint | RegistryError) -> NodeFinding:
+async def _check_ahead(api: Api, size: int, findings: Findings, remarks: list[str]) -> None:
+    """Look whether a node shows entries that no quorum cosigned, although enough nodes answer to do so."""
+    ahead: dict[int, list[str]] = {}
+    for url, said in (await api.nodes()).items():
+        claimed = said.get("size") if isinstance(said, dict) else None
+        if isinstance(claimed, int) and claimed > size:
+            ahead.setdefault(claimed, []).append(url)
+    for claimed in sorted(ahead)[:_SIZES_AHEAD_MAX]:
+        answers = await api.own_notes(claimed, wait_s=int(min(_WAIT_S, api.transport.timing.patience_s)))
+        if _is_cosigned(api.trust, [note for note in answers.values() if isinstance(note, Note)]):
+            continue
+        urls = ", ".join(ahead[claimed])
+        there = [answer for answer in answers.values() if not isinstance(answer, QuorumError)]
+        if len(there) >= max(1, quorum_size(api.trust)):
+            what = f"it shows {claimed} entries, but a quorum of nodes cosigned only {size}, and enough of them answer"
+            findings.add(Finding(code="no_quorum", where=urls, what=what))
+        else:
+            remarks.append(f"{urls}: {claimed - size} more entries, not cosigned yet; too few nodes answer")
+
+
+def _is_cosigned(trust: TrustPolicy, notes: list[Note]) -> bool:
+    for text in {note.text for note in notes}:
+        lines = {(line.name, line.key_id): line for note in notes if note.text == text for line in note.signatures}
+        try:
+            trust.check(Note(text, tuple(lines.values())))
+        except (UntrustedError, RefusedError):
+            continue
+        return True
+    return False
+
+
+def _node_state(url: str, answer: SeenCheckpoint | RegistryError, forked: set[str]) -> NodeState:
     if isinstance(answer, RegistryError):
-        return NodeFinding(url=url, size=None, problem=" ".join(str(answer).split()))
-    _check_node(state, url, answer.trusted.checkpoint)
-    return NodeFinding(url=url, size=answer.size, problem=None)
+        return NodeState(url=url, size=None, problem=" ".join(str(answer).split()))
+    return NodeState(url=url, size=answer.size, problem="signed another past" if url in forked else None)
 
 
-async def _check_own_notes(api: Api, state: Replay, size: int) -> None:
-    """What each node signed by itself at this size; one that has not come so far is no problem."""
-    for url, answer in (await api.own_notes(size)).items():
-        if isinstance(answer, Note):
-            _check_node(state, url, Checkpoint.parse(answer.text))
-
-
-def _check_node(state: Replay, url: str, checkpoint: Checkpoint) -> None:
-    try:
-        state.check(checkpoint)
-    except ConsistencyError as error:
-        raise ConsistencyError(f"{url} signed another past: {error}", code="fork") from error
+def _finish(audit: Audit, findings: Findings, remarks: list[str]) -> Audit:
+    if findings.left_out:
+        remarks.append(f"{findings.left_out} more findings of the same kinds are left out")
+    audit.findings, audit.remarks = findings.all, remarks
+    return audit

@@ -51,6 +51,21 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, replace: bool
     sync_directory(path.parent)
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Write a result that the user asked for into a file that does not exist yet.
+
+    Raises:
+        InputError: it exists, or its directory does not.
+        OSError: the directory cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such directory", code="file")
+    try:
+        write_atomic(path, content, replace=False)
+    except FileExistsError as error:
+        raise InputError(f"{path}: exists and is not overwritten; choose another name", code="exists") from error
+
+
 def sync_directory(directory: Path) -> None:
     """Flush a directory, so that a rename in it survives a loss of power; or a file, which works alike."""
     descriptor = os.open(directory, os.O_RDONLY)

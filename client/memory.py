@@ -1,7 +1,7 @@
 """What this reader has seen of a ledger, and the check that every later tree continues it (DESIGN 2).
 
 The last checkpoint is remembered for each origin, as the signed note that it came in: should the ledger ever show
-another past, the two notes together are the evidence against its nodes.
+another past, the two notes together are the evidence against its nodes, and become a file that convinces others.
 
 * A larger tree must contain the remembered one; its hashes come from the nodes' tiles, so nobody's word is taken.
 * A smaller one is shown by nodes that are behind. Are there as many of them as a quorum, then one of them signed the
@@ -15,14 +15,36 @@ from pathlib import Path
 
 from client.api import Api, SeenCheckpoint, quorum_size
 from client.errors import InvalidError
+from client.evidence import EvidenceStore, checkpoint_in, contradiction
 from client.files import read_text, state_directory, write_atomic
 from registry import merkle, tiles
 from registry.checkpoint import Checkpoint
+from registry.equivocation import Equivocation
 from registry.errors import ConsistencyError, QuorumError, RegistryError
 from registry.note import NOTE_BYTES_MAX, Note
 
 _LEVELS = 8  # a tile's 256 hashes span eight levels of the tree
 _CATCH_UP_WAIT_S = 10
+
+
+class AlarmError(ConsistencyError):
+    """The ledger does not continue what was seen.
+
+    Attributes:
+        evidence: the file that proves it to others; None when it could not be shown whole.
+    """
+
+    def __init__(self, message: str, *, code: str, evidence: Path | None = None) -> None:
+        super().__init__(message, code=code)
+        self.evidence = evidence
+
+
+class _OtherPastError(ConsistencyError):
+    """The larger tree was proven to continue another smaller one."""
+
+    def __init__(self, message: str, *, root: bytes, proof: list[bytes]) -> None:
+        super().__init__(message)
+        self.root, self.proof = root, tuple(proof)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +68,26 @@ class Memory:
         Raises:
             InvalidError: the file was damaged.
         """
-        path = self.path(origin)
-        if not path.exists():
+        note, path = self.recall_note(origin), self.path(origin)
+        if note is None:
             return None
         try:
-            checkpoint = Checkpoint.parse(Note.parse(read_text(path, NOTE_BYTES_MAX)).text)
+            checkpoint = checkpoint_in(note)
         except RegistryError as error:
             raise InvalidError(f"{path}: damaged ({error}); remove it to begin afresh", code="malformed") from error
         if checkpoint.origin != origin:
             raise InvalidError(f"{path}: remembers {checkpoint.origin}, not {origin}", code="malformed")
         return checkpoint
+
+    def recall_note(self, origin: str) -> str | None:
+        """The signed note of the last checkpoint, as it was kept; nothing of it is checked."""
+        path = self.path(origin)
+        return read_text(path, NOTE_BYTES_MAX) if path.exists() else None
+
+    @property
+    def evidence(self) -> EvidenceStore:
+        """Where evidence against the nodes is kept, beside what was remembered."""
+        return EvidenceStore(self.directory)
 
     def remember(self, seen: SeenCheckpoint) -> None:
         """Keep a checkpoint whose continuity was checked."""
@@ -67,7 +99,7 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
     """Check that a checkpoint continues what was seen before; remember it.
 
     Raises:
-        ConsistencyError: it does not. It is kept beside the remembered one, as evidence.
+        AlarmError: it does not. It is kept beside the remembered one, with the evidence.
         QuorumError: the nodes that answer cannot show it.
     """
     old, new = memory.recall(api.trust.origin), seen.trusted.checkpoint
@@ -75,17 +107,26 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
         try:
             await _check_consistent(api, *sorted((old, new), key=lambda checkpoint: checkpoint.size))
         except ConsistencyError as error:
-            raise _alarm(memory, seen, error) from error
+            raise _alarm(memory, seen.note, error) from error
     if old is None or old.size < seen.size:
         memory.remember(seen)
 
 
-def _alarm(memory: Memory, seen: SeenCheckpoint, error: ConsistencyError) -> ConsistencyError:
-    kept = memory.path(seen.trusted.checkpoint.origin)
+def _alarm(memory: Memory, note: str, error: ConsistencyError) -> AlarmError:
+    """Keep what proves that a signed note contradicts the remembered one."""
+    origin = checkpoint_in(note).origin
+    kept, remembered = memory.path(origin), memory.recall_note(origin) or ""
     conflicting = kept.with_suffix(".conflict.note")
-    write_atomic(conflicting, seen.note.encode())
-    message = f"the log does not continue what was seen before: {error} (evidence: {kept} and {conflicting})"
-    return ConsistencyError(message, code=error.code)
+    write_atomic(conflicting, note.encode())
+    if isinstance(error, _OtherPastError):
+        proven: Equivocation | None = Equivocation.of(remembered, note, root=error.root, proof=error.proof)
+    else:
+        proven = contradiction(None, remembered, note)
+    path = None if proven is None else memory.evidence.keep(proven)
+    message = (
+        f"the log does not continue what was seen before: {error} (evidence: {path or f'{kept} and {conflicting}'})"
+    )
+    return AlarmError(message, code=error.code, evidence=path)
 
 
 async def check_latest(api: Api, memory: Memory) -> SeenCheckpoint | None:
@@ -101,10 +142,22 @@ async def check_latest(api: Api, memory: Memory) -> SeenCheckpoint | None:
     largest = largest_of(await api.checkpoints())
     old = memory.recall(api.trust.origin)
     if old is not None and largest.size < old.size:
-        await _check_still_there(api, old, memory)
+        await check_still_there(api, old, memory)
         return None
     await check_continuity(api, memory, largest)
     return largest
+
+
+async def contradiction_by_tiles(api: Api, one: str, other: str) -> Equivocation | None:
+    """Evidence that two signed notes contradict each other, from the nodes' tiles; None when nothing shows it."""
+    smaller, larger = sorted((one, other), key=lambda note: checkpoint_in(note).size)
+    try:
+        await _check_consistent(api, checkpoint_in(smaller), checkpoint_in(larger))
+    except _OtherPastError as error:
+        return Equivocation.of(smaller, larger, root=error.root, proof=error.proof)
+    except RegistryError:
+        return contradiction(None, one, other)
+    return None
 
 
 def largest_of(answers: dict[str, SeenCheckpoint | RegistryError]) -> SeenCheckpoint:
@@ -114,12 +167,22 @@ def largest_of(answers: dict[str, SeenCheckpoint | RegistryError]) -> SeenCheckp
         ConsistencyError: two different trees of one size.
         QuorumError: no node shows one that the policy vouches for.
     """
-    shown = [answer for answer in answers.values() if isinstance(answer, SeenCheckpoint)]
+    shown = shown_in(answers).values()
+    check_agreement([seen.trusted.checkpoint for seen in shown])
+    return max(shown, key=lambda seen: seen.size)
+
+
+def shown_in(answers: dict[str, SeenCheckpoint | RegistryError]) -> dict[str, SeenCheckpoint]:
+    """The checkpoints that nodes show, by URL.
+
+    Raises:
+        QuorumError: no node shows one that the policy vouches for.
+    """
+    shown = {url: answer for url, answer in answers.items() if isinstance(answer, SeenCheckpoint)}
     if not shown:
         problems = "; ".join(f"{url}: {error}" for url, error in answers.items())
         raise QuorumError(f"no node shows a checkpoint that the policy vouches for: {problems}", code="unavailable")
-    check_agreement([seen.trusted.checkpoint for seen in shown])
-    return max(shown, key=lambda seen: seen.size)
+    return shown
 
 
 def check_agreement(checkpoints: list[Checkpoint]) -> None:
@@ -140,6 +203,8 @@ async def _check_consistent(api: Api, smaller: Checkpoint, larger: Checkpoint) -
     for url in api.transport.urls:
         try:
             await _check_tiles_of(api, url, smaller, larger)
+        except _OtherPastError:  # proven by hashes alone, so no other node can show the contrary
+            raise
         except RegistryError as error:  # one node's broken or invented tiles must neither hide nor raise an alarm
             problems[url] = error
         else:
@@ -153,14 +218,22 @@ async def _check_consistent(api: Api, smaller: Checkpoint, larger: Checkpoint) -
 async def _check_tiles_of(api: Api, url: str, smaller: Checkpoint, larger: Checkpoint) -> None:
     names = _proof_nodes(smaller.size, larger.size)
     digests = await _fetch_nodes(api, url, names, larger.size)
-    proof = merkle.consistency_proof(smaller.size, larger.size, lambda level, position: digests[level, position])
+
+    def read_node(level: int, position: int) -> bytes:
+        return digests[level, position]
+
+    root = merkle.root_at(smaller.size, read_node)
+    proof = merkle.consistency_proof(smaller.size, larger.size, read_node)
     merkle.verify_consistency(
-        old_size=smaller.size, old_root=smaller.root, new_size=larger.size, new_root=larger.root, proof=proof
+        old_size=smaller.size, old_root=root, new_size=larger.size, new_root=larger.root, proof=proof
     )
+    if root != smaller.root:
+        message = f"the tree of size {larger.size} continues another one of size {smaller.size}"
+        raise _OtherPastError(message, root=root, proof=proof)
 
 
 def _proof_nodes(old_size: int, new_size: int) -> list[tuple[int, int]]:
-    """Names of the complete nodes that the consistency proof is made of, found by making it of nothing."""
+    """Names of the complete nodes that the proof and the smaller root are made of, found by making them of nothing."""
     names: list[tuple[int, int]] = []
 
     def note_name(level: int, position: int) -> bytes:
@@ -168,6 +241,7 @@ def _proof_nodes(old_size: int, new_size: int) -> list[tuple[int, int]]:
         return bytes(merkle.HASH_BYTES)
 
     merkle.consistency_proof(old_size, new_size, note_name)
+    merkle.root_at(old_size, note_name)
     return names
 
 
@@ -201,22 +275,29 @@ def _node_in_tile(tile: bytes, level: int, position: int) -> bytes:
     return merkle.root(hashes)
 
 
-async def _check_still_there(api: Api, old: Checkpoint, memory: Memory) -> None:
-    """The nodes' common checkpoint is smaller than the remembered one: does any node still have that tree?"""
+async def check_still_there(api: Api, old: Checkpoint, memory: Memory) -> None:
+    """The nodes' common checkpoint is smaller than the remembered one: does any node still have that tree?
+
+    Raises:
+        AlarmError: code fork, a node signed another tree of that size; code rolled_back, a quorum lost it.
+        QuorumError: code behind, too few nodes answer to tell.
+    """
     answers = await api.own_notes(old.size, wait_s=_CATCH_UP_WAIT_S)
-    notes = [Checkpoint.parse(answer.text) for answer in answers.values() if isinstance(answer, Note)]
-    shown = [checkpoint for checkpoint in notes if checkpoint.size == old.size]
-    if any(checkpoint.root != old.root for checkpoint in shown):
-        raise ConsistencyError(
-            f"a node signed another tree of size {old.size} than the one seen before ({memory.path(old.origin)})",
-            code="fork",
-        )
+    shown = {url: note for url, note in answers.items() if isinstance(note, Note) and _has_size(note, old.size)}
+    for url, note in shown.items():
+        if checkpoint_in(str(note)).root != old.root:
+            message = f"{url} signed another tree of size {old.size} than the one seen before"
+            raise _alarm(memory, str(note), ConsistencyError(message, code="fork"))
     if shown:
         return
     without = [url for url, error in answers.items() if isinstance(error, RegistryError) and error.code == "not_yet"]
     if len(without) >= max(1, quorum_size(api.trust)):
-        raise ConsistencyError(
+        raise AlarmError(
             f"the log was rolled back: size {old.size} was seen before, and a quorum of nodes does not have it",
             code="rolled_back",
         )
     raise QuorumError(f"the nodes that answer are behind size {old.size}, which was seen before", code="behind")
+
+
+def _has_size(note: Note, size: int) -> bool:
+    return Checkpoint.parse(note.text).size == size

@@ -5,12 +5,13 @@
     checkpoint                 the signed checkpoint that the copy was made for
     tile/entries/x001/x234/067 256 entries
     tile/entries/000.p/17      the last, partial bundle
+    checkpoints/x001/x234/067  cosigned checkpoints of 256 sizes, those that the audit asked for, joined like entries
 
 Full bundles never change and are fetched once, so an interrupted download is resumed where it stopped. Nothing here is
-believed: the audit hashes every entry and compares the root with the checkpoint's.
+believed: the audit hashes every entry and compares the root with the checkpoint's, and it checks every signature.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class Mirror:
         """Read the signed checkpoint; raises OSError when there is none."""
         return read_text(self.checkpoint, NOTE_BYTES_MAX)
 
+    def store_checkpoint(self, note: str) -> None:
+        """Keep the signed checkpoint of the copy; raises OSError when the directory cannot be written."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.checkpoint, note.encode())
+
     async def download(self, api: Api, note: str, size: int) -> int:
         """Fetch what is missing of a ledger of this size; return the number of bundles that were fetched.
 
@@ -58,8 +64,7 @@ class Mirror:
                 self._store(path, tiles.entry_bundle(entries))
                 self._drop_partial(number, width)
                 fetched += 1
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.checkpoint, note.encode())
+        self.store_checkpoint(note)
         return fetched
 
     def entries(self, size: int) -> Iterator[bytes]:
@@ -79,6 +84,28 @@ class Mirror:
             if len(bundle) != width:
                 raise ConsistencyError(f"{path}: {len(bundle)} entries instead of {width}", code="mirror")
             yield from bundle
+
+    def notes(self, number: int) -> list[str]:
+        """Read the signed checkpoints of the sizes [256·number, 256·(number + 1)) that were kept, by size.
+
+        Raises:
+            ConsistencyError: the file is damaged.
+        """
+        path = self.notes_path(number)
+        if not path.exists():
+            return []
+        try:
+            return [raw.decode() for raw in tiles.parse_entry_bundle(read_limited(path, ANSWER_BYTES_MAX))]
+        except (MalformedError, UnicodeDecodeError) as error:
+            raise ConsistencyError(f"{path}: damaged", code="mirror") from error
+
+    def store_notes(self, number: int, notes: Sequence[str]) -> None:
+        """Keep the signed checkpoints of these sizes; raises OSError when the directory cannot be written."""
+        self._store(self.notes_path(number), tiles.entry_bundle([note.encode() for note in notes]))
+
+    def notes_path(self, number: int) -> Path:
+        """The file of the signed checkpoints of 256 sizes."""
+        return self.directory / "checkpoints" / tiles.tile_path(number)
 
     def _store(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,9 +55,9 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def utc(time_s: int) -> str:
-    """A time for people: 2022-02-28 12:00:00 UTC; one that no calendar has stays a number."""
+    """A time for people: 2022-02-28 12:00:00 UTC; one that no calendar has, as a liar may state, in seconds."""
     if not 0 <= time_s <= TIME_S_MAX:
-        return f"{time_s} s since 1970"
+        return f"{time_s} s after 1970"
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s))
 
 

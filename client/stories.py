@@ -1,10 +1,11 @@
-"""What a verified receipt or certificate says, in words, and what it does not.
+"""What a verified receipt, certificate or file of evidence says, in words, and what it does not.
 
 Every sentence is backed by a signature or a hash that was checked against the reader's own policy.
 """
 
 from client.output import table, utc
 from registry.certificate import Attested, Story
+from registry.equivocation import FORMAT, EquivocationStory, Side, Signer
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
 from registry.receipt import VerifiedReceipt
 
@@ -133,6 +134,74 @@ def message_line(verified: VerifiedReceipt) -> str:  # noqa: PLR0911 -- one for 
             return f"a challenge of the claim {claim.hex()} by the owner of the publication {publication.hex()}"
         case Vote(outcome=outcome, reason=reason, claim=claim):
             return f"a vote {outcome} ({reason}) on the claim {claim.hex()}"
+
+
+def is_equivocation(content: bytes) -> bool:
+    """Whether a file says that it is evidence of two pasts; damaged ones that still say so count."""
+    return content.lstrip()[:1] == b"{" and f'"format": "{FORMAT}"'.encode() in content
+
+
+def equivocation_text(story: EquivocationStory) -> str:
+    """Tell evidence of two pasts: which two, who signed both, or who signed which."""
+    if story.continued_root is None:
+        conflict = f"Two different trees of size {story.larger.size} were signed: entries were exchanged."
+    else:
+        conflict = (
+            f"The tree of size {story.larger.size} does not continue the tree of size {story.smaller.size}: "
+            f"it continues the root {story.continued_root.hex()}. What was recorded was changed."
+        )
+    return "\n".join(
+        [
+            f"TWO PASTS of the log {story.origin} were signed.",
+            conflict,
+            "",
+            *_side_lines("one side", story.smaller),
+            *_side_lines("the other", story.larger),
+            "",
+            *_convicted_lines(story),
+        ]
+    )
+
+
+def equivocation_document(story: EquivocationStory) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "kind": "equivocation",
+        "origin": story.origin,
+        "smaller": _side_document(story.smaller),
+        "larger": _side_document(story.larger),
+        "continued_root": story.continued_root.hex() if story.continued_root else None,
+        "convicted": [_signer_document(signer) for signer in story.convicted],
+    }
+
+
+def _convicted_lines(story: EquivocationStory) -> list[str]:
+    if not story.convicted:
+        return [
+            "No key signed both: the log forked between the nodes above, and one side of them keeps another log.",
+            "Ask the operators of both sides; the entries of both show who is right.",
+        ]
+    named = [f"  {_signer_text(signer)}" for signer in story.convicted]
+    return ["These keys signed both. No honest node does; do not rely on them:", *named]
+
+
+def _side_lines(title: str, side: Side) -> list[str]:
+    lines = [f"{title:<10} size {side.size}, root {side.root.hex()}, signed by"]
+    return lines + [f"  {_signer_text(signer)}" for signer in side.signers]
+
+
+def _signer_text(signer: Signer) -> str:
+    when = f", {utc(signer.time_s)}" if signer.time_s is not None else ""
+    return f"{signer.name} (key {signer.key.key_id.hex()}{f', {signer.url}' if signer.url else ''}){when}"
+
+
+def _side_document(side: Side) -> dict[str, object]:
+    signers = [_signer_document(signer) for signer in side.signers]
+    return {"size": side.size, "root": side.root.hex(), "signed_by": signers}
+
+
+def _signer_document(signer: Signer) -> dict[str, object]:
+    return {"name": signer.name, "key": str(signer.key), "url": signer.url, "time_s": signer.time_s}
 
 
 def _interval(attested: Attested) -> str:

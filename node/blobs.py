@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from node.durable import sync_directory
 from registry.errors import MalformedError, RefusedError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -48,10 +49,25 @@ class BlobStore:
         """Bytes of all files, kept and being written."""
         return self._bytes_total
 
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that the store still takes."""
+        return self._limits.total_bytes_max - self._bytes_total
+
     def find(self, sha256: bytes) -> Path | None:
         """The file with this hash, or None."""
         path = self._directory / sha256.hex()
         return path if path.exists() else None
+
+    def touch(self, sha256: bytes) -> None:
+        """Note that a file is wanted still."""
+        path = self.find(sha256)
+        if path is not None:
+            os.utime(path)
+
+    def unused_since(self, time_s: float) -> list[bytes]:
+        """Files that were written, and last touched, before a time."""
+        return [bytes.fromhex(path.name) for path in self._files() if path.stat().st_mtime < time_s]
 
     def remove(self, sha256: bytes) -> None:
         """Remove a file, if it is there."""
@@ -75,7 +91,8 @@ class BlobStore:
 
         Raises:
             MalformedError: code too_large: longer than bytes_max or than a file may be.
-            RefusedError: code hash_mismatch, or quota when the store is full. Nothing is kept.
+            RefusedError: code hash_mismatch, or quota when the store is full.
+            OSError: it cannot be written. Nothing is kept, whichever it is.
         """
         known = self.find(sha256)
         if known is not None:
@@ -91,21 +108,25 @@ class BlobStore:
                     await asyncio.to_thread(_write, file, digest, chunk)
                 _check_hash(digest.digest(), sha256)
                 await asyncio.to_thread(_flush, file)
-            return self._keep(Path(name), sha256)
+            path = self._keep(Path(name), sha256)
         except BaseException:
             self._bytes_total -= written
             os.unlink(name)  # noqa: PTH108 -- ruff takes pathlib's for I/O that blocks longer than this one
             raise
+        await asyncio.to_thread(sync_directory, self._directory)
+        return path
 
     def _files(self) -> list[Path]:
         return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
 
     def _reserve(self, written: int, chunk_bytes: int, bytes_max: int) -> None:
-        longest = min(bytes_max, self._limits.blob_bytes_max)
-        if written > longest:
-            raise MalformedError(f"more than {longest} bytes", code="too_large")
+        if written > bytes_max:
+            raise MalformedError(f"more than {bytes_max} bytes", code="too_large")
+        # Before the limit of one file: what a cache has no room for is this node's trouble and not the file's.
         if self._bytes_total + chunk_bytes > self._limits.total_bytes_max:
             raise RefusedError("the node's store for files is full", code="quota")
+        if written > self._limits.blob_bytes_max:
+            raise MalformedError(f"more than {self._limits.blob_bytes_max} bytes", code="too_large")
         self._bytes_total += chunk_bytes
 
     def _keep(self, temporary: Path, sha256: bytes) -> Path:

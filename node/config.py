@@ -30,11 +30,20 @@ class KeyPaths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """The HTTP API: where it listens, and how long a submission may wait for the ledger and the quorum."""
+    """The HTTP API.
+
+    Attributes:
+        host, port: where it listens.
+        submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
+        submissions_per_s: how many entries one address may submit; 0 sets no limit, for a node behind a proxy.
+        connections_max: open at the same time.
+    """
 
     host: str
     port: int
     submit_timeout_s: int
+    submissions_per_s: int
+    connections_max: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +55,18 @@ class RaftBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobSettings:
-    """Limits of the blob store, in bytes: of one blob, of all uploads, and of files fetched for claims."""
+    """Limits of the blob store.
+
+    Attributes:
+        blob_bytes_max, total_bytes_max: of one upload, of all.
+        cache_bytes_max: of all files fetched for claims; room for the policy's largest model and evidence.
+        unclaimed_age_max_s: how long an upload is kept that no claim names.
+    """
 
     blob_bytes_max: int
     total_bytes_max: int
     cache_bytes_max: int
+    unclaimed_age_max_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +169,14 @@ _TOP: dict[str, schema.Checker[object]] = {
         "keys", dict.fromkeys(("signing", "note", "cosigner", "tls_private_key", "tls_certificate"), _PATH)
     ),
     "api": _section(
-        "api", {"host": schema.text(253), "port": schema.uint(65535, 1), "submit_timeout_s": schema.uint(600, 1)}
+        "api",
+        {
+            "host": schema.text(253),
+            "port": schema.uint(65535, 1),
+            "submit_timeout_s": schema.uint(600, 1),
+            "submissions_per_s": schema.uint(10**6),
+            "connections_max": schema.uint(10**6, 1),
+        },
     ),
     "raft": _section("raft", {"bind_host": schema.text(253, 0)}),
     "blobs": _section(
@@ -162,6 +185,7 @@ _TOP: dict[str, schema.Checker[object]] = {
             "blob_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
             "total_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
             "cache_bytes_max": schema.uint(64 * 1024 * _GIB, 1),
+            "unclaimed_age_max_s": schema.uint(365 * _DAY_S, 60),
         },
     ),
     "fetch": _section(

@@ -7,6 +7,8 @@ transactions on power loss; a lost row of the signer would let a node sign two t
 import sqlite3
 from pathlib import Path
 
+from node.durable import sync_directory
+
 BUSY_TIMEOUT_S = 10.0
 
 
@@ -25,10 +27,10 @@ def open_database(path: Path, *, schema: str, version: int, create: bool) -> sql
     """
     if path.exists() == create:
         raise FileExistsError(path) if create else FileNotFoundError(path)
+    if create:
+        _create(path, f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
     connection = connect(path)
     try:
-        if create:
-            connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found != version:
             raise sqlite3.DatabaseError(f"tables of version {found}; this program reads version {version}")
@@ -36,6 +38,19 @@ def open_database(path: Path, *, schema: str, version: int, create: bool) -> sql
         connection.close()
         raise
     return connection
+
+
+def _create(path: Path, script: str) -> None:
+    """Make the tables under a temporary name first: a file without them never exists."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    connection = connect(temporary)
+    try:
+        connection.executescript(script)
+    finally:
+        connection.close()  # the last connection, so the write-ahead log goes into the file
+    temporary.rename(path)
+    sync_directory(path.parent)
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -26,8 +26,9 @@ class UnavailableError(NodeError):
 
     Attributes:
         code: stable word, such as no_leader; part of the API.
+        retry_after_s: when to come back.
     """
 
-    def __init__(self, message: str, *, code: str) -> None:
+    def __init__(self, message: str, *, code: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.retry_after_s = code, retry_after_s

@@ -3,14 +3,18 @@
 A pointer is written by a stranger, and a node that fetches it is a machine inside somebody's network. So: two schemes
 only, no redirects, no private, loopback or link-local address even if a name resolves to one, a limit on bytes and on
 time, and nothing is kept that does not have the hash. Peers are another matter: their addresses are the policy's.
+
+A vote is for ever, so only what the claim's own pointer is to blame for becomes a reason. Whatever a peer does says
+nothing of the claim, and this node's own trouble (a full disk, no free descriptor) is not a FetchError at all.
 """
 
 import asyncio
+import errno
 import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +24,15 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from node.blobs import BlobStore
-from node.bodies import CHUNK_BYTES
+from node.bodies import steady_chunks
 from node.config import FetchSettings
 from registry.errors import MalformedError, RefusedError
 
 CONNECT_TIMEOUT_S = 10
 STALL_TIMEOUT_S = 60
 _BLOB = re.compile(r"blob:sha256:([0-9a-f]{64})")
+_OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NOT_PUBLIC = tuple(ipaddress.ip_network(net) for net in ("64:ff9b::/96", "fec0::/10", "192.88.99.0/24"))
 
 
 class FetchError(Exception):
@@ -34,11 +40,12 @@ class FetchError(Exception):
 
     Attributes:
         reason: unreachable, hash_mismatch, too_large, unsupported_pointer or timeout; a vote's reason.
+        may_pass: whether a later attempt could end otherwise.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, *, may_pass: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason = reason
+        self.reason, self.may_pass = reason, may_pass
 
 
 class Fetcher:
@@ -84,6 +91,7 @@ class Fetcher:
 
         Raises:
             FetchError: with the reason that a vote gives.
+            OSError: this node cannot keep the file now: its disk, its descriptors; EDQUOT when the cache is full.
         """
         urls = self._urls(pointer, sha256)
         known = self._blobs.find(sha256) or self._cache.find(sha256)
@@ -91,17 +99,14 @@ class Fetcher:
             if known.stat().st_size > bytes_max:
                 raise FetchError("too_large", f"more than {bytes_max} bytes")
             return known
-        problem = FetchError("unreachable", "no other node has it")
+        problem = FetchError("unreachable", "no other node has it", may_pass=True)
         for session, url in urls:
             try:
-                async with asyncio.timeout(self._settings.timeout_s):
-                    return await self._download(session, url, sha256, bytes_max)
-            except TimeoutError:
-                problem = FetchError("timeout", f"not fetched within {self._settings.timeout_s} s")
+                return await self._download(session, url, sha256, bytes_max)
             except FetchError as error:
                 problem = error
-                if session is self._peers and error.reason == "hash_mismatch":
-                    problem = FetchError("unreachable", f"{url.host} served another file")  # says nothing of the claim
+                if session is self._peers:
+                    problem = FetchError("unreachable", f"{url.host}: {error}", may_pass=True)
         raise problem
 
     def release(self, sha256: bytes) -> None:
@@ -116,31 +121,43 @@ class Fetcher:
             return [(self._peers, URL(f"{url}/v1/blobs/{blob[1]}")) for url in self._peer_urls]
         try:
             url = URL(pointer)
+            host = url.host
+            (url.raw_host or "").encode("idna")  # what a name server would be asked; labels have 1 to 63 characters
         except ValueError as error:
             raise FetchError("unsupported_pointer", str(error)) from error
-        if url.scheme != "https" or not url.host or url.user is not None or url.password is not None:
+        if url.scheme != "https" or not host or url.user is not None or url.password is not None:
             raise FetchError("unsupported_pointer", "a pointer is blob:sha256:<hex> or https://host/path")
         if not self._settings.allow_private_addresses:
-            _check_literal(url.host)
+            _check_literal(host)
         return [(self._strangers, url)]
 
     async def _download(self, session: aiohttp.ClientSession, url: URL, sha256: bytes, bytes_max: int) -> Path:
         try:
-            async with session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as answer:
-                if answer.status != 200:
-                    raise FetchError("unreachable", f"HTTP status {answer.status}")
-                if (answer.content_length or 0) > bytes_max:
-                    raise FetchError("too_large", f"{answer.content_length} bytes; at most {bytes_max}")
-                return await self._cache.add(sha256, _chunks(answer.content), bytes_max=bytes_max)
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await self._stream(session, url, sha256, bytes_max)
+        except TimeoutError as error:  # aiohttp's own are of this class too
+            why = str(error) or f"not fetched within {self._settings.timeout_s} s"
+            raise FetchError("timeout", why, may_pass=True) from error
         except PrivateAddressError as error:
             raise FetchError("unsupported_pointer", str(error)) from error
         except (MalformedError, RefusedError) as error:
-            reason = error.code if error.code in {"too_large", "hash_mismatch"} else "unreachable"
-            raise FetchError(reason, str(error)) from error
-        except (aiohttp.ClientError, OSError) as error:
-            if isinstance(error, TimeoutError):
+            if error.code not in {"too_large", "hash_mismatch"}:
+                raise OSError(errno.EDQUOT, str(error)) from error
+            raise FetchError(error.code, str(error), may_pass=error.code == "hash_mismatch") from error
+        except aiohttp.ClientError as error:
+            if isinstance(error, OSError) and error.errno in _OWN_TROUBLE:
                 raise
-            raise FetchError("unreachable", str(error)) from error
+            raise FetchError("unreachable", str(error), may_pass=True) from error
+
+    async def _stream(self, session: aiohttp.ClientSession, url: URL, sha256: bytes, bytes_max: int) -> Path:
+        async with session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as answer:
+            if answer.status != 200:
+                raise FetchError("unreachable", f"HTTP status {answer.status}", may_pass=True)
+            if (answer.content_length or 0) > bytes_max:
+                raise FetchError("too_large", f"{answer.content_length} bytes; at most {bytes_max}")
+            if (answer.content_length or 0) > self._cache.free_bytes:
+                raise OSError(errno.EDQUOT, "the cache of fetched files is full")
+            return await self._cache.add(sha256, steady_chunks(answer.content), bytes_max=bytes_max)
 
 
 class PrivateAddressError(aiohttp.ClientError):
@@ -176,8 +193,9 @@ def is_public(address: str) -> bool:
     """Whether an IP literal is a globally routable unicast address, also when wrapped in an IPv6 one."""
     parsed: Any = ipaddress.ip_address(address.partition("%")[0])
     inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None)
-    teredo = getattr(parsed, "teredo", None)
-    if teredo or (parsed.version == 6 and parsed in ipaddress.ip_network("64:ff9b::/96")):
+    if getattr(parsed, "teredo", None) or any(
+        address in net for address in (parsed, inner or parsed) for net in _NOT_PUBLIC
+    ):
         return False
     parsed = inner or parsed
     return bool(parsed.is_global and not parsed.is_multicast and not parsed.is_reserved)
@@ -191,8 +209,3 @@ def _check_literal(host: str) -> None:
         return
     if not is_public(host):
         raise FetchError("unsupported_pointer", f"{host} is not a public address")
-
-
-async def _chunks(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    async for chunk in content.iter_chunked(CHUNK_BYTES):
-        yield chunk

@@ -7,8 +7,8 @@ given evidence of a fork, which is logged whole.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 
 import aiohttp
 
@@ -108,9 +108,11 @@ class Gatherer:
             QuorumError: too few nodes have signed the checkpoints it needs in time.
         """
         state = self._provable(claim)
+        indexes = self._ledger.store.certificate_entries(claim)
+        if not await self._ledger.applied.wait_for(indexes[-1] + 1, timeout_s):
+            raise QuorumError("this node has not stored all that belongs to the claim yet")
         final = await self.quorum_note(self._ledger.store.size, timeout_s=timeout_s)
         size = self.trust.check(final).checkpoint.size
-        indexes = [index for index in self._ledger.store.certificate_entries(claim) if index < size]
         edges = sorted({edge for index in state.order for edge in (index, index + 1)})
         attestations = [await self._attestation(edge, size, timeout_s) for edge in edges]
         certificate = Certificate(
@@ -167,14 +169,16 @@ class Gatherer:
         own = self._ledger.signer.note(size)
         if own is None:
             raise QuorumError(f"this node signed a later size, but not {size}")
-        lines, nodes = list(own.signatures), 1
-        quorum = self._ledger.store.policy.quorum
+        policy = self._ledger.store.policy
+        is_member = any(member.name == self._name for member in policy.members)
+        lines, nodes, quorum = list(own.signatures), int(is_member), policy.quorum
         if nodes < quorum:
-            async for signatures in self._ask_all(own.text, size):
-                lines += signatures
-                nodes += 1
-                if nodes >= quorum:
-                    break
+            async with aclosing(self._ask_all(own.text, size)) as answers:
+                async for signatures in answers:
+                    lines += signatures
+                    nodes += 1
+                    if nodes >= quorum:
+                        break
         if nodes < quorum:
             raise QuorumError(f"{nodes} of the {quorum} nodes of a quorum signed size {size} in time")
         note = Note(own.text, tuple(lines))
@@ -182,7 +186,7 @@ class Gatherer:
         await asyncio.to_thread(self._notes.put, size, note)
         return note
 
-    async def _ask_all(self, text: str, size: int) -> AsyncIterator[tuple[SignatureLine, ...]]:
+    async def _ask_all(self, text: str, size: int) -> AsyncGenerator[tuple[SignatureLine, ...], None]:
         """Ask all peers at once; yield signatures as they come, until the time is over or nobody is left."""
         peers = [member for member in self._ledger.store.policy.members if member.name != self._name]
         tasks = [asyncio.create_task(self._ask(peer, text, size)) for peer in peers]

@@ -10,13 +10,13 @@ import shutil
 import socket
 import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.config import Config, load_config
 from node.errors import ConfigError
 from node.identity import Identity, certificate_ders, make_identity, public_bytes
+from node.ports import free_ports
 from node.signer import Signer
 from node.store import Store
 from registry.entry import Entry
@@ -38,7 +38,8 @@ class ClusterOptions:
         api_ports, raft_ports: one for each node; empty finds free ones.
         thresholds: of the verdict.
         time_skew_s: of the policy.
-        submit_timeout_s, unreachable_retry_s, verifier_threads, verifier_timeout_s: of every node's settings.
+        submit_timeout_s, submissions_per_s, unreachable_retry_s, verifier_threads, verifier_timeout_s: of every node's
+            settings.
     """
 
     api_ports: tuple[int, ...] = ()
@@ -46,6 +47,7 @@ class ClusterOptions:
     thresholds: Thresholds = field(default_factory=Thresholds)
     time_skew_s: int = 300
     submit_timeout_s: int = 15
+    submissions_per_s: int = 50
     unreachable_retry_s: int = 60
     verifier_threads: int = 1
     verifier_timeout_s: int = 900
@@ -134,7 +136,10 @@ def _is_unspecified(host: str) -> bool:
 
 
 def _plan(nodes: int, host: str, options: ClusterOptions) -> list[_Plan]:
-    free = iter(_free_ports(host, 2 * nodes))
+    try:
+        free = iter(free_ports(host, 2 * nodes))
+    except OSError as error:
+        raise ConfigError(f"host {host!r} is not an address of this machine: {error.strerror}") from error
     api_ports = options.api_ports or tuple(next(free) for _ in range(nodes))
     raft_ports = options.raft_ports or tuple(next(free) for _ in range(nodes))
     width = len(str(nodes))  # names sort in the order of the numbers
@@ -142,18 +147,6 @@ def _plan(nodes: int, host: str, options: ClusterOptions) -> list[_Plan]:
         _Plan(name=f"node-{number:0{width}d}", host=host, api_port=api_port, raft_port=raft_port)
         for number, api_port, raft_port in zip(range(1, nodes + 1), api_ports, raft_ports, strict=True)
     ]
-
-
-def _free_ports(host: str, count: int) -> list[int]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(family)) for _ in range(count)]
-        for each in sockets:
-            try:
-                each.bind((host, 0))
-            except OSError as error:
-                raise ConfigError(f"host {host!r} is not an address of this machine: {error.strerror}") from error
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _build(building: Path, *, origin: str, quorum: int, plans: list[_Plan], options: ClusterOptions) -> None:
@@ -211,9 +204,20 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "tls_private_key": "keys/tls.pem",
             "tls_certificate": "keys/tls.crt",
         },
-        "api": {"host": plan.host, "port": plan.api_port, "submit_timeout_s": options.submit_timeout_s},
+        "api": {
+            "host": plan.host,
+            "port": plan.api_port,
+            "submit_timeout_s": options.submit_timeout_s,
+            "submissions_per_s": options.submissions_per_s,
+            "connections_max": 512,
+        },
         "raft": {"bind_host": ""},
-        "blobs": {"blob_bytes_max": 4 * 2**30, "total_bytes_max": 16 * 2**30, "cache_bytes_max": 8 * 2**30},
+        "blobs": {
+            "blob_bytes_max": 4 * 2**30,
+            "total_bytes_max": 16 * 2**30,
+            "cache_bytes_max": 8 * 2**30,
+            "unclaimed_age_max_s": 86400,
+        },
         "fetch": {
             "allow_private_addresses": False,
             "timeout_s": 600,

@@ -8,7 +8,6 @@ and goes on; signing waits for an fsync of its own and happens in a third thread
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,13 +21,23 @@ from node.signer import Signer
 from node.store import Store
 from registry.claims import Verdict
 from registry.entry import Entry
-from registry.envelope import unseal
+from registry.envelope import SignedMessage, unseal
 from registry.errors import MalformedError, RefusedError
 from registry.rules import Accepted, Applied, Duplicate, Refused
 
 SUBMISSIONS_MAX = 4096
 PROPOSE_AGAIN_S = 3.0
 RETRY_S = 0.1
+SIGN_RETRY_MIN_S, SIGN_RETRY_MAX_S = 1.0, 60.0
+# What no entry that this node has not applied yet could cure. Other refusals are left to the order of Raft: a node that
+# lags does not know the latest publications, claims and members.
+FINAL_REFUSALS = frozenset(
+    {
+        *("time_skew", "deadline", "second_genesis", "key_commitment_used", "key_not_bound", "key_mismatch"),
+        *("bad_opening", "withdrawn", "voted_before", "contradictory_vote", "own_claim", "challenged_before"),
+        *("rotated_key", "key_in_use"),
+    }
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +66,7 @@ class LedgerService:
     Attributes:
         applied: entries that are durable here.
         signed: entries up to which this node has signed checkpoints.
+        signing_trouble: why signing fails for the moment; None while it does not.
     """
 
     def __init__(self, store: Store, signer: Signer, *, clock: Callable[[], float]) -> None:
@@ -66,6 +76,9 @@ class LedgerService:
         self._proposer: Proposer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signing: asyncio.Task[None] | None = None
+        self._undecided: list[bytes] = []
+        self._claims_seen = 0
+        self.signing_trouble: str | None = None
 
     def start(self, proposer: Proposer) -> None:
         """Begin to sign and to take submissions; called in the event loop, before Raft applies anything."""
@@ -97,6 +110,7 @@ class LedgerService:
         known = self._known(signed.hash, duplicate=True)
         if known is not None:
             return known
+        self._check(signed)
         if len(self._waiting) >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
         applied = await self._order(envelope, signed.hash, timeout_s)
@@ -114,6 +128,20 @@ class LedgerService:
             ValueError: there is no such claim.
         """
         return self.store.verdict(digest, as_of_s=int(self._clock()))
+
+    def claims_open(self) -> int:
+        """Number of claims without a verdict; one that has a verdict is not looked at again."""
+        claims = self.store.claims()
+        self._undecided += claims[self._claims_seen :]
+        self._claims_seen = len(claims)
+        self._undecided = [digest for digest in self._undecided if self.verdict(digest).outcome is None]
+        return len(self._undecided)
+
+    def _check(self, signed: SignedMessage) -> None:
+        """Refuse what the rules certainly would: in Raft's journal it would stay for ever all the same."""
+        refused = self.store.check(signed, int(self._clock()))
+        if refused is not None and refused.code in FINAL_REFUSALS:
+            raise RefusedError(refused.detail, code=refused.code)
 
     def _known(self, digest: bytes, *, duplicate: bool) -> Submitted | None:
         placed = self.store.find(digest)
@@ -177,15 +205,25 @@ class LedgerService:
         self.applied.raise_to(size)
 
     async def _sign_all(self) -> None:
+        """Sign what is applied; stop for good only when the tree itself is wrong."""
+        pause_s = SIGN_RETRY_MIN_S
         while True:
             await self.applied.wait_for(self.signed.value + 1, timeout_s=3600)
             try:
                 await asyncio.to_thread(self.signer.sign_up_to, self.store.size, self.store.read_node)
-            except (InconsistentStateError, sqlite3.Error) as error:
+            except InconsistentStateError as error:
                 self.signer.alarm = self.signer.alarm or str(error)
                 logger.exception("signing stopped until the next start", extra=fields(why=str(error)))
                 return
-            self.signed.raise_to(self.signer.size)
+            except Exception as error:
+                # Whatever it is, a node that quietly signs no more would be taken for a healthy one.
+                self.signing_trouble = repr(error)
+                logger.exception("signing failed, and is tried again", extra=fields(pause_s=pause_s))
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, SIGN_RETRY_MAX_S)
+            else:
+                pause_s, self.signing_trouble = SIGN_RETRY_MIN_S, None
+                self.signed.raise_to(self.signer.size)
 
 
 def _soon(

@@ -6,6 +6,7 @@ consensus layer stops the process itself (70, 74) when going on could break a pr
 
 import asyncio
 import logging
+import resource
 import signal
 import ssl
 import sys
@@ -14,12 +15,14 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 from aiohttp import web
 
 from node import logs
 from node.api import Services, make_app
+from node.api.limits import LimitedConnections, TokenBuckets
 from node.blobs import BlobLimits, BlobStore
 from node.config import Config, load_config
 from node.errors import ConfigError, InconsistentStateError
@@ -33,6 +36,7 @@ from node.notes import NoteCache
 from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
 from node.signer import Signer, SignerName
 from node.store import Store
+from node.sweeper import Sweeper
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from registry.entry import Entry
@@ -42,6 +46,9 @@ EXIT_CONFIG, EXIT_STATE = 2, 5
 NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "raft.journal", "blobs", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 SHUTDOWN_TIMEOUT_S = 3.0
+IDLE_TIMEOUT_S = 30.0
+LINGER_S = 10.0  # a refused upload is read on for a while, so that the client gets to read the answer
+DESCRIPTORS_MAX = 65536
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +111,7 @@ def _check_genesis(path: Path, store: Store) -> None:
 async def _serve(config: Config, state: _State) -> None:
     """Start every part in the order of their needs; stop them in reverse."""
     install_unpickling_guard()
+    _raise_descriptor_limit()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,8 +137,10 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(ledger.stop)
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
-    blobs = _blob_store(config, BLOBS_DIRECTORY, config.blobs.total_bytes_max)
-    cache = _blob_store(config, CACHE_DIRECTORY, config.blobs.cache_bytes_max)
+    uploads = BlobLimits(blob_bytes_max=config.blobs.blob_bytes_max, total_bytes_max=config.blobs.total_bytes_max)
+    blobs = BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads)
+    fetched = BlobLimits(blob_bytes_max=config.blobs.cache_bytes_max, total_bytes_max=config.blobs.cache_bytes_max)
+    cache = BlobStore(config.state_directory / CACHE_DIRECTORY, fetched)
     cache.clear()  # a node that was killed left files of claims that it voted on since, or will fetch again
     peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
     fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch)
@@ -149,6 +159,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         name=config.name,
         device=config.verifier.device,
         submit_timeout_s=config.api.submit_timeout_s,
+        submissions=TokenBuckets(config.api.submissions_per_s, clock=time.monotonic),
         blob_bytes_max=config.blobs.blob_bytes_max,
         ledger=ledger,
         gatherer=Gatherer(config.name, ledger, state.notes, session),
@@ -160,20 +171,25 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     await _listen(config, node, stack)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
+    sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
+    _in_background(sweeper.run(), "sweeper", node, stack)
     return node
 
 
 def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftService:
-    return RaftService(
-        name=config.name,
-        peers=[_peer(member) for member in state.store.policy.members],
-        certificate_path=config.keys.tls_certificate,
-        private_key_path=config.keys.tls_private_key,
-        journal_path=config.state_directory / JOURNAL_FILE,
-        machine=state.store,
-        settings=RaftSettings(bind_host=config.raft.bind_host),
-        on_applied=ledger.on_applied,
-    )
+    try:
+        return RaftService(
+            name=config.name,
+            peers=[_peer(member) for member in state.store.policy.members],
+            certificate_path=config.keys.tls_certificate,
+            private_key_path=config.keys.tls_private_key,
+            journal_path=config.state_directory / JOURNAL_FILE,
+            machine=state.store,
+            settings=RaftSettings(bind_host=config.raft.bind_host),
+            on_applied=ledger.on_applied,
+        )
+    except (OSError, ValueError) as error:  # ssl.SSLError among them: a key that is not the certificate's
+        raise ConfigError(f"[keys]: the TLS key, its certificate or a peer's cannot be used: {error}") from error
 
 
 def _start_raft(raft: RaftService) -> None:
@@ -181,7 +197,7 @@ def _start_raft(raft: RaftService) -> None:
         raft.start()
     except JournalError as error:
         raise InconsistentStateError(str(error)) from error
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"[raft]: cannot listen: {error}") from error
 
 
@@ -195,19 +211,30 @@ def _peer(member: Member) -> RaftPeer:
     )
 
 
-def _blob_store(config: Config, directory: str, bytes_total_max: int) -> BlobStore:
-    limits = BlobLimits(blob_bytes_max=config.blobs.blob_bytes_max, total_bytes_max=bytes_total_max)
-    return BlobStore(config.state_directory / directory, limits)
-
-
 async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None:
-    runner = web.AppRunner(make_app(node), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    # The time-out also ends a connection whose first request does not come, or comes byte by byte.
+    runner = web.AppRunner(
+        make_app(node),
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        keepalive_timeout=IDLE_TIMEOUT_S,
+        lingering_time=LINGER_S,
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    connections = LimitedConnections(cast("web.Server", runner.server), config.api.connections_max)
     try:
-        await web.TCPSite(runner, config.api.host, config.api.port).start()
+        listening = await asyncio.get_running_loop().create_server(connections, config.api.host, config.api.port)
     except OSError as error:
         raise ConfigError(f"[api]: cannot listen on {config.api.host} port {config.api.port}: {error}") from error
+    stack.callback(listening.close)
+
+
+def _raise_descriptor_limit() -> None:
+    """Use what the system allows: the default of 1024 is little for connections, journal and database together."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _in_background(work: Coroutine[None, None, None], name: str, node: Services, stack: AsyncExitStack) -> None:

@@ -43,9 +43,9 @@ class NoteCache:
         return self._read("SELECT note FROM notes ORDER BY size DESC LIMIT 1", ())
 
     def put(self, size: int, note: Note) -> None:
-        """Keep a note; the first one for a size stays."""
+        """Keep a note, instead of the one for this size that readers no longer trust."""
         with self._lock:
-            self._connection.execute("INSERT OR IGNORE INTO notes VALUES (?, ?)", (size, str(note)))
+            self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (size, str(note)))
 
     def _read(self, query: str, parameters: tuple[int, ...]) -> Note | None:
         with self._lock:

@@ -67,7 +67,7 @@ class Signer:
         except (OSError, sqlite3.Error) as error:
             raise InconsistentStateError(
                 f"{path}: {error!r}; it must not be made anew while this node's keys are in use, or the node could "
-                "sign a second history: restore it from a backup"
+                "sign a second history: restore it, but only from a copy taken after the node's last stop"
             ) from error
 
     @classmethod

@@ -4,8 +4,9 @@ Writing is what node.raft asks of a state machine and happens in the raft thread
 registry.rules, kept in memory and built again from the entries at each start, which is also the self-check: a file
 whose entries the rules refuse, or whose hashes are not those of its entries, is not served.
 
-Reading is for every other thread. A command that Raft has committed is irrevocable, so reads of the rulebook may run
-ahead of the disk by one batch; `size`, and so everything that is signed or handed out, may not.
+Reading is for every other thread, and shows what is durable: the rulebook runs ahead of the disk by the batch that is
+being written, so what it says of claims is cut back to `size`. Only `check` looks at all of it: what Raft has committed
+is irrevocable.
 """
 
 import sqlite3
@@ -19,10 +20,11 @@ from node.database import connect, open_database
 from node.errors import InconsistentStateError
 from registry import merkle
 from registry.certificate import entries_of
-from registry.claims import ClaimState, Verdict
+from registry.claims import ClaimState, Verdict, count_votes
 from registry.entry import Placed
+from registry.envelope import SignedMessage
 from registry.policy import Policy
-from registry.rules import Accepted, Applied, Ledger
+from registry.rules import Accepted, Applied, Ledger, Refused
 
 T = TypeVar("T")
 VERSION = 1
@@ -33,7 +35,10 @@ _SCHEMA = """
     CREATE TABLE raft (applied_index INTEGER NOT NULL);
 """
 _INSERT_NODE = "INSERT INTO nodes (level, position, digest) VALUES (?, ?, ?)"
-_REMEDY = "keep the files for inquiry, and restore this node's directory from a copy made while it was stopped"
+_REMEDY = (
+    "keep the files for inquiry, and restore this node's directory, but only from a copy that was taken after its last "
+    "stop: an older one does not know what the node has signed and acknowledged since"
+)
 
 
 class Store:
@@ -177,18 +182,24 @@ class Store:
         placed = self._locked(lambda ledger: ledger.find(digest))
         return placed if placed is not None and placed.index < self._size else None
 
+    def check(self, signed: SignedMessage, recorded_s: int) -> Refused | None:
+        """Why the rules would refuse a message at this moment; None if they would not."""
+        return self._locked(lambda ledger: ledger.check(signed, recorded_s))
+
     def claims(self) -> list[bytes]:
         """Hashes of all claims, oldest first."""
-        return self._locked(lambda ledger: ledger.claims())
+
+        def durable(ledger: Ledger) -> list[bytes]:
+            claims = ledger.claims()
+            while claims and self._is_ahead(ledger.claim_state(claims[-1])):
+                claims.pop()
+            return claims
+
+        return self._locked(durable)
 
     def claim_state(self, digest: bytes) -> ClaimState | None:
         """A claim with the votes on it at this moment, or None."""
-
-        def copied(ledger: Ledger) -> ClaimState | None:
-            state = ledger.claim_state(digest)
-            return state and replace(state, votes=dict(state.votes), challenges=dict(state.challenges))
-
-        return self._locked(copied)
+        return self._locked(lambda ledger: self._durable(ledger.claim_state(digest)))
 
     def verdict(self, digest: bytes, *, as_of_s: int | None = None) -> Verdict:
         """What the votes on a claim add up to so far, and whether its deadline is over at a time.
@@ -196,7 +207,33 @@ class Store:
         Raises:
             ValueError: there is no such claim.
         """
-        return self._locked(lambda ledger: ledger.verdict(digest, as_of_s=as_of_s))
+
+        def read(ledger: Ledger) -> Verdict:
+            verdict = ledger.verdict(digest, as_of_s=as_of_s)
+            state = self._durable(ledger.claim_state(digest))
+            if state is None:
+                raise ValueError(f"the claim {digest.hex()} is not durable yet")
+            counted = count_votes(state, as_of_s=as_of_s)
+            if (counted.outcome, counted.members) == (verdict.outcome, verdict.members):
+                return verdict
+            return replace(counted, challenges=tuple(placed.signed.hash for placed in state.challenges.values()))
+
+        return self._locked(read)
+
+    def _is_ahead(self, state: ClaimState | None) -> bool:
+        return state is not None and state.claim.index >= self._size
+
+    def _durable(self, state: ClaimState | None) -> ClaimState | None:
+        """A copy of a claim with what is on the disk."""
+        if state is None or self._is_ahead(state):
+            return None
+        withdrawal = state.withdrawal
+        return replace(
+            state,
+            votes={name: placed for name, placed in state.votes.items() if placed.index < self._size},
+            challenges={key: placed for key, placed in state.challenges.items() if placed.index < self._size},
+            withdrawal=withdrawal if withdrawal and withdrawal.index < self._size else None,
+        )
 
     def certificate_entries(self, digest: bytes) -> list[int]:
         """Places of the entries that the certificate of a claim is made of.

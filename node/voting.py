@@ -1,14 +1,20 @@
 """Votes on every claim, once: fetch, verify, judge, sign, submit (DESIGN 3, 6.3).
 
 Which claims are open is read from the ledger alone, so a node that was stopped in the middle begins the claim again
-and no state of its own can be lost. One claim is worked on at a time; one whose files cannot be reached is put
-behind the others and tried again for a while before the vote says so.
+and no state of its own can be lost. A few claims are worked on at once, since most of the time goes into fetching, and
+only some of them may be one owner's; the verifier takes one at a time. A claim whose files cannot be had is put behind
+the others and tried again for a while before the vote says so.
+
+A vote is for ever. What is wrong with this node (a full disk, a verifier that does not start) is no reason for one: the
+claim waits, and the node says that it is unhealthy.
 """
 
 import asyncio
+import errno
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +27,7 @@ from node.fetch import Fetcher, FetchError
 from node.ledger import LedgerService
 from node.logs import fields
 from node.verifier.protocol import Answer, Job, unmeasured
-from node.verifier.supervisor import Verifier
+from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.version import VERSION
 from registry import merkle
 from registry.claims import ClaimState
@@ -32,8 +38,11 @@ from registry.verdict import Outcome, judge
 
 SUBMIT_TIMEOUT_S = 30.0
 RETRY_S = 1.0
-IDLE_S = 60.0
+IDLE_S = 5.0
 FAILED_AGAIN_S = 60.0
+TROUBLE_AGAIN_S = 10.0
+LANES = 4
+OWNER_LANES_MAX = 2
 TOO_LATE = frozenset({"voted_before", "withdrawn", "deadline", "not_a_member"})
 
 logger = logging.getLogger(__name__)
@@ -49,10 +58,17 @@ class Voice:
 
 @dataclass(slots=True)
 class _Delay:
-    """A claim that could not be settled: since when, and not before when it is tried again (monotonic seconds)."""
+    """A claim that could not be settled, in monotonic seconds.
 
-    since_s: float
-    again_s: float
+    Attributes:
+        again_s: not before then is it tried again.
+        unreachable_since_s: since when its files cannot be had; None when something else was the matter.
+        trouble: what is wrong with this node; None when the matter is the claim's.
+    """
+
+    again_s: float = 0.0
+    unreachable_since_s: float | None = None
+    trouble: str | None = None
 
 
 class Voter:
@@ -79,77 +95,121 @@ class Voter:
     ) -> None:
         self._voice, self._ledger, self._fetcher, self._verifier = voice, ledger, fetcher, verifier
         self._unreachable_retry_s, self._clock = unreachable_retry_s, clock
-        self._settled = 0
+        self._seen = 0
+        self._unsettled: dict[bytes, int] = {}  # claims that may yet need a vote, with their deadlines
         self._delays: dict[bytes, _Delay] = {}
+        self._working: dict[bytes, ClaimState] = {}
 
     @property
     def queue(self) -> int:
         """Claims that wait for this node's vote."""
         return len(self._open())
 
+    @property
+    def alarm(self) -> str | None:
+        """What is wrong with this node that keeps it from a claim; None when nothing is."""
+        return next((delay.trouble for delay in self._delays.values() if delay.trouble), None)
+
     async def run(self) -> None:
         """Vote until cancelled."""
+        async with asyncio.TaskGroup() as lanes:
+            for _ in range(LANES):
+                lanes.create_task(self._work())
+
+    async def _work(self) -> None:
+        """Settle one claim after another."""
         while True:
-            size = self._ledger.store.size
-            for claim in self._due():
-                await self._settle(claim)
-            if not self._due():
-                await self._ledger.applied.wait_for(max(size, self._ledger.store.size) + 1, self._pause_s())
+            size = self._ledger.store.size  # before the look: what is applied after it ends the wait at once
+            state = self._next()
+            if state is None:
+                await self._ledger.applied.wait_for(size + 1, self._pause_s())
+                continue
+            digest = state.claim.signed.hash
+            self._working[digest] = state
+            try:
+                await self._settle(state)
+            finally:
+                del self._working[digest]
+
+    def _next(self) -> ClaimState | None:
+        """The claim to work on next: of the owner who keeps the fewest lanes busy, the oldest."""
+        busy = Counter(state.claim.signed.signer for state in self._working.values())
+        due = [state for digest in self._due() if (state := self._ledger.store.claim_state(digest)) is not None]
+        fair = [state for state in due if busy[state.claim.signed.signer] < OWNER_LANES_MAX]
+        return min(fair, key=lambda state: busy[state.claim.signed.signer], default=None)
 
     def _open(self) -> list[bytes]:
-        """Claims that this node has still to vote on, oldest first."""
-        claims = self._ledger.store.claims()
-        while self._settled < len(claims) and not self._has_to_vote(claims[self._settled]):
-            self._settled += 1
-        return [digest for digest in claims[self._settled :] if self._has_to_vote(digest)]
-
-    def _has_to_vote(self, digest: bytes) -> bool:
-        """Whether the rules would still take a vote of this node on a claim."""
-        state = self._ledger.store.claim_state(digest)
-        if state is None or state.withdrawal is not None or self._clock() > state.deadline_s:
-            return False
-        signing_key = self._voice.signing.public_key().public_bytes_raw()
-        member = state.policy.member_of(signing_key)
-        is_member = member is not None and self._ledger.store.policy.member_of(signing_key) is not None
-        return is_member and self._voice.name not in state.votes
-
-    def _due(self) -> list[bytes]:
-        now_s = time.monotonic()
+        """Claims that this node has to vote on now, oldest first."""
+        claims, now_s = self._ledger.store.claims(), self._clock()
+        for digest in claims[self._seen :]:
+            state = self._ledger.store.claim_state(digest)
+            self._unsettled[digest] = state.deadline_s if state else 0
+        self._seen = len(claims)
+        # A claim past its deadline is looked at again: the clock may be set back.
         return [
-            digest for digest in self._open() if digest not in self._delays or self._delays[digest].again_s <= now_s
+            digest
+            for digest, deadline_s in list(self._unsettled.items())
+            if now_s <= deadline_s and self._is_open(digest)
         ]
 
-    def _pause_s(self) -> float:
-        """Until the next delayed claim is due."""
-        now_s = time.monotonic()
-        return min([max(delay.again_s - now_s, 0.01) for delay in self._delays.values()], default=IDLE_S)
-
-    async def _settle(self, digest: bytes) -> None:
-        """Vote on one claim, or put it off."""
+    def _is_open(self, digest: bytes) -> bool:
+        """Whether the rules would take a vote of this node now; forgets a claim on which they never will again."""
         state = self._ledger.store.claim_state(digest)
-        if state is None:
-            return
+        signing_key = self._voice.signing.public_key().public_bytes_raw()
+        member = state and state.policy.member_of(signing_key)
+        if state is None or member is None or state.withdrawal is not None or self._voice.name in state.votes:
+            del self._unsettled[digest]
+            return False
+        return self._ledger.store.policy.member_of(signing_key) is not None
+
+    def _due(self) -> list[bytes]:
+        """Open claims that nobody works on and that need not wait; what is known of others is forgotten."""
+        now_s, opened = time.monotonic(), self._open()
+        for digest in self._delays.keys() - set(opened) - self._working.keys():
+            del self._delays[digest]
+            self._release(digest)
+        free = [digest for digest in opened if digest not in self._working]
+        return [digest for digest in free if digest not in self._delays or self._delays[digest].again_s <= now_s]
+
+    def _pause_s(self) -> float:
+        """Until the next delayed claim is due, or a look is due anyway."""
+        now_s = time.monotonic()
+        waiting = [delay.again_s for digest, delay in self._delays.items() if digest not in self._working]
+        return min([IDLE_S, *(max(again_s - now_s, 0.01) for again_s in waiting)])
+
+    async def _settle(self, state: ClaimState) -> None:
+        """Vote on one claim, or put it off."""
+        digest = state.claim.signed.hash
         try:
             answer = await self._examine(state)
             if answer is None:
                 return
             await self._submit(self._vote(state, answer))
+        except (OSError, VerifierTroubleError) as error:
+            # The cache is full of the other claims' files: no trouble, they will be gone.
+            is_room = isinstance(error, OSError) and error.errno == errno.EDQUOT and len(self._working) > 1
+            logger.warning("a claim waits for this node", extra=fields(claim=digest.hex(), why=repr(error)))
+            self._put_off(digest, TROUBLE_AGAIN_S, trouble=None if is_room else repr(error))
+            return
         except Exception:
             # A stranger's claim must not keep the node from the other claims, whatever it triggers.
             logger.exception("a claim could not be voted on", extra=fields(claim=digest.hex()))
-            self._delay(digest, FAILED_AGAIN_S)
+            self._put_off(digest, FAILED_AGAIN_S)
             return
-        self._delays.pop(digest, None)
-        claim = state.message
-        self._fetcher.release(claim.model_sha256)
-        self._fetcher.release(claim.evidence_sha256)
+        self._put_off(digest, RETRY_S)  # until the vote is seen here
+        self._release(digest)
 
-    def _delay(self, digest: bytes, pause_s: float) -> float:
-        """Put a claim off; return for how many seconds it has been."""
-        now_s = time.monotonic()
-        delay = self._delays.setdefault(digest, _Delay(now_s, now_s))
-        delay.again_s = now_s + pause_s
-        return now_s - delay.since_s
+    def _put_off(self, digest: bytes, pause_s: float, *, trouble: str | None = None) -> None:
+        """Try a claim again later, for another reason than its files."""
+        self._delays[digest] = _Delay(again_s=time.monotonic() + pause_s, trouble=trouble)
+
+    def _release(self, digest: bytes) -> None:
+        """Drop the fetched files of a claim that no other claim in work names."""
+        state = self._ledger.store.claim_state(digest)
+        others = [other for working, other in self._working.items() if working != digest]
+        in_use = {sha256 for other in others for sha256 in _files_of(other)}
+        for sha256 in set(_files_of(state)) - in_use if state else ():
+            self._fetcher.release(sha256)
 
     async def _examine(self, state: ClaimState) -> Answer | None:
         """What this node finds; None when the files may still turn up."""
@@ -160,7 +220,7 @@ class Voter:
             )
             model = await self._fetcher.fetch(claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max)
         except FetchError as error:
-            if error.reason == "unreachable" and self._may_wait(state.claim.signed.hash, error):
+            if error.may_pass and self._may_wait(state.claim.signed.hash, error):
                 return None
             return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
         answer = await self._verifier.verify(self._job(state, model=model, evidence=evidence))
@@ -171,9 +231,13 @@ class Voter:
         return answer
 
     def _may_wait(self, digest: bytes, error: FetchError) -> bool:
-        if digest not in self._delays:
+        """Put a claim off whose files cannot be had; False when that has gone on for long enough."""
+        now_s, delay = time.monotonic(), self._delays.setdefault(digest, _Delay())
+        if delay.unreachable_since_s is None:
+            delay.unreachable_since_s = now_s
             logger.info("a claim waits for its files", extra=fields(claim=digest.hex(), why=str(error)))
-        return self._delay(digest, RETRY_S) < self._unreachable_retry_s
+        delay.again_s = now_s + RETRY_S
+        return now_s - delay.unreachable_since_s < self._unreachable_retry_s
 
     def _job(self, state: ClaimState, *, model: Path, evidence: Path) -> Job:
         claim = state.message
@@ -230,6 +294,10 @@ class Voter:
                     "voted", extra=fields(claim=vote.claim.hex(), outcome=str(vote.outcome), reason=vote.reason)
                 )
                 return
+
+
+def _files_of(state: ClaimState) -> tuple[bytes, bytes]:
+    return state.message.model_sha256, state.message.evidence_sha256
 
 
 def control_seed(entry: bytes, claim: bytes) -> bytes:

@@ -1,15 +1,20 @@
 """Replay of a whole ledger by somebody who trusts none of its nodes.
 
 Every entry goes through the rulebook again: encoding, signatures, order, keys, votes against their own numbers.
-A log that holds an entry which the rules refuse was not kept by honest nodes.
+A log that holds an entry which the rules refuse was not kept by honest nodes. Behind such an entry the rules mean
+nothing any more, but the Merkle tree over the entries still does: it tells which checkpoints are of this log.
 """
 
+from array import array
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from registry import merkle
+from registry import merkle, signing
 from registry.checkpoint import Checkpoint
+from registry.entry import Placed
 from registry.errors import ConsistencyError
-from registry.rules import Accepted, Ledger
+from registry.rules import Accepted, Duplicate, Ledger
 
 
 class AuditError(ConsistencyError):
@@ -26,18 +31,97 @@ class AuditError(ConsistencyError):
         self.index = index
 
 
-class Replay:
-    """A replayed ledger and the Merkle tree over its entries."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The first entry that the rules refuse; code is the rule's, "duplicate" for a message that was there before."""
+
+    index: int
+    code: str
+    detail: str
+
+
+class Tree:
+    """The Merkle tree of a growing log with all its complete nodes, about 64 bytes for each entry."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger()
         self._frontier = merkle.Frontier()
-        self._nodes: dict[tuple[int, int], bytes] = {}
+        self._levels: list[bytearray] = []
 
     @property
     def size(self) -> int:
-        """Entries replayed so far."""
-        return self.ledger.size
+        """Entries in the tree."""
+        return self._frontier.size
+
+    def append(self, digest: bytes) -> None:
+        """Append one leaf hash."""
+        for level, _, made in self._frontier.append(digest):
+            if level == len(self._levels):
+                self._levels.append(bytearray())
+            self._levels[level] += made
+
+    def read_node(self, level: int, position: int) -> bytes:
+        """Hash of a complete subtree.
+
+        Raises:
+            KeyError: the tree has no such node.
+        """
+        begin = merkle.HASH_BYTES * position
+        if not 0 <= level < len(self._levels) or not 0 <= begin < len(self._levels[level]):
+            raise KeyError((level, position))
+        return bytes(self._levels[level][begin : begin + merkle.HASH_BYTES])
+
+    def root_at(self, size: int) -> bytes:
+        """Root of the first `size` entries.
+
+        Raises:
+            ValueError: the tree has fewer.
+        """
+        if not 0 <= size <= self.size:
+            raise ValueError(f"{self.size} entries were replayed, not {size}")
+        return merkle.root_at(size, self.read_node)
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Check that a checkpoint states the root of this log at its size.
+
+        Raises:
+            ConsistencyError: another root, or a size that this log does not have.
+        """
+        if checkpoint.size > self.size:
+            raise ConsistencyError(f"a checkpoint of size {checkpoint.size}, but the log has {self.size} entries")
+        if self.root_at(checkpoint.size) != checkpoint.root:
+            raise ConsistencyError(f"the checkpoint of size {checkpoint.size} states another root than the entries")
+
+
+class Replay:
+    """A replayed ledger and the Merkle tree over its entries.
+
+    Args:
+        is_signed: checks one signature; see `registry.rules.Ledger`.
+
+    Attributes:
+        ledger: the state after the last entry before the first refused one.
+        refusal: the first refused entry; None while there is none.
+        kinds: accepted messages of each kind.
+        recorded_s: when each accepted entry was recorded, by the node that took it.
+    """
+
+    def __init__(self, is_signed: signing.IsSigned = signing.is_signed) -> None:
+        self.ledger = Ledger(is_signed)
+        self.tree = Tree()
+        self.refusal: Refusal | None = None
+        self.kinds: Counter[str] = Counter()
+        self.recorded_s = array("q")
+
+    @property
+    def size(self) -> int:
+        """Entries taken so far, the refused one and those behind it included."""
+        return self.tree.size
+
+    def take(self, raw: bytes) -> None:
+        """Replay the next entry; behind a refused one, only hash it."""
+        if self.refusal is None:
+            self.refusal = self._apply(raw)
+        self.tree.append(merkle.leaf_hash(raw))
 
     def add(self, raw: bytes) -> None:
         """Replay the next entry.
@@ -45,16 +129,14 @@ class Replay:
         Raises:
             AuditError: the rules refuse it, or it is in the log already.
         """
-        index = self.ledger.size
-        applied = self.ledger.apply(raw)
-        if not isinstance(applied, Accepted):
-            raise AuditError(f"entry {index} breaks the ledger's rules: {applied}", index=index)
-        for node in self._frontier.append(merkle.leaf_hash(raw)):
-            self._nodes[node.level, node.position] = node.digest
+        self.take(raw)
+        if self.refusal is not None:
+            message = f"entry {self.refusal.index} breaks the ledger's rules: {self.refusal.detail}"
+            raise AuditError(message, index=self.refusal.index)
 
     def read_node(self, level: int, position: int) -> bytes:
         """Hash of a complete subtree."""
-        return self._nodes[level, position]
+        return self.tree.read_node(level, position)
 
     def root_at(self, size: int) -> bytes:
         """Root of the first `size` entries.
@@ -62,9 +144,7 @@ class Replay:
         Raises:
             ValueError: more than were replayed.
         """
-        if not 0 <= size <= self.size:
-            raise ValueError(f"{self.size} entries were replayed, not {size}")
-        return merkle.root_at(size, self.read_node)
+        return self.tree.root_at(size)
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Check that a checkpoint states the root of the replayed entries.
@@ -72,10 +152,17 @@ class Replay:
         Raises:
             ConsistencyError: another root at this size, or a size that was not replayed.
         """
-        if checkpoint.size > self.size:
-            raise ConsistencyError(f"a checkpoint of size {checkpoint.size}, but the log has {self.size} entries")
-        if self.root_at(checkpoint.size) != checkpoint.root:
-            raise ConsistencyError(f"the checkpoint of size {checkpoint.size} states another root than the entries")
+        self.tree.check(checkpoint)
+
+    def _apply(self, raw: bytes) -> Refusal | None:
+        applied = self.ledger.apply(raw)
+        placed = self.ledger.find(applied.message_hash) if isinstance(applied, Accepted) else None
+        if isinstance(placed, Placed):
+            self.kinds[placed.signed.message.KIND] += 1
+            self.recorded_s.append(placed.recorded_s)
+            return None
+        code = "duplicate" if isinstance(applied, Accepted | Duplicate) else applied.code
+        return Refusal(self.ledger.size, code, str(applied))
 
 
 def replay(entries: Iterable[bytes]) -> Replay:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from registry import merkle
 from registry.errors import MalformedError
-from registry.note import decode_base64, encode_base64, is_key_name
+from registry.spelling import decode_base64, encode_base64, is_key_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

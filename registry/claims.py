@@ -7,7 +7,7 @@ its quorum, its thresholds, its deadline.
 from dataclasses import dataclass, field
 from typing import cast
 
-from registry import commitments
+from registry import commitments, signing
 from registry.commitments import Committed, verify_opening
 from registry.entry import Placed
 from registry.envelope import SignedMessage
@@ -90,13 +90,15 @@ def committed_by(claim: Claim, publication: SignedMessage) -> Committed:
     return claim.opening.committed
 
 
-def check_revealed_key(claim: Claim, publication: SignedMessage, *, origin: str) -> None:
+def check_revealed_key(
+    claim: Claim, publication: SignedMessage, *, origin: str, is_signed: signing.IsSigned = signing.is_signed
+) -> None:
     """Check that a claim's key is bound to the publication's signer and is the one that was committed to.
 
     Raises:
         RefusedError: code key_not_bound, key_mismatch or bad_opening.
     """
-    verify_binding(claim.binding, origin=origin, owner=publication.signer)
+    verify_binding(claim.binding, origin=origin, owner=publication.signer, is_signed=is_signed)
     if commitments.key_commitment(claim.binding.watermark_key) != committed_by(claim, publication).key:
         raise RefusedError("the revealed key is not the one that was committed to", code="key_mismatch")
 

@@ -1,10 +1,13 @@
 """What the log holds: a message's envelope and the time at which a node recorded it."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from registry import schema
 from registry.encoding import ENTRY_BYTES_MAX, decode, encode
 from registry.envelope import SignedMessage
+
+_ENTRY = schema.pair(schema.octets(1, ENTRY_BYTES_MAX), schema.uint())
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +24,8 @@ class Entry:
     @classmethod
     def decode(cls, raw: bytes) -> "Entry":
         """Read an entry; raises MalformedError."""
-        items = schema.listed(lambda item: item, 2, 2)(decode(raw, bytes_max=ENTRY_BYTES_MAX))
-        return cls(schema.octets(1, ENTRY_BYTES_MAX)(items[0]), schema.uint()(items[1]))
+        envelope, recorded_s = _ENTRY(decode(raw, bytes_max=ENTRY_BYTES_MAX))
+        return cls(cast("bytes", envelope), cast("int", recorded_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from registry import schema, signing
-from registry.encoding import ENTRY_BYTES_MAX, Value, decode, encode
+from registry.encoding import ENTRY_BYTES_MAX, Value, canonical, decode, encode_canonical
 from registry.errors import MalformedError, RefusedError
 from registry.messages import KINDS, Genesis, Message, PolicyChange, Rotation
 from registry.policy import MEMBERS_MAX
@@ -52,23 +52,24 @@ def seal(message: Message, *, origin: str, private_keys: Sequence[Ed25519Private
     """
     if not private_keys:
         raise ValueError("a message needs a signer")
-    body = message.to_body()
-    signed = signing.statement(_CONTEXT, origin, [message.KIND, body])
+    body = canonical(message.to_body())
+    signed = signing.canonical_statement(_CONTEXT, origin, [message.KIND, body])
     signatures = sorted([k.public_key().public_bytes_raw(), signing.sign(k, signed)] for k in private_keys)
-    envelope = encode(
-        {"version": VERSION, "kind": message.KIND, "body": body, "signatures": cast("list[Value]", signatures)}
+    envelope = encode_canonical(
+        {"body": body, "kind": message.KIND, "signatures": cast("list[Value]", signatures), "version": VERSION}
     )
     if len(envelope) > ENVELOPE_BYTES_MAX:
         raise ValueError(f"a message of {len(envelope)} bytes; at most {ENVELOPE_BYTES_MAX} are allowed")
     return envelope
 
 
-def unseal(envelope: bytes, *, origin: str | None) -> SignedMessage:
+def unseal(envelope: bytes, *, origin: str | None, is_signed: signing.IsSigned = signing.is_signed) -> SignedMessage:
     """Decode an envelope and verify its signatures.
 
     Args:
         envelope: the bytes as they were submitted.
         origin: the ledger they must be meant for; None reads a genesis, which names its own.
+        is_signed: checks one signature.
 
     Raises:
         MalformedError: not an envelope of a known version and kind, or its body is not what the kind demands.
@@ -83,7 +84,8 @@ def unseal(envelope: bytes, *, origin: str | None) -> SignedMessage:
         if not isinstance(message, Genesis):
             raise RefusedError("the first message of a ledger is its genesis", code="no_genesis")
         origin = message.origin
-    signers = _verify_signatures(read["signatures"], signing.statement(_CONTEXT, origin, [kind, body]))
+    signed = signing.canonical_statement(_CONTEXT, origin, [kind, body])
+    signers = _verify_signatures(read["signatures"], signed, is_signed)
     if len(signers) != 1 and not isinstance(message, _JOINTLY_SIGNED):
         raise MalformedError(f"a {kind} has one signer, not {len(signers)}")
     return SignedMessage(hash=message_hash(envelope), message=message, signers=signers)
@@ -94,13 +96,13 @@ def message_hash(envelope: bytes) -> bytes:
     return hashlib.sha256(b"wmreg/v1/envelope\0" + envelope).digest()
 
 
-def _verify_signatures(signatures: object, signed: bytes) -> tuple[bytes, ...]:
+def _verify_signatures(signatures: object, signed: bytes, is_signed: signing.IsSigned) -> tuple[bytes, ...]:
     pairs = cast("list[tuple[bytes, bytes]]", signatures)
     signers = tuple(signer for signer, _ in pairs)
     if list(signers) != sorted(set(signers)):
         raise MalformedError("signers are not in ascending order, or one signed twice")
     for signer, signature in pairs:
-        if not signing.is_signed(signed, signer=signer, signature=signature):
+        if not is_signed(signed, signer=signer, signature=signature):
             raise RefusedError(f"the signature of {signer.hex()} does not hold", code="bad_signature")
     return signers
 

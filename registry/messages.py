@@ -4,7 +4,7 @@ What signs them and how they travel is registry.envelope's business; what the le
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, TypeAlias, cast
 
 from registry import schema
@@ -91,7 +91,7 @@ class Publication:
 
     def to_body(self) -> dict[str, Value]:
         """The message as an envelope carries it."""
-        body = cast("dict[str, Value]", asdict(self))
+        body: dict[str, Value] = {field.name: getattr(self, field.name) for field in fields(self)}
         body["further"] = self.further.to_value() if self.further else None
         return body
 
@@ -125,7 +125,7 @@ class Claim:
 
     def to_body(self) -> dict[str, Value]:
         """The message as an envelope carries it."""
-        body = cast("dict[str, Value]", asdict(self))
+        body: dict[str, Value] = {field.name: getattr(self, field.name) for field in fields(self)}
         del body["binding"]
         body |= {"nonce": self.binding.nonce, "key_signature": self.binding.signature}
         body["opening"] = self.opening.to_value() if self.opening else None
@@ -200,7 +200,7 @@ class Withdrawal:
 
     def to_body(self) -> dict[str, Value]:
         """The message as an envelope carries it."""
-        return cast("dict[str, Value]", asdict(self))
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_body(cls, body: Value) -> "Withdrawal":
@@ -222,7 +222,7 @@ class Rotation:
 
     def to_body(self) -> dict[str, Value]:
         """The message as an envelope carries it."""
-        return cast("dict[str, Value]", asdict(self))
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_body(cls, body: Value) -> "Rotation":
@@ -248,7 +248,7 @@ class Challenge:
 
     def to_body(self) -> dict[str, Value]:
         """The message as an envelope carries it."""
-        return cast("dict[str, Value]", asdict(self))
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_body(cls, body: Value) -> "Challenge":

@@ -3,25 +3,52 @@
 A note is a text that ends in a newline, an empty line, and signature lines
 ``— <key name> <base64(key ID ‖ payload)>``. A known key whose signature fails rejects the whole note; signatures
 of unknown keys say nothing and are passed over.
+
+An Ed25519 cosignature (type 0x04) covers the text. An ML-DSA-44 one (type 0x06) covers what the checkpoint in the text
+says, and the cosigner's name; it can stand only on a checkpoint of exactly three lines, since it would not cover more.
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
+from registry.checkpoint import Checkpoint
 from registry.errors import MalformedError, RefusedError
+from registry.spelling import decode_base64, encode_base64, is_key_name
 
-NOTE_BYTES_MAX = 64 * 1024
-SIGNATURES_MAX = 64
+# 31 members with three lines each, an Ed25519 signature and both kinds of cosignature, all under names of 255 bytes,
+# need 131,236 bytes.
+NOTE_BYTES_MAX = 132 * 1024
+SIGNATURES_MAX = 96
 TIMESTAMP_MAX_S = 2**63 - 1
 _DASH = "— "
-_KEY_ID_BYTES, _TIMESTAMP_BYTES, _SIGNATURE_BYTES = 4, 8, 64
+_KEY_ID_BYTES, _TIMESTAMP_BYTES, _ML_DSA_NAME_BYTES_MAX = 4, 8, 255
+
+CosignerKey: TypeAlias = Ed25519PrivateKey | MLDSA44PrivateKey
+
+__all__ = [
+    "NOTE_BYTES_MAX",
+    "SIGNATURES_MAX",
+    "TIMESTAMP_MAX_S",
+    "CosignerKey",
+    "KeyType",
+    "Note",
+    "SignatureLine",
+    "VerifiedSignature",
+    "VerifierKey",
+    "cosign",
+    "decode_base64",
+    "encode_base64",
+    "is_key_name",
+    "sign",
+    "verify_signatures",
+]
 
 
 class KeyType(IntEnum):
@@ -29,6 +56,17 @@ class KeyType(IntEnum):
 
     ED25519 = 0x01
     COSIGNATURE = 0x04
+    ML_DSA_COSIGNATURE = 0x06
+
+    @property
+    def public_key_bytes(self) -> int:
+        """Length of a public key: 32 for Ed25519, 1312 for ML-DSA-44 (FIPS 204 table 2)."""
+        return 1312 if self is KeyType.ML_DSA_COSIGNATURE else 32
+
+    @property
+    def signature_bytes(self) -> int:
+        """Length of a signature: 64 for Ed25519, 2420 for ML-DSA-44 (FIPS 204 table 2)."""
+        return 2420 if self is KeyType.ML_DSA_COSIGNATURE else 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +78,13 @@ class VerifierKey:
     public_key: bytes
 
     def __post_init__(self) -> None:
-        """Refuse names that a signature line cannot carry."""
+        """Refuse names that a signature line or the signed message cannot carry."""
         if not is_key_name(self.name):
             raise MalformedError(f"note key name {self.name!r} is empty or has a space or a plus")
-        if len(self.public_key) != 32:
-            raise MalformedError("an Ed25519 public key has 32 bytes")
+        if self.type is KeyType.ML_DSA_COSIGNATURE and len(self.name.encode()) > _ML_DSA_NAME_BYTES_MAX:
+            raise MalformedError(f"the name of an ML-DSA cosigner has at most {_ML_DSA_NAME_BYTES_MAX} bytes")
+        if len(self.public_key) != self.type.public_key_bytes:
+            raise MalformedError(f"a public key of type {self.type:#04x} has {self.type.public_key_bytes} bytes")
 
     @property
     def key_id(self) -> bytes:
@@ -62,8 +102,8 @@ class VerifierKey:
         name, _, rest = line.partition("+")
         key_id, _, encoded = rest.partition("+")
         typed = decode_base64(encoded)
-        if len(typed) != 33 or typed[0] not in set(KeyType):
-            raise MalformedError(f"note key {name!r}: not an Ed25519 or cosignature key")
+        if not typed or typed[0] not in set(KeyType):
+            raise MalformedError(f"note key {name!r}: not a key of type 0x01, 0x04 or 0x06")
         key = cls(name=name, type=KeyType(typed[0]), public_key=typed[1:])
         if key_id != key.key_id.hex():
             raise MalformedError(f"note key {name!r}: key ID {key_id!r} does not belong to this key")
@@ -110,7 +150,11 @@ class Note:
         Raises:
             MalformedError: not a note, too long, or more than SIGNATURES_MAX signatures.
         """
-        if len(raw.encode(errors="surrogatepass")) > NOTE_BYTES_MAX:
+        try:
+            note_bytes = len(raw.encode())
+        except UnicodeEncodeError as error:
+            raise MalformedError("a note has a character that UTF-8 cannot spell") from error
+        if note_bytes > NOTE_BYTES_MAX:
             raise MalformedError(f"a note of more than {NOTE_BYTES_MAX} bytes", code="too_large")
         if any(ord(character) < 0x20 and character != "\n" for character in raw):
             raise MalformedError("a note has a control character")
@@ -128,7 +172,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedSignature:
-    """A signature that holds. timestamp_s is POSIX seconds, None for a plain signature."""
+    """A signature that holds. timestamp_s is POSIX seconds, None where the signature states no time."""
 
     key: VerifierKey
     timestamp_s: int | None
@@ -140,17 +184,27 @@ def sign(text: str, *, name: str, private_key: Ed25519PrivateKey) -> SignatureLi
     return SignatureLine(name, key.key_id, private_key.sign(text.encode()))
 
 
-def cosign(text: str, *, name: str, private_key: Ed25519PrivateKey, timestamp_s: int) -> SignatureLine:
-    """Cosign a checkpoint's text at a time (type 0x04, cosignature/v1).
+def cosign(text: str, *, name: str, private_key: CosignerKey, timestamp_s: int) -> SignatureLine:
+    """Cosign a checkpoint's text at a time.
+
+    Args:
+        text: the checkpoint, its final newline included.
+        name: the cosigner's.
+        private_key: Ed25519 makes a cosignature/v1 (type 0x04), ML-DSA-44 a subtree/v1 of the whole tree (type 0x06).
+        timestamp_s: POSIX seconds; 0 in an ML-DSA cosignature states no time.
 
     Raises:
         ValueError: the time is negative or does not fit 63 bits.
+        MalformedError: no key may have this name.
+        RefusedError: code not_cosignable, ML-DSA only: the text is not the three lines of a checkpoint, or its origin
+            has more than 255 bytes.
     """
     if not 0 <= timestamp_s <= TIMESTAMP_MAX_S:
         raise ValueError(f"timestamp {timestamp_s} is not in [0, 2^63)")
-    public_key = private_key.public_key().public_bytes_raw()
-    key = VerifierKey(name=name, type=KeyType.COSIGNATURE, public_key=public_key)
-    signature = private_key.sign(_cosigned_bytes(text, timestamp_s))
+    is_ml_dsa = isinstance(private_key, MLDSA44PrivateKey)
+    key_type = KeyType.ML_DSA_COSIGNATURE if is_ml_dsa else KeyType.COSIGNATURE
+    key = VerifierKey(name=name, type=key_type, public_key=private_key.public_key().public_bytes_raw())
+    signature = private_key.sign(_signed_bytes(text, key, timestamp_s))
     return SignatureLine(name, key.key_id, timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big") + signature)
 
 
@@ -161,7 +215,8 @@ def verify_signatures(note: Note, keys: Iterable[VerifierKey]) -> list[VerifiedS
         The signatures that hold, one for each key; signatures by unknown keys are left out.
 
     Raises:
-        RefusedError: a known key's signature fails, or one key signed twice.
+        RefusedError: code bad_signature, a known key's signature fails; duplicate_signature, one key signed twice;
+            not_cosignable, an ML-DSA cosignature stands on something else than the three lines of a checkpoint.
     """
     known = {(key.name, key.key_id): key for key in keys}
     verified: dict[tuple[str, bytes], VerifiedSignature] = {}
@@ -176,40 +231,56 @@ def verify_signatures(note: Note, keys: Iterable[VerifierKey]) -> list[VerifiedS
     return list(verified.values())
 
 
-def is_key_name(name: str) -> bool:
-    """Whether a note key may have this name: not empty, no Unicode space, no plus, no control character."""
-    return bool(name) and "+" not in name and not any(c.isspace() or ord(c) < 0x20 for c in name)
-
-
-def encode_base64(raw: bytes) -> str:
-    """Standard base64 with padding (RFC 4648 section 4)."""
-    return base64.b64encode(raw).decode()
-
-
-def decode_base64(encoded: str) -> bytes:
-    """Read standard base64; the one spelling only (padding, zero padding bits, no other characters)."""
-    try:
-        raw = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedError(f"not base64: {error}") from error
-    if encode_base64(raw) != encoded:
-        raise MalformedError("not base64: the same bytes have another spelling")
-    return raw
-
-
 def _verify_line(text: str, line: SignatureLine, key: VerifierKey) -> int | None:
-    timestamp_s, signed, signature = None, text.encode(), line.payload
-    if key.type is KeyType.COSIGNATURE:
-        timestamp_s = int.from_bytes(line.payload[:_TIMESTAMP_BYTES], "big")
-        signed, signature = _cosigned_bytes(text, timestamp_s), line.payload[_TIMESTAMP_BYTES:]
-    if len(signature) != _SIGNATURE_BYTES or (timestamp_s or 0) > TIMESTAMP_MAX_S:
+    """Check one signature; return the time that it states."""
+    time_bytes = 0 if key.type is KeyType.ED25519 else _TIMESTAMP_BYTES
+    timestamp_s, signature = int.from_bytes(line.payload[:time_bytes], "big"), line.payload[time_bytes:]
+    if len(signature) != key.type.signature_bytes or timestamp_s > TIMESTAMP_MAX_S:
         raise RefusedError(f"the signature of {key.name} has a wrong length or time", code="bad_signature")
+    signed = _signed_bytes(text, key, timestamp_s)
     try:
-        Ed25519PublicKey.from_public_bytes(key.public_key).verify(signature, signed)
+        _public_key(key).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:
         raise RefusedError(f"the signature of {key.name} does not hold", code="bad_signature") from error
-    return timestamp_s
+    is_untimed = key.type is KeyType.ED25519 or (key.type is KeyType.ML_DSA_COSIGNATURE and timestamp_s == 0)
+    return None if is_untimed else timestamp_s
 
 
-def _cosigned_bytes(text: str, timestamp_s: int) -> bytes:
-    return f"cosignature/v1\ntime {timestamp_s}\n{text}".encode()
+def _public_key(key: VerifierKey) -> Ed25519PublicKey | MLDSA44PublicKey:
+    if key.type is KeyType.ML_DSA_COSIGNATURE:
+        return MLDSA44PublicKey.from_public_bytes(key.public_key)
+    return Ed25519PublicKey.from_public_bytes(key.public_key)
+
+
+def _signed_bytes(text: str, key: VerifierKey, timestamp_s: int) -> bytes:
+    """What a key of this type signs; the time is not looked at for a plain signature."""
+    if key.type is KeyType.ED25519:
+        return text.encode()
+    if key.type is KeyType.COSIGNATURE:
+        return f"cosignature/v1\ntime {timestamp_s}\n{text}".encode()
+    return _subtree_message(text, key.name, timestamp_s)
+
+
+def _subtree_message(text: str, name: str, timestamp_s: int) -> bytes:
+    """The cosigned_message of C2SP tlog-cosignature for the whole tree: the subtree from 0 to its size."""
+    try:
+        checkpoint = Checkpoint.parse(text)
+    except MalformedError as error:
+        raise RefusedError(f"{name} cannot cosign this with ML-DSA: {error}", code="not_cosignable") from error
+    origin = checkpoint.origin.encode()
+    if len(origin) > _ML_DSA_NAME_BYTES_MAX:
+        raise RefusedError(f"{name} cannot cosign an origin of more than 255 bytes", code="not_cosignable")
+    parts = [
+        b"subtree/v1\n\0",
+        _counted(name.encode()),
+        timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big"),
+        _counted(origin),
+        (0).to_bytes(8, "big"),
+        checkpoint.size.to_bytes(8, "big"),
+        checkpoint.root,
+    ]
+    return b"".join(parts)
+
+
+def _counted(raw: bytes) -> bytes:
+    return bytes([len(raw)]) + raw

@@ -175,7 +175,7 @@ _THRESHOLDS: dict[str, schema.Checker[object]] = {
     "refute_permille": schema.uint(1000, 500),
     "permutations_min": schema.uint(10**6),
     "permutation_p_permille": schema.uint(1000),
-    "controls_min": schema.uint(64),
+    "controls_min": schema.uint(31),  # a vote lists 32 controls at most, and one of them may be the base
     "control_permille": schema.uint(1000, 500),
     "paired_alpha_digits": schema.uint(30),
 }

@@ -21,6 +21,7 @@ replays the entries and must arrive there too.
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
+from registry import signing
 from registry.claims import (
     ClaimState,
     Verdict,
@@ -73,9 +74,14 @@ Applied: TypeAlias = Accepted | Duplicate | Refused
 
 
 class Ledger:
-    """State of one ledger, built by applying its entries in order."""
+    """State of one ledger, built by applying its entries in order.
 
-    def __init__(self) -> None:
+    Args:
+        is_signed: checks one signature; an auditor may pass one that answers from many checked at once.
+    """
+
+    def __init__(self, is_signed: signing.IsSigned = signing.is_signed) -> None:
+        self._is_signed = is_signed
         self.size = 0
         self.origin = ""
         self._policy: Policy | None = None
@@ -113,7 +119,7 @@ class Ledger:
             digest = message_hash(entry.envelope)
             if digest in self._placed:
                 return Duplicate(self._placed[digest].index, digest)
-            signed = unseal(entry.envelope, origin=self.origin if self.size else None)
+            signed = unseal(entry.envelope, origin=self.origin if self.size else None, is_signed=self._is_signed)
             self._check(signed, entry.recorded_s)
         except RegistryError as error:
             return Refused(error.code, str(error), digest)
@@ -121,6 +127,20 @@ class Ledger:
         self._admit(placed)
         self.size += 1
         return Accepted(placed.index, signed.hash)
+
+    def check(self, signed: SignedMessage, recorded_s: int) -> Refused | None:
+        """Why `apply` would refuse a message if it came now, recorded at this time; None if it would not.
+
+        Args:
+            signed: unsealed for this ledger's origin.
+            recorded_s: POSIX seconds.
+        """
+        try:
+            if signed.hash not in self._placed:
+                self._check(signed, recorded_s)
+        except RegistryError as error:
+            return Refused(error.code, str(error), signed.hash)
+        return None
 
     def find(self, digest: bytes) -> Placed | None:
         """The accepted message with this hash, or None."""
@@ -238,7 +258,7 @@ class Ledger:
         publication = self._publication_of(claim.publication, signer)
         if claim.publication in self._withdrawals:
             raise RefusedError("the publication was withdrawn", code="withdrawn")
-        check_revealed_key(claim, publication.signed, origin=self.origin)
+        check_revealed_key(claim, publication.signed, origin=self.origin, is_signed=self._is_signed)
 
     def _check_withdrawal(self, withdrawal: Withdrawal, signer: bytes) -> None:
         target = self._placed.get(withdrawal.target)

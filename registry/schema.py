@@ -4,6 +4,7 @@ A checker takes the decoded value and returns it typed, or raises MalformedError
 applies one checker per key and puts the field's name into the message.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from registry.errors import MalformedError
 T = TypeVar("T")
 Checker = Callable[[Value], T]
 UINT_MAX = 2**63 - 1
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def fields(value: Value, checkers: Mapping[str, Checker[object]], *, what: str) -> dict[str, object]:
@@ -28,8 +30,8 @@ def fields(value: Value, checkers: Mapping[str, Checker[object]], *, what: str) 
     """
     if not isinstance(value, dict):
         raise MalformedError(f"{what}: expected a map")
-    unknown, missing = sorted(set(value) - set(checkers)), sorted(set(checkers) - set(value))
-    if unknown or missing:
+    if value.keys() != checkers.keys():
+        unknown, missing = sorted(set(value) - set(checkers)), sorted(set(checkers) - set(value))
         raise MalformedError(f"{what}: missing fields {missing}, unknown fields {unknown}")
     checked: dict[str, object] = {}
     for name, checker in checkers.items():
@@ -44,7 +46,7 @@ def uint(maximum: int = UINT_MAX, minimum: int = 0) -> Checker[int]:
     """An integer in [minimum, maximum]; a bool is not one."""
 
     def check(value: Value) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        if type(value) is not int or not minimum <= value <= maximum:
             raise MalformedError(f"expected an integer in [{minimum}, {maximum}]")
         return value
 
@@ -56,7 +58,7 @@ def octets(length: int, maximum: int | None = None) -> Checker[bytes]:
     longest = length if maximum is None else maximum
 
     def check(value: Value) -> bytes:
-        if not isinstance(value, bytes) or not length <= len(value) <= longest:
+        if type(value) is not bytes or not length <= len(value) <= longest:
             raise MalformedError(f"expected {length} to {longest} bytes")
         return value
 
@@ -69,7 +71,7 @@ def text(maximum: int, minimum: int = 1) -> Checker[str]:
     def check(value: Value) -> str:
         if not isinstance(value, str) or not minimum <= len(value) <= maximum:
             raise MalformedError(f"expected a string of {minimum} to {maximum} characters")
-        if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+        if not value.isprintable() and _CONTROL.search(value):
             raise MalformedError("expected a string without control characters")
         return value
 
@@ -79,6 +81,17 @@ def text(maximum: int, minimum: int = 1) -> Checker[str]:
 def optional(checker: Checker[T]) -> Checker[T | None]:
     """What `checker` takes, or nil."""
     return lambda value: None if value is None else checker(value)
+
+
+def row(length: int) -> Checker[list[Value]]:
+    """An array of exactly `length` items of any kind; its reader checks them."""
+
+    def check(value: Value) -> list[Value]:
+        if not isinstance(value, list) or len(value) != length:
+            raise MalformedError(f"expected an array of {length} to {length} items")
+        return value
+
+    return check
 
 
 def listed(checker: Checker[T], maximum: int, minimum: int = 0) -> Checker[list[T]]:
@@ -101,9 +114,10 @@ def mapping(value: Value) -> dict[str, Value]:
 
 def pair(first: Checker[object], second: Checker[object]) -> Checker[tuple[object, object]]:
     """An array of exactly two items."""
+    two = row(2)
 
     def check(value: Value) -> tuple[object, object]:
-        items = listed(lambda item: item, 2, 2)(value)
-        return first(items[0]), second(items[1])
+        one, other = two(value)
+        return first(one), second(other)
 
     return check

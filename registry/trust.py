@@ -3,25 +3,30 @@
 ::
 
     log <vkey> [url]                      a key that may sign the log's checkpoints
-    witness <name> <vkey> [url]           a cosigner
+    witness <name> <vkey> [url]           a cosigner, Ed25519 (type 0x04) or ML-DSA-44 (type 0x06)
     group <name> all|any|<k> <member>…    k of these witnesses or groups
     quorum <name>|none                    which of them must have cosigned
 
 In a ledger's own policy file every node is there twice: as a log key under the ledger's origin, and as a witness. The
 URL of both is the node's API.
+
+A node that cosigns with both kinds of key is two witnesses, whose vkeys bear its one cosigner name, and a group of the
+two: ``any`` while the nodes change over, ``all`` where neither kind is trusted alone. That group stands in the quorum
+for the node, and the node has one clock, however many of its keys have signed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median_high, median_low
 
 from registry.checkpoint import Checkpoint, parse_decimal
 from registry.errors import MalformedError, UntrustedError
 from registry.note import KeyType, Note, VerifierKey, verify_signatures
 from registry.policy import Policy
 
-POLICY_BYTES_MAX = 64 * 1024
+# 31 members with a log key, two witnesses and a group, under the longest names and URLs, need 142 KiB.
+POLICY_BYTES_MAX = 160 * 1024
 KEYS_MAX = 256
+GROUPS_MAX = 128
 _NONE = "none"
 
 
@@ -47,21 +52,17 @@ class TrustedCheckpoint:
     """A checkpoint that the policy vouches for.
 
     Attributes:
-        times_s: when each witness of the policy cosigned it, POSIX seconds by that witness's own clock.
+        times_s: when each cosigner of the policy cosigned it, POSIX seconds by its own clock. A cosigner is called by
+            its witness's name; by that of its first witness, in the policy's order, which signed, where it has two.
+        not_before_s: the latest time at or after which a whole quorum signed: until then it knew no larger tree.
+            Fewer would not do, for a node that catches up signs old sizes late. None without witnesses.
+        not_after_s: the earliest time by which a whole quorum had signed. None without witnesses.
     """
 
     checkpoint: Checkpoint
     times_s: Mapping[str, int]
-
-    @property
-    def not_after_s(self) -> int | None:
-        """By when the checkpoint existed: the higher median of the witnesses' clocks; None without witnesses."""
-        return median_high(self.times_s.values()) if self.times_s else None
-
-    @property
-    def not_before_s(self) -> int | None:
-        """Since when it was the largest tree they knew: the lower median; None without witnesses."""
-        return median_low(self.times_s.values()) if self.times_s else None
+    not_before_s: int | None
+    not_after_s: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +125,27 @@ class TrustPolicy:
         signed = {signature.key: signature.timestamp_s for signature in verified}
         if not any(log.key in signed for log in self.logs):
             raise UntrustedError(f"the checkpoint has no signature of a known log key of {self.origin}")
-        times_s = {w.name: signed[w.key] or 0 for w in self.witnesses if w.key in signed}
-        if self.quorum != _NONE and not self._is_satisfied(self.quorum, times_s):
-            names = ", ".join(sorted(times_s)) or "nobody"
-            raise UntrustedError(f"the checkpoint is cosigned by {names}: the quorum {self.quorum!r} is not reached")
-        return TrustedCheckpoint(checkpoint, times_s)
+        cosigned = [(w, time_s) for w in self.witnesses if (time_s := signed.get(w.key)) is not None]
+        names = {witness.name for witness, _ in cosigned}
+        if self.quorum != _NONE and not self._is_satisfied(self.quorum, names):
+            who = ", ".join(sorted(names)) or "nobody"
+            raise UntrustedError(f"the checkpoint is cosigned by {who}: the quorum {self.quorum!r} is not reached")
+        early = sorted(((witness.name, time_s) for witness, time_s in cosigned), key=lambda signed: signed[1])
+        return TrustedCheckpoint(
+            checkpoint,
+            _one_clock_each(cosigned),
+            not_before_s=self._reached(early[::-1]),
+            not_after_s=self._reached(early),
+        )
+
+    def _reached(self, signed: Sequence[tuple[str, int]]) -> int | None:
+        """Time of the signature that completes a quorum, taken in this order; of the last one where none is asked."""
+        names: set[str] = set()
+        for name, time_s in signed:
+            names.add(name)
+            if self.quorum != _NONE and self._is_satisfied(self.quorum, names):
+                return time_s
+        return signed[-1][1] if signed else None
 
     def _is_satisfied(self, name: str, signed: Iterable[str]) -> bool:
         group = self.groups.get(name)
@@ -174,9 +191,22 @@ class _Reader:
         keys = [trusted.key.public_key for trusted in (*self.logs, *self.witnesses)]
         if len(set(keys)) != len(keys) or len(keys) > KEYS_MAX:
             raise MalformedError("policy file: one key stands in two lines, or there are too many keys")
+        self._check_one_voice_each()
         return TrustPolicy(
             logs=tuple(self.logs), witnesses=tuple(self.witnesses), groups=self.groups, quorum=self.quorum
         )
+
+    def _check_one_voice_each(self) -> None:
+        """Refuse a group in which one node would count twice, by two keys."""
+        group_of: dict[str, str] = {}
+        for name, group in self.groups.items():
+            cosigners = [w.key.name for w in self.witnesses if w.name in group.members]
+            is_one_node = len(set(cosigners)) == 1 and len(cosigners) == len(group.members)
+            for cosigner in set(cosigners):
+                if group_of.setdefault(cosigner, name) != name or (cosigners.count(cosigner) > 1 and not is_one_node):
+                    raise MalformedError(
+                        f"policy file: the keys of {cosigner} need a group of their own: one voice each"
+                    )
 
     def _log(self, words: list[str]) -> None:
         vkey, url = _one_or_two(words)
@@ -190,14 +220,16 @@ class _Reader:
             raise MalformedError("a witness has a name and a key")
         vkey, url = _one_or_two(words[1:])
         key = VerifierKey.parse(vkey)
-        if key.type is not KeyType.COSIGNATURE:
-            raise MalformedError("a witness key is a cosignature key (type 0x04)")
+        if key.type is KeyType.ED25519:
+            raise MalformedError("a witness key is a cosignature key (type 0x04 or 0x06)")
         self._check_new(words[0])
         self.witnesses.append(TrustedKey(words[0], key, url))
 
     def _group(self, words: list[str]) -> None:
         if len(words) < 3:
             raise MalformedError("a group has a name, a threshold and members")
+        if len(self.groups) == GROUPS_MAX:
+            raise MalformedError(f"more than {GROUPS_MAX} groups")
         name, threshold, members = words[0], words[1], words[2:]
         self._check_new(name)
         for member in members:
@@ -224,6 +256,17 @@ class _Reader:
     def _check_defined(self, name: str) -> None:
         if name not in self.groups and not any(w.name == name for w in self.witnesses):
             raise MalformedError(f"{name!r} is not defined above")
+
+
+def _one_clock_each(cosigned: Iterable[tuple[TrustedKey, int]]) -> dict[str, int]:
+    """When each cosigner signed, by its witness's name.
+
+    A second key must not give a node a second voice in the median, so witnesses whose keys bear one name count once.
+    """
+    clocks: dict[str, tuple[str, int]] = {}
+    for witness, time_s in cosigned:
+        clocks.setdefault(witness.key.name, (witness.name, time_s))
+    return dict(clocks.values())
 
 
 def _one_or_two(words: list[str]) -> tuple[str, str | None]:

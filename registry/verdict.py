@@ -10,6 +10,7 @@ numbers in a vote. The engine is the same for every watermark scheme.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from math import comb
 from typing import cast
 
@@ -105,6 +106,7 @@ def judge(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, st
     return _judge_controls(measurement, thresholds)
 
 
+@lru_cache(maxsize=4096)  # the nodes' votes on a claim mostly have the same counts
 def binomial_tail(matched: int, total: int) -> int:
     """Number of the 2^total answer strings with at least `matched` right; divided by 2^total the exact p-value.
 
@@ -178,17 +180,20 @@ def _check_counts(measurement: Measurement) -> None:
 
 
 def _control(value: Value) -> ControlCounts:
-    items = schema.listed(lambda item: item, 4, 4)(value)
-    kinds = {str(kind): kind for kind in ControlKind}
-    kind = schema.text(16)(items[0])
-    if kind not in kinds:
-        raise MalformedError(f"unknown kind of control {kind!r}")
-    count = schema.uint(TRIGGERS_MAX)
+    word, matched, suspect_only, control_only = _FOUR(value)
+    kind = _KINDS.get(_WORD(word))
+    if kind is None:
+        raise MalformedError(f"unknown kind of control {word!r}")
     return ControlCounts(
-        kind=kinds[kind], matched=count(items[1]), suspect_only=count(items[2]), control_only=count(items[3])
+        kind=kind,
+        matched=_COUNT(matched),
+        suspect_only=_COUNT(suspect_only),
+        control_only=_COUNT(control_only),
     )
 
 
+_KINDS = {str(kind): kind for kind in ControlKind}
+_FOUR, _WORD, _COUNT = schema.row(4), schema.text(16), schema.uint(TRIGGERS_MAX)
 _MEASUREMENT: dict[str, schema.Checker[object]] = {
     "matched": schema.uint(TRIGGERS_MAX),
     "total": schema.uint(TRIGGERS_MAX, 1),

@@ -41,14 +41,16 @@ def bind(private_key: Ed25519PrivateKey, *, origin: str, nonce: bytes) -> KeyBin
     return KeyBinding(nonce=nonce, signature=signing.sign(private_key, _signed(origin, nonce)))
 
 
-def verify_binding(binding: KeyBinding, *, origin: str, owner: bytes) -> None:
+def verify_binding(
+    binding: KeyBinding, *, origin: str, owner: bytes, is_signed: signing.IsSigned = signing.is_signed
+) -> None:
     """Check that `owner` (an Ed25519 public key) made this binding for this ledger.
 
     Raises:
         RefusedError: code key_not_bound.
     """
     signed = _signed(origin, binding.nonce)
-    if not signing.is_signed(signed, signer=owner, signature=binding.signature):
+    if not is_signed(signed, signer=owner, signature=binding.signature):
         raise RefusedError("the watermark key is not bound to the claimant's signing key", code="key_not_bound")
 
 

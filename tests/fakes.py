@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from registry import commitments, merkle, watermark_key
 from registry.certificate import Attestation, Certificate, ProvenEntry, entries_of
 from registry.checkpoint import Checkpoint
+from registry.commitments import Committed, Further
 from registry.entry import Entry
 from registry.envelope import message_hash, seal
-from registry.messages import Claim, Genesis, Message, Publication, Vote
+from registry.errors import UntrustedError
+from registry.messages import Challenge, Claim, Genesis, Message, PolicyChange, Publication, Rotation, Vote, Withdrawal
 from registry.note import Note, cosign, sign
 from registry.policy import Member, Policy
 from registry.receipt import Receipt
@@ -48,9 +50,10 @@ def member(name: str, *, port: int = 4000) -> Member:
     )
 
 
-def policy(nodes: int = 3) -> Policy:
-    members = tuple(member(f"node-{number}", port=4000 + 2 * number) for number in range(1, nodes + 1))
-    return Policy(members=members, quorum=nodes // 2 + 1)
+def policy(*numbers: int) -> Policy:
+    """A policy of these nodes, three by default."""
+    members = tuple(member(f"node-{number}", port=4000 + 2 * number) for number in numbers or (1, 2, 3))
+    return Policy(members=members, quorum=len(members) // 2 + 1)
 
 
 def good_measurement(matched: int = 600, *, total: int = 600) -> Measurement:
@@ -71,12 +74,15 @@ class LedgerMaker:
     """A ledger of `nodes` members and a clock that moves 10 s with each accepted entry."""
 
     def __init__(self, nodes: int = 3, *, origin: str = ORIGIN) -> None:
-        self.origin, self.policy, self.now_s = origin, policy(nodes), START_S
+        self.origin, self.now_s = origin, START_S
         self.ledger, self.entries, self.notes = Ledger(), [], {}
         self._tree, self._nodes = merkle.Frontier(), {}
-        genesis = Genesis(time_s=self.now_s, origin=origin, policy=self.policy)
-        signers = [private_key(f"{m.name}/signing") for m in self.policy.members]
-        self.submit(seal(genesis, origin=origin, private_keys=signers))
+        genesis = Genesis(time_s=self.now_s, origin=origin, policy=policy(*range(1, nodes + 1)))
+        self.submit(self.seal(genesis, *(f"{m.name}/signing" for m in genesis.policy.members)))
+
+    @property
+    def policy(self) -> Policy:
+        return self.ledger.policy
 
     @property
     def trust(self) -> TrustPolicy:
@@ -93,24 +99,47 @@ class LedgerMaker:
             self.notes[self.ledger.size] = self.note()
         return applied
 
-    def seal(self, message: Message, signer: str) -> bytes:
-        return seal(message, origin=self.origin, private_keys=[private_key(signer)])
+    def seal(self, message: Message, *signers: str) -> bytes:
+        return seal(message, origin=self.origin, private_keys=[private_key(signer) for signer in signers])
 
-    def publish(self, owner: str, *, number: int = 0) -> bytes:
-        """Publish a model for an owner; return the message's hash."""
+    def committed(self, owner: str, *, number: int = 0) -> Committed:
         key = binding(owner, origin=self.origin, number=number).watermark_key
-        envelope = self.seal(
-            Publication(
-                time_s=self.now_s,
-                scheme="mtlsign",
-                key_commitment=commitments.key_commitment(key),
-                head_commitment=hashlib.sha256(b"head").digest(),
-                info_commitment=hashlib.sha256(b"info").digest(),
-            ),
-            owner,
+        hashes = (hashlib.sha256(what).digest() for what in (b"head", b"info"))
+        return Committed(commitments.key_commitment(key), *hashes)
+
+    def publication_message(self, owner: str, *, number: int = 0, further: Further | None = None) -> Publication:
+        key, head, info = self.committed(owner, number=number)
+        return Publication(
+            time_s=self.now_s,
+            scheme="mtlsign",
+            key_commitment=key,
+            head_commitment=head,
+            info_commitment=info,
+            further=further,
         )
+
+    def publish(self, owner: str, *, number: int = 0, further: Further | None = None) -> bytes:
+        """Publish a model for an owner; return the message's hash."""
+        envelope = self.seal(self.publication_message(owner, number=number, further=further), owner)
         self.submit(envelope)
         return message_hash(envelope)
+
+    def change_policy(self, new: Policy, *signers: str, previous: bytes | None = None) -> Applied:
+        """Let these nodes sign a new policy."""
+        previous = self.ledger.policy_hashes[-1] if previous is None else previous
+        change = PolicyChange(time_s=self.now_s, previous=previous, policy=new)
+        return self.submit(self.seal(change, *(f"{name}/signing" for name in signers)))
+
+    def rotate(self, old: str, new: str, *, signers: Sequence[str] | None = None) -> Applied:
+        rotation = Rotation(time_s=self.now_s, old_key=public_key(old), new_key=public_key(new))
+        return self.submit(self.seal(rotation, *((old, new) if signers is None else signers)))
+
+    def withdraw(self, owner: str, target: bytes) -> Applied:
+        return self.submit(self.seal(Withdrawal(time_s=self.now_s, target=target, reason="a mistake"), owner))
+
+    def challenge(self, challenger: str, claim: bytes, publication: bytes) -> Applied:
+        message = Challenge(time_s=self.now_s, claim=claim, publication=publication, reason="the model is mine")
+        return self.submit(self.seal(message, challenger))
 
     def claim_message(self, owner: str, publication: bytes, *, model: bytes = b"model", number: int = 0) -> Claim:
         model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(b"evidence").digest()
@@ -170,8 +199,7 @@ class LedgerMaker:
     def note(self, size: int | None = None, *, nodes: Sequence[int] | None = None) -> Note:
         """The checkpoint of a size, signed and cosigned by these nodes (all by default) at the present time."""
         text, lines = str(self.checkpoint(size)), []
-        for number in nodes or range(1, len(self.policy.members) + 1):
-            name = f"node-{number}"
+        for name in [f"node-{number}" for number in nodes or ()] or [m.name for m in self.policy.members]:
             lines.append(sign(text, name=self.origin, private_key=private_key(f"{name}/note")))
             cosigner, key = f"{self.origin}/{name}", private_key(f"{name}/cosigner")
             lines.append(cosign(text, name=cosigner, private_key=key, timestamp_s=self.now_s))
@@ -183,26 +211,26 @@ class LedgerMaker:
         note = str(self.notes[index + 1])
         return Receipt(entry=self.entries[index], index=index, proof=tuple(proof), checkpoint_note=note)
 
+    def proven(self, index: int) -> ProvenEntry:
+        proof = merkle.inclusion_proof(index, self.ledger.size, self.read_node)
+        return ProvenEntry(index=index, entry=self.entries[index], proof=tuple(proof))
+
+    def attestation(self, size: int) -> Attestation:
+        """The checkpoint of a size as it was cosigned, or by the present members if others cosigned it."""
+        note = self.notes[size]
+        try:
+            self.trust.check(note)
+        except UntrustedError:
+            note = self.note(size)
+        proof = merkle.consistency_proof(size, self.ledger.size, self.read_node)
+        return Attestation(checkpoint_note=str(note), proof=tuple(proof))
+
     def certificate(self, claim: bytes) -> Certificate:
         """The certificate of a claim with every vote that there is."""
-        state, size = self.ledger.claim_state(claim), self.ledger.size
-        edges = {edge for index in state.order for edge in (index, index + 1)}
+        edges = {edge for index in self.ledger.claim_state(claim).order for edge in (index, index + 1)}
         return Certificate(
             origin=self.origin,
             checkpoint_note=str(self.note()),
-            entries=tuple(
-                ProvenEntry(
-                    index=index,
-                    entry=self.entries[index],
-                    proof=tuple(merkle.inclusion_proof(index, size, self.read_node)),
-                )
-                for index in entries_of(self.ledger, claim)
-            ),
-            attestations=tuple(
-                Attestation(
-                    checkpoint_note=str(self.notes[edge]),
-                    proof=tuple(merkle.consistency_proof(edge, size, self.read_node)),
-                )
-                for edge in sorted(edges)
-            ),
+            entries=tuple(self.proven(index) for index in entries_of(self.ledger, claim)),
+            attestations=tuple(self.attestation(edge) for edge in sorted(edges)),
         )

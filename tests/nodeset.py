@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes import binding, private_key
 
 from node.api import Services, make_app
+from node.api.limits import TokenBuckets
 from node.blobs import BlobLimits, BlobStore
 from node.config import Config, VerifierSettings, load_config
 from node.fetch import Fetcher
@@ -204,6 +205,7 @@ class NodeSet:
             name=config.name,
             device="cpu",
             submit_timeout_s=5,
+            submissions=TokenBuckets(0, clock=time.monotonic),
             blob_bytes_max=1_000_000,
             ledger=ledger,
             gatherer=Gatherer(config.name, ledger, notes, self.session),

@@ -3,15 +3,15 @@
 Three processes, and the tests that kill them, are in tests/node/raft/test_cluster.py.
 """
 
+import dataclasses
 import datetime as dt
-import random
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from raft_simulation import ListMachine
 
+from node.ports import free_ports
 from node.raft import RaftPeer, RaftService, RaftSettings, make_certificate
 
 NOW = dt.datetime.now(dt.UTC)
@@ -25,8 +25,20 @@ FAST = RaftSettings(
     connection_retry_s=0.05,
 )
 
+# For tests that check a term or propose only once: a stall of a busy machine must not cost the leader its office.
+STEADY = dataclasses.replace(
+    FAST, election_timeout_min_s=2.0, election_timeout_max_s=3.0, leader_fallback_s=4.0, connection_timeout_s=4.0
+)
 
-def wait_for(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+
+def stand_soon(services: Sequence[RaftService]) -> None:
+    """Once all are connected, let one stand for election at once instead of after its long time-out."""
+    wait_for(lambda: all(len(service.status().connected) == len(services) - 1 for service in services))
+    assert services[0]._node is not None
+    services[0]._node.fields.election_deadline_s = 0.0
+
+
+def wait_for(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
     """Poll until it holds; fails at the deadline."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
@@ -34,30 +46,10 @@ def wait_for(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel gives to outgoing connections.
-
-    A member that is down for a while would else find its port taken by somebody's outgoing connection, even by one that
-    its own peers tried to make to it.
-    """
-    sockets: list[socket.socket] = []
-    while len(sockets) < count:
-        one = socket.socket()
-        sockets.append(one)
-        try:
-            one.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
-        except OSError:
-            sockets.pop().close()
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def make_peers(directory: Path, names: list[str]) -> list[RaftPeer]:
     """Make a certificate, a key file and an entry for each name."""
     peers = []
-    for name, port in zip(names, free_ports(len(names)), strict=True):
+    for name, port in zip(names, free_ports("127.0.0.1", len(names)), strict=True):
         certificate = make_certificate(name, now=NOW)
         (directory / f"{name}.crt").write_text(certificate.certificate_pem)
         (directory / f"{name}.key").write_text(certificate.private_key_pem)

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from raft_cluster import FAST
+from raft_cluster import FAST, STEADY
 
 from node.raft import RaftPeer, RaftService, install_unpickling_guard
 
@@ -56,7 +56,7 @@ def main() -> None:
         private_key_path=directory / f"{name}.key",
         journal_path=directory / f"{name}.journal",
         machine=machine,
-        settings=FAST,
+        settings=STEADY if sys.argv[3] == "steady" else FAST,
         on_applied=lambda: None,
     )
     service.start()

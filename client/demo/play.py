@@ -120,7 +120,7 @@ class Play:
         flip_byte(self.shell.directory / "alice/certificate.json", copy=self.shell.directory / "forged.json")
         self.shell.run(["verify", "forged.json"], expect=1)
         self.shell.remark("One byte of the mirrored ledger is flipped.")
-        flip_byte(largest_file(self.shell.directory / "mirror"))
+        flip_byte(largest_file(self.shell.directory / "mirror/tile"))
         self.shell.run(["audit", "--mirror", "mirror", "--offline"], expect=5)
 
     def _embed(self, owner: str, *, seed: int, options: list[str]) -> None:

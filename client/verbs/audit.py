@@ -1,7 +1,8 @@
 """`wmreg audit`: everything that anybody can check of a ledger, checked."""
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,44 +11,70 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
+from client.errors import InputError
+from client.files import write_atomic
 from client.output import Report, table, utc
+from client.progress import status_line
 
 if TYPE_CHECKING:
     from client.auditing import Audit
+    from client.evidence import EvidenceStore
     from registry.trust import TrustPolicy
 
 
 @click.command("audit")
 @click.option("--mirror", type=options.NEW_DIRECTORY, help="Keep the entries there.  [default: a temporary directory]")
 @click.option("--offline", is_flag=True, help="Check an existing --mirror; no network.")
+@click.option("--report", type=options.NEW_FILE, help="Write the JSON report to a new file.")
+@click.option(
+    "--evidence",
+    type=options.NEW_DIRECTORY,
+    help="Write files that convict nodes there.  [default: beside what was remembered]",
+)
 @options.policy
 @options.patience
 @options.as_json
-def command(mirror: Path | None, policy_path: Path, patience_s: float, *, offline: bool) -> Report:
+def command(
+    mirror: Path | None,
+    report: Path | None,
+    evidence: Path | None,
+    policy_path: Path,
+    patience_s: float,
+    *,
+    offline: bool,
+) -> Report:
     """Download the whole ledger and check everything.
 
-    Replays every entry through the rules, recomputes the tree, and compares it with the checkpoint of every node that
-    answers and with the one that this machine saw before. An inconsistency is an alarm: exit code 5.
+    Replays every entry through the rules, recomputes the tree, compares it with every checkpoint that the nodes show
+    and with the one that this machine saw before, and compares the entries' times with the nodes' cosignatures.
+    Everything that is wrong is listed with what to do about it. Any finding is an alarm: exit code 5.
     """
+    from client.evidence import EvidenceStore
+    from client.memory import Memory
+
     trust = options.load_policy(policy_path)
+    if report is not None and report.exists():
+        raise InputError(f"{report}: exists; choose another file for the report", code="exists")
+    store = EvidenceStore(evidence) if evidence else Memory.default().evidence
     if offline:
         if mirror is None:
             raise click.UsageError("--offline checks an existing mirror: give --mirror DIR")
         from client.auditing import audit_mirror
         from client.mirror import Mirror
 
-        return _report(audit_mirror(Mirror(mirror), trust))
+        return _finish(audit_mirror(Mirror(mirror), trust, store), report)
     with _directory(mirror) as directory:
-        return _report(asyncio.run(_audit(directory, trust, patience_s)))
+        return _finish(asyncio.run(_audit(directory, trust, patience_s, store)), report)
 
 
-async def _audit(directory: Path, trust: "TrustPolicy", patience_s: float) -> "Audit":
+async def _audit(directory: Path, trust: "TrustPolicy", patience_s: float, store: "EvidenceStore") -> "Audit":
     from client.auditing import audit_ledger
     from client.memory import Memory
     from client.mirror import Mirror
 
-    async with options.ledger(trust, patience_s) as api:
-        return await audit_ledger(api, Memory.default(), Mirror(directory))
+    with status_line("asking the nodes") as show:
+        async with options.ledger(trust, patience_s) as api:
+            return await audit_ledger(api, Memory.default(), Mirror(directory), store, show)
 
 
 @contextmanager
@@ -59,34 +86,62 @@ def _directory(mirror: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def _report(audit: "Audit") -> Report:
+def _finish(audit: "Audit", path: Path | None) -> Report:
+    from client.findings import exit_code
+
+    document = _document(audit)
+    if path is not None:
+        write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(), replace=False)
+    return Report(document=document, text="\n".join(_lines(audit)), exit_code=exit_code(audit.findings))
+
+
+def _lines(audit: "Audit") -> list[str]:
     attested_s = audit.trusted.not_after_s
     lines = [
-        f"{audit.origin}: {audit.size} entries replayed, every one keeps the rules",
+        f"{audit.origin}: {_outcome(audit)}",
         f"root       {audit.root.hex()}",
         f"cosigned   by {', '.join(sorted(audit.trusted.times_s)) or 'nobody'}"
         + (f", {utc(attested_s)}" if attested_s is not None else ""),
         f"entries    {_counts(audit.kinds)}",
         f"claims     {_counts(audit.verdicts) or 'none'}",
+        f"times      compared with {audit.attested} cosigned checkpoints",
     ]
     if audit.nodes:
         rows = [[node.url, node.size, node.problem or "agrees"] for node in audit.nodes]
         lines += ["", table(["node", "checkpoint", "finding"], rows)]
-    return Report(
-        document={
-            "origin": audit.origin,
-            "size": audit.size,
-            "root": audit.root.hex(),
-            "cosigned_by": sorted(audit.trusted.times_s),
-            "attested_by_s": attested_s,
-            "entries": dict(audit.kinds),
-            "claims": dict(audit.verdicts),
-            "bundles_fetched": audit.bundles_fetched,
-            "nodes": [{"url": n.url, "size": n.size, "problem": n.problem} for n in audit.nodes],
-        },
-        text="\n".join(lines),
-    )
+    if audit.remarks:
+        lines += ["", *(f"note: {remark}" for remark in audit.remarks)]
+    for number, finding in enumerate(audit.findings, start=1):
+        first, *more = finding.lines()
+        lines += ["", f"FINDING {number}: {first}", *more]
+    return lines
 
 
-def _counts(counter: "dict[str, int]") -> str:
+def _outcome(audit: "Audit") -> str:
+    if not audit.findings:
+        return f"{audit.size} entries replayed, every one keeps the rules"
+    count = len(audit.findings)
+    return f"ALARM, {count} finding{'s' * (count > 1)}; {audit.replayed} of {audit.size} entries keep the rules"
+
+
+def _document(audit: "Audit") -> dict[str, object]:
+    return {
+        "origin": audit.origin,
+        "size": audit.size,
+        "root": audit.root.hex(),
+        "replayed": audit.replayed,
+        "cosigned_by": sorted(audit.trusted.times_s),
+        "attested_by_s": audit.trusted.not_after_s,
+        "entries": dict(audit.kinds),
+        "claims": dict(audit.verdicts),
+        "bundles_fetched": audit.bundles_fetched,
+        "sizes_attested": audit.attested,
+        "sizes_not_attested": audit.unattested,
+        "nodes": [{"url": n.url, "size": n.size, "problem": n.problem} for n in audit.nodes],
+        "findings": [finding.document() for finding in audit.findings],
+        "remarks": audit.remarks,
+    }
+
+
+def _counts(counter: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))

@@ -1,36 +1,61 @@
-"""`wmreg verify`: a receipt or a certificate against a trust policy, without any network."""
+"""`wmreg verify`: a receipt, a certificate or evidence against nodes, by a trust policy, without any network."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from client import options
 from client.output import Report
 
+if TYPE_CHECKING:
+    from registry.certificate import Story
 
-@click.command("verify")
+
+@click.command("verify", epilog="Example:  wmreg verify certificate.json --in-toto statement.json")
 @click.argument("file", type=options.FILE)
+@click.option(
+    "--in-toto",
+    "statement_path",
+    type=options.NEW_FILE,
+    help="Write what the certificate proves to this new file, as an in-toto Statement v1. It is not signed.",
+)
 @options.policy
 @options.as_json
-def command(file: Path, policy_path: Path) -> Report:
-    """Check FILE, a receipt or a certificate, offline.
+def command(file: Path, statement_path: Path | None, policy_path: Path) -> Report:
+    """Check FILE, a receipt, a certificate or evidence that a log was shown with two pasts, offline.
 
     Tells what it proves: who, what, when, by the word of how many nodes, with which numbers, and what it does not.
+    Evidence that holds is an alarm about the log: exit code 5.
     """
     from client import stories
-    from client.errors import InvalidError
+    from client.errors import INCONSISTENT, InputError, InvalidError
     from client.files import read_limited
     from registry.certificate import CERTIFICATE_BYTES_MAX, verify_certificate
+    from registry.equivocation import verify_equivocation
     from registry.receipt import HEADER, Receipt, verify_receipt
 
     trust = options.load_policy(policy_path)
     content = read_limited(file, CERTIFICATE_BYTES_MAX)
+    if stories.is_equivocation(content):
+        with options.naming(file):
+            proven = verify_equivocation(content, trust)
+        if statement_path is not None:
+            raise InputError(f"{file}: --in-toto needs a certificate; this is evidence against nodes")
+        return Report(
+            document=stories.equivocation_document(proven),
+            text=stories.equivocation_text(proven),
+            exit_code=INCONSISTENT,
+        )
     if content.lstrip()[:1] == b"{":
         with options.naming(file):
             story = verify_certificate(content, trust)
-        return Report(document=stories.certificate_document(story), text=stories.certificate_text(story))
+        report = Report(document=stories.certificate_document(story), text=stories.certificate_text(story))
+        return report if statement_path is None else _export(report, story, content, statement_path)
+    if statement_path is not None:
+        raise InputError(f"{file}: --in-toto needs a certificate; a receipt says nothing about a model")
     if not content.startswith(HEADER.encode()[:16]):
-        raise InvalidError(f"{file}: neither a receipt nor a certificate", code="malformed")
+        raise InvalidError(f"{file}: neither a receipt nor a certificate nor evidence", code="malformed")
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -38,3 +63,15 @@ def command(file: Path, policy_path: Path) -> Report:
     with options.naming(file):
         verified = verify_receipt(Receipt.parse(text), trust)
     return Report(document=stories.receipt_document(verified), text=stories.receipt_text(verified))
+
+
+def _export(report: Report, story: "Story", certificate: bytes, path: Path) -> Report:
+    """Write the in-toto statement, and say so in the report."""
+    from client.files import write_new
+    from registry.intoto import statement
+
+    write_new(path, statement(story, certificate))
+    return Report(
+        document=report.document | {"in_toto": str(path)},
+        text=f"{report.text}\n\nin-toto statement, not signed: {path}",
+    )

@@ -1,12 +1,10 @@
 """Uploading and serving files by their hash."""
 
-from collections.abc import AsyncIterator
-
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 from node.api.parameters import hash_of, octets_header
 from node.api.services import services
-from node.bodies import CHUNK_BYTES
+from node.bodies import steady_chunks
 from registry import signing
 from registry.errors import MalformedError, RefusedError
 
@@ -17,10 +15,11 @@ async def upload(request: web.Request) -> web.Response:
     sha256 = hash_of(request)
     bytes_total = _check_upload(request, sha256, node.ledger.store.origin, node.blob_bytes_max)
     if node.blobs.find(sha256) is not None:
-        async for _ in request.content.iter_chunked(CHUNK_BYTES):
+        node.blobs.touch(sha256)
+        async for _ in steady_chunks(request.content):
             pass  # the body is on its way; a client that is cut off could not read the answer
         return web.json_response({"sha256": sha256.hex(), "stored": False})
-    await node.blobs.add(sha256, _chunks(request.content), bytes_max=bytes_total)
+    await node.blobs.add(sha256, steady_chunks(request.content), bytes_max=bytes_total)
     return web.json_response({"sha256": sha256.hex(), "stored": True}, status=201)
 
 
@@ -46,8 +45,3 @@ def _check_upload(request: web.Request, sha256: bytes, origin: str, bytes_max: i
     if not signing.is_signed(signing.blob_upload(origin, sha256, bytes_total), signer=signer, signature=signature):
         raise RefusedError("the upload's signature does not hold", code="bad_signature")
     return bytes_total
-
-
-async def _chunks(content: StreamReader) -> AsyncIterator[bytes]:
-    async for chunk in content.iter_chunked(CHUNK_BYTES):
-        yield chunk

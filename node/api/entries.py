@@ -8,6 +8,7 @@ from node.api import render
 from node.api.parameters import hash_of, number
 from node.api.services import WAIT_S_MAX, Services, services
 from node.bodies import read_limited
+from node.errors import UnavailableError
 from registry.claims import ClaimState
 from registry.entry import Entry, Placed
 from registry.envelope import ENVELOPE_BYTES_MAX, message_hash
@@ -20,6 +21,9 @@ PAGE_MAX = 100
 async def submit(request: web.Request) -> web.Response:
     """POST /v1/entries: into the log, and out with a receipt."""
     node = services(request)
+    wait_s = node.submissions.take(request.remote)
+    if wait_s:
+        raise UnavailableError("too many entries from this address", code="too_many_requests", retry_after_s=wait_s)
     envelope = await read_limited(request.content, ENVELOPE_BYTES_MAX)
     done = await node.ledger.submit(envelope, timeout_s=node.submit_timeout_s)
     receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)

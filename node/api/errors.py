@@ -11,9 +11,10 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from node.bodies import TooSlowError
 from node.errors import UnavailableError
 from node.logs import fields
-from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError
+from registry.errors import MalformedError, ProofError, QuorumError, RefusedError, RegistryError, UntrustedError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -25,14 +26,17 @@ _BY_CODE = {
     "superseded": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "quota": HTTPStatus.INSUFFICIENT_STORAGE,
+    "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
 }
 _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     MalformedError: HTTPStatus.BAD_REQUEST,
     RefusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     QuorumError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UntrustedError: HTTPStatus.SERVICE_UNAVAILABLE,  # those who signed have left: the present members will sign again
+    ProofError: HTTPStatus.INTERNAL_SERVER_ERROR,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_RETRY_AFTER_S = "1"
+_COME_BACK = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
+    except TooSlowError as error:
+        return error_response(HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body comes too slowly: {error}")
     except tuple(_BY_CLASS) as error:
         return _respond(error)
     except (asyncio.CancelledError, ConnectionError):
@@ -66,14 +72,17 @@ def status_of(error: Exception) -> HTTPStatus:
     return _BY_CODE.get(code) or by_class or HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def error_response(status: HTTPStatus, code: str, message: str) -> web.Response:
+def error_response(status: HTTPStatus, code: str, message: str, *, retry_after_s: int = 1) -> web.Response:
     """The JSON shape of every error."""
     answer = web.json_response({"error": {"code": code, "message": message}}, status=status)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        answer.headers["Retry-After"] = _RETRY_AFTER_S
+    if status in _COME_BACK:
+        answer.headers["Retry-After"] = str(retry_after_s)
     return answer
 
 
 def _respond(error: Exception) -> web.Response:
+    if isinstance(error, ProofError):
+        logger.error("this node's log does not prove what it says", extra=fields(why=str(error)))
     code = error.code if isinstance(error, RegistryError | UnavailableError) else "internal"
-    return error_response(status_of(error), code, str(error))
+    retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 1
+    return error_response(status_of(error), code, str(error), retry_after_s=retry_after_s)

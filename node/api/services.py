@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from node.api.limits import TokenBuckets
 from node.blobs import BlobStore
 from node.gather import Gatherer
 from node.ledger import LedgerService
@@ -24,6 +25,7 @@ class Services:
         name: the node's.
         device: where its verifier computes.
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
+        submissions: how many entries an address may submit.
         blob_bytes_max: largest upload.
         raft_status: what the consensus layer says of itself.
         alarms: what makes the node unhealthy, by the part that says so.
@@ -33,6 +35,7 @@ class Services:
     name: str
     device: str
     submit_timeout_s: float
+    submissions: TokenBuckets
     blob_bytes_max: int
     ledger: LedgerService
     gatherer: Gatherer

@@ -16,7 +16,6 @@ async def state(request: web.Request) -> web.Response:
     node = services(request)
     store, raft = node.ledger.store, node.raft_status()
     size = store.size
-    claims_open = sum(node.ledger.verdict(claim).outcome is None for claim in store.claims())
     return web.json_response(
         {
             "name": node.name,
@@ -34,7 +33,7 @@ async def state(request: web.Request) -> web.Response:
                 "connected": list(raft.connected),
             },
             "verifier": {"state": node.verifier.state, "device": node.device, "queue": node.voter.queue},
-            "claims_open": claims_open,
+            "claims_open": node.ledger.claims_open(),
         }
     )
 
@@ -42,9 +41,12 @@ async def state(request: web.Request) -> web.Response:
 async def health(request: web.Request) -> web.Response:
     """GET /healthz: 200 when the ledger is served and nothing contradicts what this node signed."""
     node = services(request)
-    alarms = dict(node.alarms)
-    if node.ledger.signer.alarm:
-        alarms["signer"] = node.ledger.signer.alarm
+    parts = {
+        "signer": node.ledger.signer.alarm or node.ledger.signing_trouble,
+        "verifier": node.verifier.alarm,
+        "voter": node.voter.alarm,
+    }
+    alarms = node.alarms | {part: alarm for part, alarm in parts.items() if alarm}
     if alarms:
         return web.json_response({"status": "alarm", "alarms": alarms}, status=503)
     if node.raft_status().leader is None:

@@ -30,6 +30,7 @@ def resolve(host: str, port: int, *, is_literal: bool = False) -> SocketAddress:
 
     Raises:
         OSError: the name does not resolve, or is_literal and it is not a literal address.
+        UnicodeError: no name server can be asked for it.
     """
     flags = socket.AI_NUMERICHOST if is_literal else 0
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)[0]
@@ -46,7 +47,7 @@ class AddressBook:
         for peer in peers:
             try:
                 self._addresses[peer.name] = resolve(peer.host, peer.port, is_literal=True)
-            except socket.gaierror:
+            except (socket.gaierror, UnicodeError):
                 self._named.append(peer)
         self._thread = threading.Thread(target=self._keep_resolving, name="raft-addresses", daemon=True)
         if self._named:
@@ -69,7 +70,7 @@ class AddressBook:
     def _resolve_one(self, peer: RaftPeer) -> bool:
         try:
             self._addresses[peer.name] = resolve(peer.host, peer.port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             logger.debug("cannot resolve a peer", extra={"peer": peer.name, "error": str(error)})
             return False
         return True

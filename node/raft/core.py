@@ -25,6 +25,7 @@ class Core:
         send: queues a message to a peer; False if that was not possible.
         wake: makes the next poll return at once.
         adopt_term: follows a higher term that a peer told of.
+        lose_leader: reports what was asked of a leader that is no more.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Core:
     send: Callable[[Node, Message], bool]
     wake: Callable[[], None]
     adopt_term: Callable[[int], None]
+    lose_leader: Callable[[], None]
 
     @property
     def is_leader(self) -> bool:

@@ -33,9 +33,17 @@ class Election:
         if self._core.is_leader or fields.election_deadline_s >= monotonic_s() or self._pre_vote.take_win():
             return
         fields.election_deadline_s = monotonic_s() + self._core.syncobj.stock("__generateRaftTimeout")()
+        self._forget_leader()
         self._ask(self._pre_vote.begin())
         if self._pre_vote.take_win():  # a cluster of one
             fields.election_deadline_s = 0.0
+
+    def _forget_leader(self) -> None:
+        """The leader is silent: without this a node that is alone would name it, and forward to it, for ever."""
+        if self._core.fields.leader is not None:
+            logger.info("the leader is silent", extra={"peer": self._core.fields.leader.id})
+            self._core.fields.leader = None
+            self._core.lose_leader()
 
     def hear_leader(self) -> None:
         """Note a sign of life of the leader."""

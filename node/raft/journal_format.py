@@ -50,8 +50,8 @@ class JournalCorruptError(JournalError):
     def __init__(self, path: Path, offset: int, what: str) -> None:
         super().__init__(
             f"{path}: {what} at byte {offset}. Entries that this node acknowledged are damaged, so it must not take "
-            "part under its old name: check the disk, keep the file for inspection, restore the node's directory "
-            "from a copy made while it was stopped, or let it join as a new member under a new name"
+            "part under its old name: check the disk, keep the file for inspection, restore the node's directory, "
+            "but only from a copy taken after its last stop, or let it join as a new member under a new name"
         )
         self.path = path
         self.offset = offset

@@ -93,6 +93,7 @@ class RaftNode(HookedSyncObj):
             send=self._send,
             wake=self.wake,
             adopt_term=self._adopt_term,
+            lose_leader=self._change_leader,
         )
         self._election = Election(core)
         self._replication = Replication(core)
@@ -265,7 +266,7 @@ class RaftNode(HookedSyncObj):
         if applied_index > self._journal.last_index:
             raise JournalError(
                 f"the state machine has applied {applied_index} entries, the journal holds {self._journal.last_index}: "
-                "a part of the journal is lost, restore both from one copy"
+                "a part of the journal is lost; restore both, but only from one copy taken after the node's last stop"
             )
 
     def _restore_applied(self) -> None:

@@ -7,11 +7,13 @@ Replaces a transport that unpickles what anyone sends. The rules:
   for a new one, so that idle strangers cannot lock the peers out;
 * a newer connection of a peer replaces the older one; a silent one is closed, and so that none is silent without
   reason, an idle one carries pings;
-* what waits to be sent to a slow peer is limited; Raft sends again what was refused.
+* what waits to be sent to a slow peer is limited; Raft sends again what was refused;
+* without a free descriptor nothing is dialled or accepted until the next tick, and the node lives on.
 """
 
 # mypy: allow-untyped-calls
 
+import errno
 import logging
 import random
 import socket
@@ -35,6 +37,7 @@ TICK_PERIOD_S = 0.1
 ACCEPTS_PER_EVENT_MAX = 16
 LISTEN_BACKLOG = 64
 PINGS_PER_TIMEOUT = 4
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 ENTRIES_ROOM_DIVISOR = 4  # entries may fill a quarter of the send buffer; answers and votes find room in the rest
 
 # (direction, peer, message) -> lost? The fault injection of the tests: "in" or "out".
@@ -76,6 +79,7 @@ class TlsTransport(Transport):
         self._next_dial_s: dict[str, float] = {}
         self._next_tick_s = 0.0
         self._listener: socket.socket | None = None
+        self._is_accepting = False
         syncobj.addOnTickCallback(self._on_tick)
 
     @property
@@ -105,7 +109,7 @@ class TlsTransport(Transport):
             listener.close()
             raise
         self._listener = listener
-        self.poller.subscribe(listener.fileno(), self._accept, POLL_EVENT_TYPE.READ | POLL_EVENT_TYPE.ERROR)
+        self._set_accepting(is_accepting=True)
 
     def send(self, node: Node, message: Message) -> bool:
         """Queue a message.
@@ -130,7 +134,7 @@ class TlsTransport(Transport):
         for connection in [*self._ready.values(), *self._dialling.values(), *self._strangers]:
             connection.close("this node stops")
         if self._listener is not None:
-            self.poller.unsubscribe(self._listener.fileno())
+            self._set_accepting(is_accepting=False)
             self._listener.close()
         self._plan.addresses.close()
 
@@ -193,7 +197,10 @@ class TlsTransport(Transport):
                 return
             try:
                 raw, _ = self._listener.accept()
-            except OSError:  # nobody left, or the stranger has gone, or no descriptor is free: the next tick retries
+            except OSError as error:  # nobody left, or the stranger has gone
+                if error.errno in _NO_DESCRIPTOR:  # the poller would report the listener again and again
+                    logger.warning("cannot accept", extra={"error": str(error)})
+                    self._set_accepting(is_accepting=False)
                 return
             if len(self._strangers) >= self._plan.settings.unauthenticated_connections_max:
                 self._strangers[0].close("too many unauthenticated connections", is_rejected=True)
@@ -202,11 +209,22 @@ class TlsTransport(Transport):
             self._strangers.append(connection)
             connection.accept()
 
+    def _set_accepting(self, *, is_accepting: bool) -> None:
+        if self._listener is None or self._is_accepting == is_accepting:
+            return
+        self._is_accepting = is_accepting
+        if is_accepting:
+            events = POLL_EVENT_TYPE.READ | POLL_EVENT_TYPE.ERROR
+            self.poller.subscribe(self._listener.fileno(), self._accept, events)
+        else:
+            self.poller.unsubscribe(self._listener.fileno())
+
     def _on_tick(self) -> None:
         now_s = monotonic_s()
         if now_s < self._next_tick_s:
             return
         self._next_tick_s = now_s + TICK_PERIOD_S
+        self._set_accepting(is_accepting=True)
         self._close_late(now_s)
         self._ping_idle(now_s)
         for name in self._peers:
@@ -234,7 +252,11 @@ class TlsTransport(Transport):
             return
         jitter = 0.5 + random.random()  # noqa: S311 -- spreads the attempts, keeps nothing secret
         self._next_dial_s[name] = now_s + self._plan.settings.connection_retry_s * jitter
-        raw = socket.socket(address.family, socket.SOCK_STREAM)
+        try:
+            raw = socket.socket(address.family, socket.SOCK_STREAM)
+        except OSError as error:
+            logger.warning("cannot dial", extra={"peer": name, "error": str(error)})
+            return
         raw.settimeout(0)
         connection = Connection(self, raw, peer=name)
         self._dialling[name] = connection

@@ -15,6 +15,7 @@ from registry.verdict import Measurement, Outcome
 FRAME_BYTES_MAX = 64 * 1024
 LENGTH_BYTES = 4
 READY = b"ready"
+EXIT_TROUBLE = 75  # sysexits.h EX_TEMPFAIL: the machine, not the job, is to blame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

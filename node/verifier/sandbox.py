@@ -18,11 +18,17 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
-def drop_privileges() -> list[str]:
+def drop_privileges(parent: int) -> list[str]:
     """Before the imports: no new privileges, no core dumps, no network; die with the parent.
+
+    Args:
+        parent: process id of who started this one.
 
     Returns:
         What could not be done, as words for the log.
+
+    Raises:
+        SystemExit: the parent died before it could be followed.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -35,6 +41,8 @@ def drop_privileges() -> list[str]:
         "no new privileges": (_PR_SET_NO_NEW_PRIVS, 1),
     }
     failed += [name for name, (option, value) in calls.items() if libc.prctl(option, value, 0, 0, 0)]
+    if os.getppid() != parent:  # it was gone before the signal was asked for, which then never comes
+        raise SystemExit(1)
     return failed
 
 

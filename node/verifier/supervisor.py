@@ -2,7 +2,8 @@
 
 The process is started warm, with torch imported once. It is killed when a job takes too long, started again after
 any end with a growing pause, and replaced after a number of jobs so that a leak does not add up. A job on which the
-process died is tried once more in a fresh one; then the answer is that this claim crashes the verifier.
+process died is tried once more in a fresh one; then the answer is that this claim crashes the verifier. A process that
+does not even start says nothing of the job: that is no answer but this node's trouble, and an alarm until it starts.
 """
 
 import asyncio
@@ -16,11 +17,22 @@ from typing import Literal
 
 from node.config import VerifierSettings
 from node.logs import fields
-from node.verifier.protocol import LENGTH_BYTES, READY, Answer, Job, frame, frame_bytes, plain, unmeasured
+from node.verifier.protocol import (
+    EXIT_TROUBLE,
+    LENGTH_BYTES,
+    READY,
+    Answer,
+    Job,
+    frame,
+    frame_bytes,
+    plain,
+    unmeasured,
+)
 from registry.errors import MalformedError
 from registry.verdict import Outcome
 
 START_TIMEOUT_S = 180.0
+END_TIMEOUT_S = 5.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
 JOBS_MAX = 64
 ATTEMPTS_MAX = 2
@@ -43,12 +55,19 @@ class _CrashError(Exception):
     """The process ended or spoke nonsense."""
 
 
+class VerifierTroubleError(Exception):
+    """The job could not be run, for a reason that is this machine's and not the job's."""
+
+
 class Verifier:
     """The verifier process of this node.
 
     Args:
         settings: device, threads and limits.
         command: what to start; for tests that need a process which misbehaves.
+
+    Attributes:
+        alarm: why the process did not start; None when it did.
     """
 
     def __init__(self, settings: VerifierSettings, *, command: tuple[str, ...] | None = None) -> None:
@@ -59,15 +78,20 @@ class Verifier:
         self._jobs, self._backoff_s = 0, 0.0
         self.state: State = "stopped"
         self.waiting = 0
+        self.alarm: str | None = None
 
     async def warm_up(self) -> None:
-        """Start the process before it is needed; a failure is logged and tried again with the first job."""
-        with suppress(_CrashError):
+        """Start the process before it is needed; a failure is an alarm, and tried again with the first job."""
+        with suppress(VerifierTroubleError):
             async with self._one_at_a_time:
                 await self._ensure_started()
 
     async def verify(self, job: Job) -> Answer:
-        """Run one job; jobs wait for each other. Time-outs and crashes are answers."""
+        """Run one job; jobs wait for each other. Time-outs and crashes are answers.
+
+        Raises:
+            VerifierTroubleError: the process does not start, or found no room on the device beside other programs.
+        """
         self.waiting += 1
         try:
             async with self._one_at_a_time:
@@ -88,6 +112,9 @@ class Verifier:
             except TimeoutError:
                 await self._end()
                 return unmeasured(Outcome.UNVERIFIABLE, "timeout", f"not done within {self._settings.timeout_s} s")
+            except VerifierTroubleError:
+                await self._end()
+                raise
             except asyncio.CancelledError:
                 await asyncio.shield(self._end())  # or the next job would get this one's answer
                 raise
@@ -95,7 +122,7 @@ class Verifier:
                 crash = str(error)
                 logger.warning("the verifier process ended", extra=fields(why=crash, attempt=attempt))
                 await self._end()
-                self._backoff_s = min(max(2 * self._backoff_s, BACKOFF_MIN_S), BACKOFF_MAX_S)
+                self._back_off()
         return unmeasured(Outcome.UNVERIFIABLE, "crashed", crash)
 
     async def _run(self, job: Job) -> Answer:
@@ -112,6 +139,9 @@ class Verifier:
         if self._jobs >= JOBS_MAX:
             await self._end()
         return answered
+
+    def _back_off(self) -> None:
+        self._backoff_s = min(max(2 * self._backoff_s, BACKOFF_MIN_S), BACKOFF_MAX_S)
 
     async def _ensure_started(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -135,8 +165,11 @@ class Verifier:
                 await self._read_ready()
         except (TimeoutError, OSError, _CrashError) as error:
             await self._end()
-            raise _CrashError(f"it did not start: {error!r}") from error
-        self.state, self._jobs = "ready", 0
+            self._back_off()
+            self.alarm = f"the verifier process did not start: {error!r}"
+            logger.error("the verifier process did not start", extra=fields(why=repr(error)))  # noqa: TRY400 -- said
+            raise VerifierTroubleError(self.alarm) from error
+        self.state, self._jobs, self.alarm = "ready", 0, None
         logger.info("the verifier process is ready", extra=fields(device=self._settings.device))
 
     async def _read_ready(self) -> None:
@@ -160,6 +193,8 @@ class Verifier:
             return await self._process.stdout.readexactly(length)
         except asyncio.IncompleteReadError as error:
             code = await self._process.wait()
+            if code == EXIT_TROUBLE:
+                raise VerifierTroubleError("the device is full of other programs' memory") from error
             raise _CrashError(f"it ended with code {code}") from error
         except MalformedError as error:
             raise _CrashError(str(error)) from error
@@ -167,14 +202,23 @@ class Verifier:
     async def _end(self) -> None:
         """Kill the process and whatever it started, and take its last words."""
         process, self._process = self._process, None
+        output, self._output = self._output, None
         if process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        if self._output is not None:
-            await self._output
-            self._output = None
+            await _finish(process, output)
         self.state = "stopped"
+
+
+async def _finish(process: asyncio.subprocess.Process, output: "asyncio.Task[None] | None") -> None:
+    """Wait for the end and the last words, but not for ever: a descendant that left the group may hold the pipes."""
+    ended = asyncio.create_task(process.wait())
+    _, pending = await asyncio.wait({ended, output} if output else {ended}, timeout=END_TIMEOUT_S)
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 -- asyncio has no other way to its pipes
+    for task in pending:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def _worker_command(settings: VerifierSettings) -> tuple[str, ...]:
@@ -182,6 +226,7 @@ def _worker_command(settings: VerifierSettings) -> tuple[str, ...]:
         *(sys.executable, "-P", "-m", "node.verifier.worker"),
         *("--device", settings.device, "--threads", str(settings.threads)),
         *("--memory-bytes-max", str(settings.memory_bytes_max)),
+        *("--parent", str(os.getpid())),
     )
 
 

@@ -16,7 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from node.verifier.protocol import LENGTH_BYTES, READY, Answer, Job, frame, frame_bytes, plain, unmeasured
+from node.verifier.protocol import (
+    EXIT_TROUBLE,
+    LENGTH_BYTES,
+    READY,
+    Answer,
+    Job,
+    frame,
+    frame_bytes,
+    plain,
+    unmeasured,
+)
 from node.verifier.sandbox import drop_privileges, limit_resources
 from registry.errors import MalformedError
 from registry.evidence import EvidenceFile, parse_evidence
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     import wm
 
 READ_BYTES = 1024 * 1024
+OTHERS_BYTES_MAX = 2**30  # CUDA's own context counts as other programs', and is less
 NICENESS = 10  # a verification may wait, a heartbeat of the ledger process beside it may not
 _REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
 
@@ -51,11 +62,13 @@ def answer(job: Job, *, device: str) -> Answer:
     try:
         _check_file(Path(job.model_path), job.model_sha256, job.model_bytes_max)
         _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
-        evidence = _parse(Path(job.evidence_path))
+        evidence = parse_evidence(Path(job.evidence_path).read_bytes())
         _check_commitments(evidence, job)
         return _measure(job, device, least_matched=_least_matched(evidence, job.gamma_permille))
     except _Settled as settled:
         return settled.answer
+    except MalformedError as error:  # the evidence, or the info in it
+        return unmeasured(Outcome.UNVERIFIABLE, error.code, str(error))
 
 
 def _check_file(path: Path, sha256: bytes, bytes_max: int) -> None:
@@ -68,13 +81,6 @@ def _check_file(path: Path, sha256: bytes, bytes_max: int) -> None:
             digest.update(chunk)
     if digest.digest() != sha256:
         raise _Settled(Outcome.UNVERIFIABLE, "hash_mismatch", f"the file hashes to {digest.hexdigest()}")
-
-
-def _parse(path: Path) -> EvidenceFile:
-    try:
-        return parse_evidence(path.read_bytes())
-    except MalformedError as error:
-        raise _Settled(Outcome.UNVERIFIABLE, error.code, str(error)) from error
 
 
 def _check_commitments(evidence: EvidenceFile, job: Job) -> None:
@@ -113,6 +119,8 @@ def _measure(job: Job, device: str, *, least_matched: int) -> Answer:
     except ValueError as error:  # an answer that is not finite: NaN in the weights, or weights that make it
         raise _Settled(Outcome.UNVERIFIABLE, "malformed", str(error)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
+        if device.startswith("cuda"):
+            _blame_others(torch.cuda.mem_get_info(), reserved_bytes=torch.cuda.memory_reserved())
         raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
     except RuntimeError as error:
         if "allocate memory" not in str(error):  # torch's CPU allocator has no exception of its own
@@ -126,6 +134,21 @@ def _measure(job: Job, device: str, *, least_matched: int) -> Answer:
         device=plain(result.device, 128),
         software=plain(result.software, 512),
     )
+
+
+def _blame_others(memory: tuple[int, int], *, reserved_bytes: int) -> None:
+    """End the process if the device is full because of other programs: the claim may fit another time.
+
+    Args:
+        memory: free and total bytes of the device.
+        reserved_bytes: what this process holds.
+
+    Raises:
+        SystemExit: code EXIT_TROUBLE, read by the supervisor.
+    """
+    free_bytes, total_bytes = memory
+    if total_bytes - free_bytes - reserved_bytes > OTHERS_BYTES_MAX:
+        raise SystemExit(EXIT_TROUBLE)
 
 
 def _measurement(result: "wm.Evidence") -> Measurement:
@@ -179,11 +202,12 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--memory-bytes-max", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the frames
-    for failed in drop_privileges():
+    for failed in drop_privileges(arguments.parent):
         sys.stderr.write(f"could not drop: {failed}\n")
     device = _warm_up(arguments.device, arguments.threads)
     limit_resources(arguments.memory_bytes_max if device == "cpu" else None)

@@ -65,6 +65,7 @@ class FakeNode:
     lose_request: int = 0
     lose_answer: int = 0
     behind: int = 0
+    late_s: int = 0
     answers: dict[str, bytes] = field(default_factory=dict)
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # status and code by method and path
     hangs_on: str = ""  # a method that it takes and never answers
@@ -81,6 +82,7 @@ class FakeLedger:
         self.replay = Replay()
         self.raw: list[bytes] = []
         self.forked_after: int | None = None
+        self.signed_s: dict[int, int] = {}  # when the nodes signed a size; now, where nothing is said
         self.voting: tuple[Measurement, int] | None = None  # what how many nodes vote as soon as there is a claim
         self.certificates_late = 0  # how many requests for a certificate come before the nodes have caught up
 
@@ -104,12 +106,34 @@ class FakeLedger:
             api_url=node.url,
         )
 
-    def apply(self, envelope: bytes) -> int:
+    def apply(self, envelope: bytes, *, recorded_s: int | None = None) -> int:
         """Record an envelope that the rules accept."""
-        raw = Entry(envelope, int(time.time())).encode()
+        raw = Entry(envelope, self.now_s() if recorded_s is None else recorded_s).encode()
         self.replay.add(raw)
         self.raw.append(raw)
         return len(self.raw) - 1
+
+    def force(self, envelope: bytes) -> int:
+        """Record an envelope that the rules refuse: what no honest node does."""
+        raw = Entry(envelope, self.now_s()).encode()
+        self.replay.take(raw)
+        self.raw.append(raw)
+        return len(self.raw) - 1
+
+    def record(self, recorded_s: int, *, signed_s: int) -> int:
+        """Record a publication with these times; return its index."""
+        commitment = secrets.token_bytes(32)
+        publication = Publication(
+            time_s=recorded_s,
+            scheme="mtlsign",
+            key_commitment=commitment,
+            head_commitment=commitment,
+            info_commitment=commitment,
+        )
+        envelope = seal(publication, origin=ORIGIN, private_keys=[Ed25519PrivateKey.generate()])
+        index = self.apply(envelope, recorded_s=recorded_s)
+        self.signed_s[index + 1] = signed_s
+        return index
 
     def now_s(self) -> int:
         """The ledger's clock."""
@@ -176,7 +200,8 @@ class FakeLedger:
         for node in nodes or self.nodes:
             lines.append(note.sign(text, name=ORIGIN, private_key=node.note_key))
             name = f"{ORIGIN}/{node.name}"
-            lines.append(note.cosign(text, name=name, private_key=node.cosigner_key, timestamp_s=int(time.time())))
+            time_s = self.signed_s.get(size, self.now_s()) + node.late_s
+            lines.append(note.cosign(text, name=name, private_key=node.cosigner_key, timestamp_s=time_s))
         return str(note.Note(text, tuple(lines)))
 
     def receipt(self, index: int) -> str:

@@ -111,3 +111,27 @@ def test_a_damaged_memory_is_named_and_not_overwritten(ledger, alice, publish, m
 )
 def test_a_tile_is_as_wide_as_the_tree_has_grown(level, number, size, width):
     assert tile_width(level, number, size) == width
+
+
+def test_the_evidence_of_a_rewritten_past_convicts_by_itself(ledger, alice, bob, publish, memory, wmreg):
+    publish(alice)
+    ledger.rewrite(1)
+
+    found = publish(bob)
+
+    (evidence,) = memory.directory.glob("equivocation-*.json")
+    assert found.code == 5
+    assert str(evidence) in found.err
+    told = wmreg("verify", evidence, "--policy", ledger.policy_path, "--json")
+    assert told.code == 5
+    assert {signer["name"] for signer in told.document["convicted"]} >= {"node-1", "node-2", "node-3"}
+
+
+def test_tiles_that_prove_nothing_raise_an_alarm_without_false_evidence(ledger, alice, bob, publish, memory):
+    publish(alice)
+    for node in ledger.nodes:
+        for path in ("/tile/0/000.p/3", "/tile/0/000.p/4"):
+            node.answers[path] = bytes(32 * int(path[-1]))
+
+    assert publish(bob).code == 5
+    assert list(memory.directory.glob("equivocation-*.json")) == []

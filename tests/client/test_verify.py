@@ -1,5 +1,8 @@
 """Promises: `wmreg verify` needs no network, tells what is proven and what is not, and no changed byte passes."""
 
+import hashlib
+import json
+
 import pytest
 
 
@@ -34,6 +37,58 @@ def test_the_same_for_programs(certificate, verify):
     assert document["kind"] == "certificate"
     assert document["published"]["not_after_s"] >= 0
     assert [vote["matched"] for vote in document["votes"]] == [590, 590, 590]
+
+
+def test_a_certificate_is_exported_as_an_in_toto_statement(certificate, verify, alice, tmp_path):
+    out = tmp_path / "statement.json"
+
+    told = verify(certificate, "--in-toto", out)
+
+    statement = json.loads(out.read_bytes())
+    assert (told.code, str(out) in told.out, "VERIFIED" in told.out) == (0, True, True)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["subject"][0]["digest"]["sha256"] == hashlib.sha256(alice.model.read_bytes()).hexdigest()
+    digest = hashlib.sha256(certificate.read_bytes()).hexdigest()
+    assert statement["predicate"]["certificate"]["digest"]["sha256"] == digest
+    assert sorted(path.name for path in tmp_path.glob("*statement*")) == ["statement.json"]
+
+
+def test_the_same_certificate_makes_the_same_statement(certificate, verify, tmp_path):
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+
+    assert verify(certificate, "--in-toto", first, "--json").document["in_toto"] == str(first)
+    assert verify(certificate, "--in-toto", second).code == 0
+
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_existing_file_is_not_overwritten_by_a_statement(certificate, verify, tmp_path):
+    out = tmp_path / "statement.json"
+    out.write_text("mine")
+
+    refused = verify(certificate, "--in-toto", out, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (2, "exists")
+    assert out.read_text() == "mine"
+    assert verify(certificate, "--in-toto", tmp_path / "nowhere" / "statement.json").code == 2
+
+
+def test_nothing_is_exported_from_a_damaged_certificate_or_a_receipt(certificate, verify, alice, tmp_path):
+    out = tmp_path / "statement.json"
+
+    receipt = verify(alice.bundle.receipt, "--in-toto", out)
+    certificate.write_bytes(certificate.read_bytes()[:-1])
+    damaged = verify(certificate, "--in-toto", out)
+
+    assert (receipt.code, damaged.code) == (2, 1)
+    assert "needs a certificate" in receipt.err
+    assert not out.exists()
+
+
+def test_the_help_of_verify_shows_an_example(wmreg):
+    helped = wmreg("verify", "--help")
+
+    assert (helped.code, "wmreg verify certificate.json --in-toto statement.json" in helped.out) == (0, True)
 
 
 def test_every_flipped_byte_of_a_certificate_is_refused(certificate, verify):
@@ -134,3 +189,65 @@ def test_the_log_is_paged(ledger, wmreg, alice, bob, publish):
 
     assert [entry["index"] for entry in last["entries"]] == [1, 2]
     assert "more: --start 2" in first.out
+
+
+@pytest.fixture
+def equivocation(ledger, alice, publish, tmp_path):
+    """Evidence that node-2 signed two trees of one size, and that node-1 signed one of them."""
+    from registry.equivocation import Equivocation
+
+    publish(alice)
+    one = ledger.note(2, ledger.nodes[:2])
+    ledger.forked_after = 1
+    other = ledger.note(2, ledger.nodes[1:2])
+    ledger.forked_after = None
+    (tmp_path / "evidence.json").write_bytes(Equivocation.of(one, other).encode())
+    return tmp_path / "evidence.json"
+
+
+def test_evidence_of_two_pasts_is_told_in_plain_words_and_is_an_alarm(equivocation, verify, ledger):
+    told = verify(equivocation)
+
+    assert told.code == 5
+    assert "TWO PASTS" in told.out
+    convicted = told.out.split("These keys signed both")[1]
+    assert "node-2" in convicted
+    assert "node-1 " not in convicted
+    assert ledger.nodes[1].url in convicted
+
+
+def test_evidence_of_a_fork_between_nodes_tells_who_signed_which_side(equivocation, verify, ledger):
+    from registry.equivocation import Equivocation
+
+    ledger.forked_after = 1
+    other = ledger.note(2, ledger.nodes[2:])
+    ledger.forked_after = None
+    equivocation.write_bytes(Equivocation.of(ledger.note(2, ledger.nodes[:2]), other).encode())
+
+    told = verify(equivocation)
+
+    assert told.code == 5
+    assert "No key signed both" in told.out
+    assert all(node.name in told.out for node in ledger.nodes)
+    assert verify(equivocation, "--json").document["convicted"] == []
+
+
+def test_every_flipped_byte_of_the_evidence_is_refused(equivocation, verify):
+    original = equivocation.read_bytes()
+    for position in range(0, len(original), 29):
+        equivocation.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+
+        refused = verify(equivocation)
+
+        assert refused.code == 1, position
+        assert refused.out == ""
+
+
+def test_evidence_that_shows_no_conflict_is_refused(equivocation, verify, ledger):
+    from registry.equivocation import Equivocation
+
+    equivocation.write_bytes(Equivocation.of(ledger.note(1), ledger.note(1)).encode())
+
+    refused = verify(equivocation, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (1, "no_conflict")

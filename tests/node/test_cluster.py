@@ -214,9 +214,10 @@ def upload(cluster: Cluster, node: int, content: bytes) -> int:
 
 def test_a_killed_node_leaves_no_verifier_process_behind(cluster: Cluster):
     node = cluster.nodes[2]
+    eventually(lambda: node.state()["verifier"]["state"] == "ready", timeout_s=120, what="a verifier that is ready")
     children = eventually(lambda: _children(node.process.pid), timeout_s=60, what="a verifier process")
     node.kill()
-    eventually(lambda: not any(_is_alive(pid) for pid in children), timeout_s=10, what="the verifier's end")
+    eventually(lambda: not any(_is_alive(pid) for pid in children), timeout_s=30, what="the verifier's end")
     node.start()
     cluster.wait_until_healthy()
 

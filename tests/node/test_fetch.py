@@ -1,12 +1,13 @@
 """A stranger's pointer leads to a public https server or a peer's blob, and to nothing that lacks the hash."""
 
 import asyncio
+import errno
 import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from descriptors import no_free_descriptor
 
+from node import bodies
 from node.blobs import BlobLimits, BlobStore
 from node.config import FetchSettings
 from node.fetch import Fetcher, FetchError, PrivateAddressError, PublicResolver, is_public
@@ -25,7 +28,7 @@ SHA256 = hashlib.sha256(CONTENT).digest()
 POINTER = f"blob:sha256:{SHA256.hex()}"
 
 
-def settings(*, private: bool = True, timeout_s: int = 5) -> FetchSettings:
+def settings(*, private: bool = True, timeout_s: int = 30) -> FetchSettings:
     return FetchSettings(allow_private_addresses=private, timeout_s=timeout_s, unreachable_retry_s=1)
 
 
@@ -35,8 +38,8 @@ def store(path: Path) -> BlobStore:
 
 @asynccontextmanager
 async def fetcher(tmp_path: Path, **options: object) -> AsyncIterator[Fetcher]:
-    known: dict[str, object] = {"peer_urls": [], "settings": settings()}
-    made = Fetcher(store(tmp_path / "blobs"), store(tmp_path / "cache"), **{**known, **options})
+    known: dict[str, object] = {"peer_urls": [], "settings": settings(), "cache": store(tmp_path / "cache")}
+    made = Fetcher(store(tmp_path / "blobs"), **{**known, **options})
     try:
         yield made
     finally:
@@ -48,15 +51,15 @@ def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """TLS of a server called localhost, with a certificate that is its own authority."""
     directory, private_key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now, year = datetime.now(UTC).replace(tzinfo=None), timedelta(days=365)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(private_key.public_key())
         .serial_number(1)
-        .not_valid_before(now.replace(year=now.year - 1))
-        .not_valid_after(now.replace(year=now.year + 1))
+        .not_valid_before(now - year)
+        .not_valid_after(now + year)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(private_key, hashes.SHA256())
     )
@@ -103,6 +106,15 @@ def files_app(content: bytes = CONTENT) -> web.Application:
         await asyncio.sleep(30)
         return answer
 
+    async def drips(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await answer.write(b"x")
+                await asyncio.sleep(0.02)
+        return answer
+
     async def moved(_: web.Request) -> web.Response:
         raise web.HTTPFound("/good")
 
@@ -113,6 +125,7 @@ def files_app(content: bytes = CONTENT) -> web.Application:
             web.get("/endless", endless),
             web.get("/stalls", stalls),
             web.get("/moved", moved),
+            web.get("/drips", drips),
             web.get(f"/v1/blobs/{SHA256.hex()}", good),
         ]
     )
@@ -153,7 +166,7 @@ async def test_a_bad_answer_has_its_reason_and_leaves_nothing(
     tls = client_tls(server_tls)
     async with (
         serving(files_app(), server_tls) as port,
-        fetcher(tmp_path, tls=tls, settings=settings(timeout_s=1)) as fetching,
+        fetcher(tmp_path, tls=tls, settings=settings(timeout_s=1 if path == "/stalls" else 30)) as fetching,
     ):
         with pytest.raises(FetchError) as failed:
             await fetching.fetch(f"https://localhost:{port}{path}", SHA256, bytes_max=bytes_max)
@@ -166,7 +179,50 @@ async def test_another_file_than_the_claimed_one_is_a_hash_mismatch(tmp_path: Pa
     async with serving(files_app(b"other"), server_tls) as port, fetcher(tmp_path, tls=tls) as fetching:
         with pytest.raises(FetchError) as failed:
             await fetching.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000)
-    assert failed.value.reason == "hash_mismatch"
+    assert (failed.value.reason, failed.value.may_pass) == ("hash_mismatch", True)
+
+
+async def test_a_file_that_drips_is_given_up_although_it_never_stalls(
+    tmp_path: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bodies, "GRACE_S", 0.3)
+    tls = client_tls(server_tls)
+    async with (
+        serving(files_app(), server_tls) as port,
+        fetcher(tmp_path, tls=tls, settings=settings(timeout_s=60)) as fetching,
+    ):
+        async with asyncio.timeout(20):
+            with pytest.raises(FetchError) as failed:
+                await fetching.fetch(f"https://localhost:{port}/drips", SHA256, bytes_max=10_000)
+    assert (failed.value.reason, failed.value.may_pass) == ("timeout", True)
+
+
+async def test_a_cache_without_room_is_this_nodes_trouble_and_no_reason_for_a_vote(
+    tmp_path: Path, server_tls: ssl.SSLContext
+):
+    for path, bytes_max in (("/good", 10_000), ("/endless", 10_000_000)):
+        small = BlobStore(tmp_path / "small", BlobLimits(blob_bytes_max=5_000, total_bytes_max=5_000))
+        tls = client_tls(server_tls)
+        async with serving(files_app(), server_tls) as port, fetcher(tmp_path, tls=tls, cache=small) as fetching:
+            with pytest.raises(OSError, match="full") as failed:
+                await fetching.fetch(f"https://localhost:{port}{path}", SHA256, bytes_max=bytes_max)
+        assert failed.value.errno == errno.EDQUOT
+
+
+async def test_a_cache_that_cannot_be_written_is_this_nodes_trouble(tmp_path: Path, server_tls: ssl.SSLContext):
+    tls = client_tls(server_tls)
+    async with serving(files_app(), server_tls) as port, fetcher(tmp_path, tls=tls) as fetching:
+        (tmp_path / "cache/incoming").rmdir()
+        with pytest.raises(FileNotFoundError):
+            await fetching.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000)
+
+
+async def test_no_free_descriptor_is_this_nodes_trouble(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        pointer = f"https://127.0.0.1:{listening.getsockname()[1]}/m"
+        async with fetcher(tmp_path) as fetching:
+            with no_free_descriptor(), pytest.raises(OSError, match=r"(?i)too many open files"):
+                await fetching.fetch(pointer, SHA256, bytes_max=10_000)
 
 
 async def test_a_server_with_an_unknown_certificate_is_unreachable(tmp_path: Path, server_tls: ssl.SSLContext):
@@ -207,11 +263,27 @@ async def test_a_blob_that_nobody_has_is_unreachable(tmp_path: Path):
     assert failed.value.reason == "unreachable"
 
 
-async def test_a_peer_that_serves_another_file_cannot_make_the_claim_look_wrong(tmp_path: Path):
-    async with serving(files_app(b"forged")) as port, fetcher(tmp_path, peer_urls=[_url(port)]) as fetching:
+@pytest.mark.parametrize("fault", ["another file", "far too much", "nothing more", "an error"])
+async def test_whatever_a_peer_does_says_nothing_of_the_claim(tmp_path: Path, fault: str):
+    async def serve(request: web.Request) -> web.StreamResponse:
+        if fault == "an error":
+            return web.Response(status=500)
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await answer.write(bytes(50_000) if fault == "far too much" else b"forged")
+        if fault == "nothing more":
+            await asyncio.sleep(30)
+        return answer
+
+    app = web.Application()
+    app.add_routes([web.get(f"/v1/blobs/{SHA256.hex()}", serve)])
+    async with (
+        serving(app) as port,
+        fetcher(tmp_path, peer_urls=[_url(port)], settings=settings(timeout_s=1)) as fetching,
+    ):
         with pytest.raises(FetchError) as failed:
             await fetching.fetch(POINTER, SHA256, bytes_max=10_000)
-    assert failed.value.reason == "unreachable"
+    assert (failed.value.reason, failed.value.may_pass) == ("unreachable", True)
 
 
 def _url(port: int) -> str:
@@ -222,7 +294,7 @@ async def test_a_blob_pointer_must_name_the_claimed_hash(tmp_path: Path):
     async with fetcher(tmp_path) as fetching:
         with pytest.raises(FetchError) as failed:
             await fetching.fetch(f"blob:sha256:{'00' * 32}", SHA256, bytes_max=10_000)
-    assert failed.value.reason == "hash_mismatch"
+    assert (failed.value.reason, failed.value.may_pass) == ("hash_mismatch", False)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +310,13 @@ async def test_a_blob_pointer_must_name_the_claimed_hash(tmp_path: Path):
         "https:///m",
         "https://user:password@example.com/m",
         "https://[::1",
+        "https://a..b/m",
+        "https://.a/m",
+        "https://.../m",
+        "https://xn--/m",
+        "https://xn--a/m",
+        "https://a:99999/m",
+        f"https://{'a' * 64}.example/m",
         f"blob:sha256:{SHA256.hex().upper()}",
         "blob:sha256:00",
         f"blob:sha512:{SHA256.hex()}",
@@ -247,7 +326,7 @@ async def test_other_pointers_are_unsupported(tmp_path: Path, pointer: str):
     async with fetcher(tmp_path) as fetching:
         with pytest.raises(FetchError) as failed:
             await fetching.fetch(pointer, SHA256, bytes_max=10_000)
-    assert failed.value.reason == "unsupported_pointer"
+    assert (failed.value.reason, failed.value.may_pass) == ("unsupported_pointer", False)
 
 
 @pytest.mark.parametrize(
@@ -255,23 +334,20 @@ async def test_other_pointers_are_unsupported(tmp_path: Path, pointer: str):
     [
         "127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
         "224.0.0.1", "255.255.255.255", "[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]",
-        "[2002:7f00:1::]", "localhost", "127.1", "0x7f000001", "2130706433", "017700000001",
+        "[2002:7f00:1::]", "[fec0::1]", "192.88.99.1", "[2002:c058:6301::]",
+        "localhost", "127.1", "0x7f000001", "2130706433", "017700000001",
     ],
 )  # fmt: skip
 async def test_a_pointer_into_a_private_network_is_refused_without_a_connection(tmp_path: Path, host: str):
-    connections = []
-
-    async def seen(request: web.Request) -> web.Response:
-        connections.append(request.remote)
-        return web.Response()
-
-    app = web.Application()
-    app.add_routes([web.get("/{any:.*}", seen)])
-    async with serving(app) as port, fetcher(tmp_path, settings=settings(private=False, timeout_s=3)) as fetching:
-        with pytest.raises(FetchError) as failed:
-            await fetching.fetch(f"https://{host}:{port}/m", SHA256, bytes_max=10_000)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        port = listening.getsockname()[1]
+        async with fetcher(tmp_path, settings=settings(private=False, timeout_s=30)) as fetching:
+            with pytest.raises(FetchError) as failed:
+                await fetching.fetch(f"https://{host}:{port}/m", SHA256, bytes_max=10_000)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
     assert failed.value.reason in {"unsupported_pointer", "unreachable"}
-    assert connections == []
     if host not in {"127.1", "0x7f000001", "2130706433", "017700000001"}:  # some resolvers refuse to read these
         assert failed.value.reason == "unsupported_pointer"
 

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from fakes import LedgerMaker, good_measurement, private_key
-from nodeset import NodeSet, claim, publication, sealed
+from nodeset import ORIGIN, NodeSet, claim, publication, sealed
 
 from node import gather as gather_module
 from registry.certificate import verify_certificate
 from registry.checkpoint import Checkpoint
+from registry.entry import Entry
 from registry.envelope import message_hash
 from registry.errors import QuorumError, RefusedError
+from registry.messages import PolicyChange
 from registry.note import Note, cosign, sign
 from registry.receipt import Receipt, verify_receipt
+from registry.trust import TrustPolicy
 from registry.verdict import Outcome
 
 
@@ -34,14 +37,14 @@ def peer_app(answer: Callable[[int], web.Response]) -> web.Application:
 
 async def submit(nodes: NodeSet, count: int = 1, *, first: int = 0) -> None:
     for number in range(first, first + count):
-        await nodes.nodes[0].ledger.submit(publication(number=number), timeout_s=5)
+        await nodes.nodes[0].ledger.submit(publication(number=number), timeout_s=30)
 
 
 async def test_a_receipt_on_the_first_checkpoint_that_has_the_entry_verifies_offline(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         await nodes.serve()
         await submit(nodes, 3)
-        receipt = await nodes.nodes[0].services.gatherer.receipt(2, timeout_s=5)
+        receipt = await nodes.nodes[0].services.gatherer.receipt(2, timeout_s=30)
         verified = verify_receipt(Receipt.parse(str(receipt)), nodes.trust)
         assert (verified.index, verified.trusted.checkpoint.size) == (2, 3)
         assert len(verified.trusted.times_s) >= 2
@@ -51,14 +54,14 @@ async def test_one_peer_is_enough_for_a_quorum_of_two(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         await nodes.serve(2)
         await submit(nodes)
-        note = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=5)
+        note = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=30)
         assert set(nodes.trust.check(note).times_s) == {"node-1", "node-3"}
 
 
 async def test_a_node_alone_in_its_ledger_is_its_own_quorum(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
         await submit(nodes)
-        note = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=5)
+        note = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=30)
         assert set(nodes.trust.check(note).times_s) == {"node-1"}
 
 
@@ -75,7 +78,7 @@ async def test_a_gathered_note_outlives_the_peers(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         await nodes.serve()
         await submit(nodes)
-        before = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=5)
+        before = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=30)
     async with _again(nodes) as alone:
         after = await alone.nodes[0].services.gatherer.quorum_note(2, timeout_s=0.1)
         assert str(after) == str(before)
@@ -92,9 +95,9 @@ async def test_many_requests_for_one_size_are_one_collection(tmp_path: Path):
 
         await nodes.serve_app(nodes.nodes[1], peer_app(answer))
         await submit(nodes)
-        assert await nodes.nodes[1].ledger.signed.wait_for(2, 5)
+        assert await nodes.nodes[1].ledger.signed.wait_for(2, 30)
         gatherer = nodes.nodes[0].services.gatherer
-        notes = await asyncio.gather(*(gatherer.quorum_note(2, timeout_s=5) for _ in range(20)))
+        notes = await asyncio.gather(*(gatherer.quorum_note(2, timeout_s=30) for _ in range(20)))
         assert len({str(note) for note in notes}) == 1
         assert asked == [2]
 
@@ -119,15 +122,21 @@ async def test_a_lying_peer_is_not_used_and_is_logged(tmp_path: Path, lie: str, 
         await nodes.serve_app(nodes.nodes[1], peer_app(lambda size: web.Response(body=_lie(nodes, lie, size))))
         await submit(nodes, 2)
         for node in nodes.nodes:
-            assert await node.ledger.signed.wait_for(3, 5)
+            assert await node.ledger.signed.wait_for(3, 30)
         gatherer = nodes.nodes[0].services.gatherer
         with pytest.raises(QuorumError):
-            await gatherer.quorum_note(3, timeout_s=0.5)
-        assert any("was not used" in record.message for record in caplog.records)
+            await gatherer.quorum_note(3, timeout_s=0.1)
+        await until(lambda: any("was not used" in record.message for record in caplog.records))
         is_fork = lie in {"another tree", "another size"}
         assert any(record.message.startswith("fork") for record in caplog.records) == is_fork
         await nodes.serve(2)
-        assert set(nodes.trust.check(await gatherer.quorum_note(3, timeout_s=5)).times_s) == {"node-1", "node-3"}
+        assert set(nodes.trust.check(await gatherer.quorum_note(3, timeout_s=30)).times_s) == {"node-1", "node-3"}
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 30) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 def _lie(nodes: NodeSet, lie: str, size: int) -> bytes:
@@ -164,6 +173,8 @@ async def test_the_latest_note_falls_back_to_the_last_one_that_was_gathered(
             await gatherer.latest_note()
         await nodes.serve_app(nodes.nodes[1], peer_app(lambda size: _only_up_to(nodes, size, 2)))
         await submit(nodes, 1)
+        assert await nodes.nodes[1].ledger.signed.wait_for(2, 30)
+        await gatherer.quorum_note(2, timeout_s=30)
         assert nodes.trust.check(await gatherer.latest_note()).checkpoint.size == 2
         await submit(nodes, 3, first=1)
         assert nodes.trust.check(await gatherer.latest_note()).checkpoint.size == 2
@@ -180,15 +191,48 @@ async def test_a_certificate_of_a_verified_claim_tells_the_whole_story(tmp_path:
         digest = await _claimed(nodes)
         gatherer = nodes.nodes[0].services.gatherer
         with pytest.raises(RefusedError) as still_open:
-            await gatherer.certificate(digest, timeout_s=5)
+            await gatherer.certificate(digest, timeout_s=30)
         await _vote(nodes, digest, 1, 2)
-        story = verify_certificate(await gatherer.certificate(digest, timeout_s=5), nodes.trust)
+        story = verify_certificate(await gatherer.certificate(digest, timeout_s=30), nodes.trust)
         assert still_open.value.code == "open"
         assert (story.claim_hash, story.publication_index, story.claim_index) == (digest, 1, 2)
         assert [vote.member for vote in story.votes] == ["node-1", "node-2"]
         await submit(nodes, 3, first=1)
-        later = verify_certificate(await gatherer.certificate(digest, timeout_s=5), nodes.trust)
+        later = verify_certificate(await gatherer.certificate(digest, timeout_s=30), nodes.trust)
         assert (later.claim_hash, later.published.not_after_s) == (digest, story.published.not_after_s)
+
+
+async def test_a_certificate_waits_until_the_deciding_vote_is_on_the_disk(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        digest = await _claimed(nodes)
+        await _vote(nodes, digest, 1)
+        ahead, gatherer = nodes.nodes[0].ledger, nodes.nodes[0].services.gatherer
+        nodes.order.ledgers = [node.ledger for node in nodes.nodes[1:]]
+        deciding = Entry(_sealed_vote(nodes, digest, 2), int(time.time())).encode()
+        nodes.order.order(deciding)
+        ahead.store.begin()
+        ahead.store.apply(ahead.store.applied_index + 1, deciding)
+        with pytest.raises(RefusedError) as still_open:
+            await gatherer.certificate(digest, timeout_s=30)
+        assert still_open.value.code == "open"
+        ahead.store.commit()
+        ahead.on_applied()
+        story = verify_certificate(await gatherer.certificate(digest, timeout_s=30), nodes.trust)
+        assert [vote.member for vote in story.votes] == ["node-1", "node-2"]
+
+
+async def test_a_node_that_has_left_does_not_count_itself(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve(1, 2)
+        store = nodes.nodes[0].ledger.store
+        remaining = dataclasses.replace(store.policy, members=store.policy.members[1:])
+        genesis = message_hash(Entry.decode(store.entry(0)).envelope)
+        change = PolicyChange(time_s=int(time.time()), previous=genesis, policy=remaining)
+        envelope = sealed(change, *(node.identity.signing for node in nodes.nodes))
+        await nodes.nodes[0].ledger.submit(envelope, timeout_s=30)
+        note = await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=30)
+        assert set(TrustPolicy.of(remaining, ORIGIN).check(note).times_s) == {"node-2", "node-3"}
 
 
 async def test_there_is_no_certificate_of_a_claim_that_is_unknown_refuted_or_superseded(tmp_path: Path):
@@ -203,17 +247,17 @@ async def test_there_is_no_certificate_of_a_claim_that_is_unknown_refuted_or_sup
         codes = {}
         for name, digest in {"?": b"\0" * 32, "pirate": pirate, "failed": failed}.items():
             with pytest.raises(RefusedError) as refused:
-                await nodes.nodes[0].services.gatherer.certificate(digest, timeout_s=5)
+                await nodes.nodes[0].services.gatherer.certificate(digest, timeout_s=30)
             codes[name] = refused.value.code
         assert codes == {"?": "not_found", "pirate": "superseded", "failed": "not_verified"}
-        assert verify_certificate(await nodes.nodes[0].services.gatherer.certificate(owner, timeout_s=5), nodes.trust)
+        assert verify_certificate(await nodes.nodes[0].services.gatherer.certificate(owner, timeout_s=30), nodes.trust)
 
 
 async def _claimed(nodes: NodeSet, owner: str = "alice", **fields: object) -> bytes:
     published = publication(owner)
     envelope = claim(published, owner, **fields)
     for message in (published, envelope):
-        await nodes.nodes[0].ledger.submit(message, timeout_s=5)
+        await nodes.nodes[0].ledger.submit(message, timeout_s=30)
     return message_hash(envelope)
 
 
@@ -228,7 +272,13 @@ async def _vote(nodes: NodeSet, digest: bytes, *numbers: int, outcome: Outcome =
     message = dataclasses.replace(message, time_s=int(time.time()))
     for number in numbers:
         envelope = sealed(message, nodes.nodes[number - 1].identity.signing)
-        await nodes.nodes[0].ledger.submit(envelope, timeout_s=5)
+        await nodes.nodes[0].ledger.submit(envelope, timeout_s=30)
+
+
+def _sealed_vote(nodes: NodeSet, digest: bytes, number: int) -> bytes:
+    message = LedgerMaker().vote_message(digest, measurement=good_measurement())
+    message = dataclasses.replace(message, time_s=int(time.time()))
+    return sealed(message, nodes.nodes[number - 1].identity.signing)
 
 
 def _again(nodes: NodeSet) -> NodeSet:

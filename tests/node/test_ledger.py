@@ -2,13 +2,16 @@
 
 import asyncio
 import dataclasses
+import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fakes import LedgerMaker, private_key
-from nodeset import NodeSet, publication, sealed
+from nodeset import NodeSet, claim, publication, sealed
 
+from node import database
 from node import ledger as ledger_module
 from node.errors import UnavailableError
 from node.ledger import LedgerService, Submitted
@@ -26,7 +29,7 @@ def first(nodes: NodeSet) -> LedgerService:
 async def test_a_message_gets_its_index_and_time_on_every_node(tmp_path: Path):
     envelope = publication()
     async with NodeSet(tmp_path / "ledger") as nodes:
-        submitted = await first(nodes).submit(envelope, timeout_s=5)
+        submitted = await first(nodes).submit(envelope, timeout_s=30)
         assert (submitted.index, submitted.message_hash, submitted.duplicate) == (1, message_hash(envelope), False)
         entries = {node.ledger.store.entry(1) for node in nodes.nodes}
         assert len(entries) == 1
@@ -35,9 +38,9 @@ async def test_a_message_gets_its_index_and_time_on_every_node(tmp_path: Path):
 
 async def test_the_same_message_again_is_answered_at_once_with_its_first_index(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
-        before = await first(nodes).submit(publication(time_s=None), timeout_s=5)
+        before = await first(nodes).submit(publication(time_s=None), timeout_s=30)
         envelope = nodes.nodes[0].ledger.store.entry(1)
-        again = await nodes.nodes[2].ledger.submit(Entry.decode(envelope).envelope, timeout_s=5)
+        again = await nodes.nodes[2].ledger.submit(Entry.decode(envelope).envelope, timeout_s=30)
         assert again == Submitted(
             index=1, message_hash=before.message_hash, recorded_s=before.recorded_s, duplicate=True
         )
@@ -47,7 +50,7 @@ async def test_the_same_message_again_is_answered_at_once_with_its_first_index(t
 async def test_a_message_submitted_twice_at_once_is_one_entry(tmp_path: Path):
     envelope = publication()
     async with NodeSet(tmp_path / "ledger") as nodes:
-        both = await asyncio.gather(*(node.ledger.submit(envelope, timeout_s=5) for node in nodes.nodes))
+        both = await asyncio.gather(*(node.ledger.submit(envelope, timeout_s=30) for node in nodes.nodes))
         assert {submitted.index for submitted in both} == {1}
         assert first(nodes).store.size == 2
 
@@ -58,7 +61,7 @@ async def test_malformed_bytes_never_reach_raft(tmp_path: Path, damage: str):
     bad = {"truncated": good[:-1], "trailing": good + b"\0", "empty": b"", "too long": bytes(70_000), "text": b"hello"}
     async with NodeSet(tmp_path / "ledger") as nodes:
         with pytest.raises(MalformedError):
-            await first(nodes).submit(bad[damage], timeout_s=5)
+            await first(nodes).submit(bad[damage], timeout_s=30)
         assert nodes.order.proposed == []
 
 
@@ -66,7 +69,7 @@ async def test_a_bad_signature_never_reaches_raft(tmp_path: Path):
     envelope = publication(head=b"h" * 32).replace(b"h" * 32, b"g" * 32)
     async with NodeSet(tmp_path / "ledger") as nodes:
         with pytest.raises(RefusedError) as refused:
-            await first(nodes).submit(envelope, timeout_s=5)
+            await first(nodes).submit(envelope, timeout_s=30)
         assert refused.value.code == "bad_signature"
         assert nodes.order.proposed == []
 
@@ -79,22 +82,59 @@ async def test_what_the_rules_refuse_is_refused_with_their_code(tmp_path: Path):
             (sealed(vote(b"\0" * 32), nodes.nodes[0].identity.signing), "unknown_claim"),
         ]:
             with pytest.raises(RefusedError) as refused:
-                await first(nodes).submit(envelope, timeout_s=5)
+                await first(nodes).submit(envelope, timeout_s=30)
             assert refused.value.code == code
         assert first(nodes).store.size == 1
+
+
+async def test_what_the_rules_certainly_refuse_never_reaches_raft(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        known = publication()
+        await first(nodes).submit(known, timeout_s=30)
+        before = len(nodes.order.proposed)
+        for envelope, code in [
+            (publication(number=1, time_s=1_000), "time_skew"),
+            (publication(head=b"g" * 32), "key_commitment_used"),
+            (claim(known, number=1), "key_mismatch"),
+        ]:
+            with pytest.raises(RefusedError) as refused:
+                await first(nodes).submit(envelope, timeout_s=30)
+            assert refused.value.code == code
+        assert len(nodes.order.proposed) == before
+
+
+async def test_what_an_entry_that_is_on_its_way_could_cure_is_left_to_raft(tmp_path: Path):
+    published = publication()
+    envelope = claim(published)
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        lagging, ahead = nodes.nodes[0].ledger, [node.ledger for node in nodes.nodes[1:]]
+        nodes.order.ledgers = ahead
+        await ahead[0].submit(published, timeout_s=30)
+        missed = nodes.order.proposed[:]
+        nodes.order.ledgers = [lagging, *ahead]
+        real = nodes.order.order
+
+        def catch_up_first(*commands: bytes | None) -> None:
+            lagging.store.begin()
+            lagging.store.apply(1, missed[0])
+            lagging.store.commit()
+            real(*commands)
+
+        nodes.order.order = catch_up_first
+        assert (await lagging.submit(envelope, timeout_s=30)).index == 2
 
 
 async def test_a_cluster_without_a_leader_is_asked_again_until_it_has_one(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         nodes.order.failures = ["no_leader", "leader_changed"]
-        submitted = await first(nodes).submit(publication(), timeout_s=5)
+        submitted = await first(nodes).submit(publication(), timeout_s=30)
         assert (submitted.index, len(nodes.order.proposed)) == (1, 3)
 
 
 async def test_a_leader_lost_after_the_write_makes_no_second_entry(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         nodes.order.failures_after = ["leader_changed"]
-        submitted = await first(nodes).submit(publication(), timeout_s=5)
+        submitted = await first(nodes).submit(publication(), timeout_s=30)
         assert (submitted.index, first(nodes).store.size) == (1, 2)
 
 
@@ -129,7 +169,7 @@ async def test_an_unknown_outcome_is_a_timeout_and_a_later_submission_finds_the_
             await first(nodes).submit(envelope, timeout_s=0.1)
         assert unavailable.value.code == "timeout"
         nodes.order.order(nodes.order.proposed[0])
-        again = await first(nodes).submit(envelope, timeout_s=5)
+        again = await first(nodes).submit(envelope, timeout_s=30)
         assert (again.index, again.duplicate) == (1, True)
 
 
@@ -137,7 +177,7 @@ async def test_a_command_that_is_too_large_for_raft_is_malformed(tmp_path: Path)
     async with NodeSet(tmp_path / "ledger") as nodes:
         nodes.order.failures = ["too_large"]
         with pytest.raises(MalformedError) as malformed:
-            await first(nodes).submit(publication(), timeout_s=5)
+            await first(nodes).submit(publication(), timeout_s=30)
         assert malformed.value.code == "too_large"
 
 
@@ -145,11 +185,11 @@ async def test_too_many_submissions_at_once_are_turned_away(tmp_path: Path, monk
     monkeypatch.setattr(ledger_module, "SUBMISSIONS_MAX", 1)
     async with NodeSet(tmp_path / "ledger") as nodes:
         nodes.order.silent = True
-        waiting = asyncio.create_task(first(nodes).submit(publication(), timeout_s=5))
+        waiting = asyncio.create_task(first(nodes).submit(publication(), timeout_s=30))
         while not nodes.order.proposed:
             await asyncio.sleep(0)
         with pytest.raises(UnavailableError) as unavailable:
-            await first(nodes).submit(publication(number=1), timeout_s=5)
+            await first(nodes).submit(publication(number=1), timeout_s=30)
         assert unavailable.value.code == "queue_full"
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -157,10 +197,10 @@ async def test_too_many_submissions_at_once_are_turned_away(tmp_path: Path, monk
 
 async def test_nothing_waits_any_more_after_any_of_this(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
-        await first(nodes).submit(publication(), timeout_s=5)
+        await first(nodes).submit(publication(), timeout_s=30)
         nodes.order.failures = ["queue_full"]
         with pytest.raises(UnavailableError):
-            await first(nodes).submit(publication(number=1), timeout_s=5)
+            await first(nodes).submit(publication(number=1), timeout_s=30)
         nodes.order.silent = True
         with pytest.raises(UnavailableError):
             await first(nodes).submit(publication(number=2), timeout_s=0.05)
@@ -170,9 +210,9 @@ async def test_nothing_waits_any_more_after_any_of_this(tmp_path: Path):
 async def test_every_applied_size_is_signed_soon(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         for number in range(5):
-            await first(nodes).submit(publication(number=number), timeout_s=5)
+            await first(nodes).submit(publication(number=number), timeout_s=30)
         for node in nodes.nodes:
-            assert await node.ledger.signed.wait_for(6, 5)
+            assert await node.ledger.signed.wait_for(6, 30)
             texts = {node.ledger.signer.note(size).text for size in range(1, 7)}
             assert len(texts) == 6
 
@@ -181,25 +221,63 @@ async def test_a_tree_that_contradicts_what_was_signed_stops_signing_but_not_the
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     async with NodeSet(tmp_path / "ledger") as nodes:
-        await first(nodes).submit(publication(), timeout_s=5)
-        assert await first(nodes).signed.wait_for(2, 5)
+        await first(nodes).submit(publication(), timeout_s=30)
+        assert await first(nodes).signed.wait_for(2, 30)
         first(nodes).store.read_node = lambda _level, _position: b"\0" * 32
-        submitted = await first(nodes).submit(publication(number=1), timeout_s=5)
+        submitted = await first(nodes).submit(publication(number=1), timeout_s=30)
         assert submitted.index == 2
         assert not await first(nodes).signed.wait_for(3, 0.2)
         assert "refusing to sign size 3" in first(nodes).signer.alarm
         assert [r.levelname for r in caplog.records if "signing stopped" in r.message] == ["ERROR"]
 
 
-async def test_a_signers_file_that_cannot_be_written_is_an_alarm(tmp_path: Path):
+async def test_a_signers_file_that_cannot_be_used_is_an_alarm(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
-        assert await first(nodes).signed.wait_for(1, 5)
+        assert await first(nodes).signed.wait_for(1, 30)
         first(nodes).signer.close()
-        await first(nodes).submit(publication(), timeout_s=5)
-        assert not await first(nodes).signed.wait_for(2, 0.2)
-        assert first(nodes).signer.alarm
+        await first(nodes).submit(publication(), timeout_s=30)
+        await until(lambda: first(nodes).signing_trouble)
+        assert "closed" in first(nodes).signing_trouble
 
 
-def vote(claim: bytes) -> Vote:
-    message = LedgerMaker().vote_message(claim, outcome=Outcome.UNVERIFIABLE, reason="unreachable")
+async def test_a_signers_file_that_is_busy_for_a_while_is_signed_into_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(ledger_module, "SIGN_RETRY_MIN_S", 0.05)
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        assert await first(nodes).signed.wait_for(1, 30)
+        somebody = sqlite3.connect(tmp_path / "ledger/node-1/state/signer.db", isolation_level=None)
+        somebody.execute("BEGIN IMMEDIATE")
+        await first(nodes).submit(publication(), timeout_s=30)
+        await until(lambda: first(nodes).signing_trouble)
+        somebody.execute("ROLLBACK")
+        somebody.close()
+        assert await first(nodes).signed.wait_for(2, 20)
+        await until(lambda: first(nodes).signing_trouble is None)
+        assert first(nodes).signer.alarm is None
+
+
+async def test_open_claims_are_counted_without_looking_at_the_decided_ones_again(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        digests = []
+        for owner in ("alice", "bob"):
+            published = publication(owner)
+            await first(nodes).submit(published, timeout_s=30)
+            digests.append((await first(nodes).submit(claim(published, owner), timeout_s=30)).message_hash)
+        assert first(nodes).claims_open() == 2
+        for node in nodes.nodes[:2]:
+            await first(nodes).submit(sealed(vote(digests[0]), node.identity.signing), timeout_s=30)
+        assert first(nodes).claims_open() == 1
+        assert first(nodes)._undecided == [digests[1]]
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 20) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def vote(digest: bytes) -> Vote:
+    message = LedgerMaker().vote_message(digest, outcome=Outcome.UNVERIFIABLE, reason="unreachable")
     return dataclasses.replace(message, time_s=int(time.time()))

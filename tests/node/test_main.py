@@ -106,16 +106,28 @@ def test_a_signature_on_another_tree_is_exit_5(directory: Path, log: io.StringIO
     assert "not the one this node signed" in why
 
 
+def run_as_process(directory: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "node.main", str(directory / "node.toml")],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_tls_key_that_is_not_the_certificates_is_exit_2(directory: Path):
+    shutil.copy(directory.parent / "node-2/keys/tls.pem", directory / "keys/tls.pem")
+    done = run_as_process(directory)
+    assert done.returncode == 2, done.stderr
+    assert b"[keys]" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_a_port_that_is_taken_is_exit_2(directory: Path):
     config = load_config(directory / "node.toml")
     with socket.create_server((config.api.host, config.api.port)):
-        done = subprocess.run(
-            [sys.executable, "-m", "node.main", str(directory / "node.toml")],
-            cwd=ROOT,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_as_process(directory)
     assert done.returncode == 2, done.stderr
     assert b"cannot listen" in done.stderr
     assert b"Traceback" not in done.stderr

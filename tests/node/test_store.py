@@ -110,6 +110,41 @@ def test_a_batch_that_was_not_committed_is_as_if_it_never_came(tmp_path: Path, m
     store.close()
 
 
+def test_claims_and_votes_are_shown_when_they_are_durable_and_not_before(tmp_path: Path, maker: LedgerMaker):
+    store, claim = make(tmp_path / "ledger.db", maker), maker.ledger.claims()[0]
+    order(store, maker.entries[1])
+    store.begin()
+    store.apply(2, maker.entries[2])
+    assert (store.claims(), store.claim_state(claim)) == ([], None)
+    with pytest.raises(ValueError, match="not durable"):
+        store.verdict(claim)
+    store.commit()
+    assert store.claims() == [claim]
+    store.begin()
+    for number, vote in enumerate(maker.entries[3:], start=3):
+        store.apply(number, vote)
+    assert store.claim_state(claim).votes == {}
+    assert (store.verdict(claim).outcome, store.verdict(claim).members) == (None, ())
+    store.commit()
+    assert len(store.claim_state(claim).votes) == 3
+    assert store.verdict(claim).outcome is Outcome.VERIFIED
+    store.close()
+
+
+def test_a_withdrawal_shows_when_it_is_durable(tmp_path: Path, maker: LedgerMaker):
+    store, claim = make(tmp_path / "ledger.db", maker), maker.ledger.claims()[0]
+    order(store, *maker.entries[1:])
+    maker.withdraw("alice", claim)
+    store.begin()
+    store.apply(store.applied_index + 1, maker.entries[-1])
+    assert store.claim_state(claim).withdrawal is None
+    assert store.verdict(claim).outcome is Outcome.VERIFIED
+    store.commit()
+    assert store.claim_state(claim).withdrawal
+    assert store.verdict(claim).reason == "withdrawn"
+    store.close()
+
+
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     commands=st.lists(st.one_of(st.integers(0, 5), st.none(), st.binary(max_size=20)), max_size=20),

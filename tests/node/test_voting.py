@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,18 +10,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fakes import LedgerMaker
-from nodeset import FAKE_WORKER, NodeParts, NodeSet, claim, publication, sealed
+from fakes import LedgerMaker, private_key
+from nodeset import FAKE_WORKER, ORIGIN, NodeParts, NodeSet, claim, publication, sealed
 
 from node import voting as voting_module
-from node.fetch import Fetcher
+from node.blobs import BlobLimits, BlobStore
+from node.fetch import Fetcher, FetchError
 from node.init import ClusterOptions
-from node.voting import control_seed
-from registry.envelope import message_hash
+from node.voting import Voter, control_seed
+from registry.claims import ClaimState
+from registry.entry import Entry
+from registry.envelope import message_hash, unseal
+from registry.messages import Vote, Withdrawal
 from registry.verdict import Outcome
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 20) -> None:
+async def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)
@@ -38,25 +43,29 @@ async def voting(nodes: NodeSet, *numbers: int) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def upload(node: NodeParts, content: bytes) -> bytes:
-    async def whole() -> AsyncIterator[bytes]:
-        yield content
+async def chunks(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
+
+async def upload(node: NodeParts, content: bytes) -> bytes:
     digest = hashlib.sha256(content).digest()
-    await node.services.blobs.add(digest, whole(), bytes_max=10_000)
+    await node.services.blobs.add(digest, chunks(content), bytes_max=10_000)
     return digest
 
 
-async def claim_on(nodes: NodeSet, model: bytes, *, owner: str = "alice", at: tuple[int, ...] = (0,)) -> bytes:
+async def claim_on(
+    nodes: NodeSet, model: bytes, *, owner: str = "alice", number: int = 0, at: tuple[int, ...] = (0,)
+) -> bytes:
     """Publish, upload the files to these nodes and claim; return the claim's hash."""
-    for number in at:
-        await upload(nodes.nodes[number], model)
-        await upload(nodes.nodes[number], b"evidence")
+    for node in at:
+        await upload(nodes.nodes[node], model)
+        await upload(nodes.nodes[node], b"evidence")
     model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(b"evidence").digest()
-    published = publication(owner)
+    published = publication(owner, number=number)
     envelope = claim(
         published,
         owner,
+        number=number,
         model_pointer=f"blob:sha256:{model_sha256.hex()}",
         model_sha256=model_sha256,
         evidence_pointer=f"blob:sha256:{evidence_sha256.hex()}",
@@ -146,15 +155,176 @@ async def test_a_file_that_turns_up_in_time_is_verified_and_other_claims_do_not_
 
 async def test_a_claim_that_was_open_when_the_node_stopped_is_found_again_and_nothing_is_voted_twice(tmp_path: Path):
     async with make(tmp_path) as nodes:
-        digest = await claim_on(nodes, b"590")
+        first = await claim_on(nodes, b"590")
         voter = nodes.nodes[0].services.voter
         assert voter.queue == 1
         async with voting(nodes, 0):
-            await until(lambda: votes(nodes, digest))
-        size = nodes.nodes[0].ledger.store.size
+            await until(lambda: votes(nodes, first))
+        second = await claim_on(nodes, b"580", owner="bob")
         async with voting(nodes, 0):
-            await asyncio.sleep(0.05)
-        assert (voter.queue, nodes.nodes[0].ledger.store.size) == (0, size)
+            await until(lambda: votes(nodes, second))
+        proposed = [unseal(Entry.decode(raw).envelope, origin=ORIGIN).message for raw in nodes.order.proposed]
+        assert [message.claim for message in proposed if isinstance(message, Vote)] == [first, second]
+        assert voter.queue == 0
+
+
+async def test_a_claim_that_comes_while_the_node_looks_for_claims_does_not_wait_for_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(voting_module, "IDLE_S", 60.0)
+    monkeypatch.setattr(voting_module, "LANES", 1)
+    published = publication()
+    digest = hashlib.sha256(b"590").digest()
+    commands = [
+        Entry(envelope, int(time.time())).encode()
+        for envelope in (published, claim(published, model_sha256=digest, model_pointer=f"blob:sha256:{digest.hex()}"))
+    ]
+    real = Voter._next
+
+    def next_and_then_a_claim(self: Voter) -> ClaimState | None:
+        found = real(self)
+        if commands:
+            nodes.order.order(*commands)
+            commands.clear()
+        return found
+
+    monkeypatch.setattr(Voter, "_next", next_and_then_a_claim)
+    async with make(tmp_path) as nodes, voting(nodes, 0):
+        await until(
+            lambda: nodes.nodes[0].ledger.store.claims() and votes(nodes, nodes.nodes[0].ledger.store.claims()[0])
+        )
+
+
+async def test_a_delayed_claim_that_is_withdrawn_leaves_nothing_to_wait_for(tmp_path: Path):
+    async with make(tmp_path, unreachable_retry_s=60) as nodes:
+        digest = await claim_on(nodes, b"590", at=())
+        voter = nodes.nodes[0].services.voter
+        async with voting(nodes, 0):
+            await until(lambda: voter._delays)
+            withdrawal = Withdrawal(time_s=int(time.time()), target=digest, reason="mistake")
+            await nodes.nodes[0].ledger.submit(sealed(withdrawal, private_key("alice")), timeout_s=5)
+            await until(lambda: not voter._delays)
+        assert (voter._pause_s(), voter.queue, votes(nodes, digest)) == (voting_module.IDLE_S, 0, {})
+
+
+@pytest.mark.parametrize("reason", ["timeout", "hash_mismatch", "unreachable"])
+async def test_what_may_pass_is_tried_again_before_it_becomes_a_vote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+):
+    monkeypatch.setattr(voting_module, "RETRY_S", 0.01)
+    faults = [FetchError(reason, "for the moment", may_pass=True)] * 3
+    fail_first(monkeypatch, faults)
+    async with make(tmp_path, unreachable_retry_s=30) as nodes:
+        digest = await claim_on(nodes, b"590")
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, digest))
+        assert votes(nodes, digest) == {"node-1": (Outcome.VERIFIED, "matched")}
+
+
+async def test_what_cannot_pass_is_voted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fail_first(monkeypatch, [FetchError("unsupported_pointer", "ftp")])
+    async with make(tmp_path, unreachable_retry_s=3600) as nodes:
+        digest = await claim_on(nodes, b"590")
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, digest))
+        assert votes(nodes, digest) == {"node-1": (Outcome.UNVERIFIABLE, "unsupported_pointer")}
+
+
+def fail_first(monkeypatch: pytest.MonkeyPatch, faults: list[Exception]) -> None:
+    """Let the first fetches fail."""
+    real = Fetcher.fetch
+
+    async def fetch(self: Fetcher, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
+        if faults:
+            raise faults.pop()
+        return await real(self, pointer, sha256, bytes_max=bytes_max)
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+
+
+async def test_a_full_disk_is_an_alarm_and_no_vote_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(voting_module, "TROUBLE_AGAIN_S", 0.1)
+    disk = [OSError(errno.ENOSPC, "no space left")] * 3
+    fail_first(monkeypatch, disk)
+    async with make(tmp_path) as nodes:
+        digest = await claim_on(nodes, b"590")
+        voter = nodes.nodes[0].services.voter
+        async with voting(nodes, 0):
+            await until(lambda: voter.alarm)
+            assert "no space left" in voter.alarm
+            await until(lambda: votes(nodes, digest))
+            await until(lambda: voter.alarm is None)
+        assert votes(nodes, digest) == {"node-1": (Outcome.VERIFIED, "matched")}
+
+
+async def test_a_verifier_that_does_not_start_is_an_alarm_and_no_vote(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", command=("false",)) as nodes:
+        digest = await claim_on(nodes, b"590")
+        services = nodes.nodes[0].services
+        async with voting(nodes, 0):
+            await until(lambda: services.voter.alarm)
+        assert "did not start" in services.verifier.alarm
+        assert (votes(nodes, digest), services.voter.queue) == ({}, 1)
+
+
+async def test_the_time_of_this_nodes_own_trouble_does_not_count_against_the_claims_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with make(tmp_path, unreachable_retry_s=60) as nodes:
+        digest = await claim_on(nodes, b"590")
+        voter, now_s = nodes.nodes[0].services.voter, time.monotonic()
+        gone = FetchError("unreachable", "gone", may_pass=True)
+        voter._put_off(digest, 1)
+        monkeypatch.setattr(voting_module.time, "monotonic", lambda: now_s + 1000)
+        assert voter._may_wait(digest, gone)
+        monkeypatch.setattr(voting_module.time, "monotonic", lambda: now_s + 1061)
+        assert not voter._may_wait(digest, gone)
+
+
+async def test_a_clock_that_runs_ahead_for_a_while_loses_no_claim(tmp_path: Path):
+    async with make(tmp_path) as nodes:
+        await claim_on(nodes, b"590")
+        voter = nodes.nodes[0].services.voter
+        voter._clock = lambda: time.time() + 10**9
+        assert voter.queue == 0
+        voter._clock = time.time
+        assert voter.queue == 1
+
+
+async def test_one_owners_slow_files_do_not_hold_up_another_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real, never, slow = Fetcher.fetch, asyncio.Event(), set()
+
+    async def fetch(self: Fetcher, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
+        if sha256 in slow:
+            await never.wait()
+        return await real(self, pointer, sha256, bytes_max=bytes_max)
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    async with make(tmp_path) as nodes:
+        models = [b"590 slow %d" % number for number in range(5)]
+        slow |= {hashlib.sha256(model).digest() for model in models}
+        for number, model in enumerate(models):
+            await claim_on(nodes, model, number=number)
+        prompt = await claim_on(nodes, b"580 prompt", owner="bob")
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, prompt))
+            assert nodes.nodes[0].services.voter.queue == 5
+
+
+async def test_a_fetched_file_stays_while_another_claim_in_work_names_it(tmp_path: Path):
+    async with make(tmp_path) as nodes:
+        digests = [await claim_on(nodes, b"590", owner=owner, at=()) for owner in ("alice", "bob")]
+        services, store = nodes.nodes[0].services, nodes.nodes[0].ledger.store
+        cache = BlobStore(tmp_path / "cache", BlobLimits(blob_bytes_max=1000, total_bytes_max=1000))
+        services.voter._fetcher._cache = cache
+        sha256 = hashlib.sha256(b"590").digest()
+        await cache.add(sha256, chunks(b"590"), bytes_max=10)
+        services.voter._working = {digest: store.claim_state(digest) for digest in digests}
+        services.voter._release(digests[0])
+        assert cache.find(sha256)
+        del services.voter._working[digests[0]]
+        services.voter._release(digests[1])
+        assert not cache.find(sha256)
 
 
 async def test_a_vote_is_submitted_until_the_ledger_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -188,7 +358,7 @@ async def test_one_claim_that_fails_unexpectedly_does_not_hold_up_the_others(
 
     async def fetch(self: Fetcher, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
         if sha256 == hashlib.sha256(b"1 poison").digest():
-            raise OSError("disk full")
+            raise ZeroDivisionError("a bug")
         return await real(self, pointer, sha256, bytes_max=bytes_max)
 
     monkeypatch.setattr(Fetcher, "fetch", fetch)

@@ -5,7 +5,8 @@ from fakes import LedgerMaker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.audit import AuditError, Replay, replay
+from registry import merkle
+from registry.audit import AuditError, Replay, Tree, replay
 from registry.checkpoint import Checkpoint
 from registry.errors import ConsistencyError, MalformedError
 from registry.tiles import entry_bundle, parse_entry_bundle, parse_tile_path, tile_path
@@ -116,3 +117,50 @@ def test_a_broken_bundle_is_malformed(raw):
 def test_a_bundle_that_is_too_large_is_the_callers_mistake(entries):
     with pytest.raises(ValueError, match="at most"):
         entry_bundle(entries)
+
+
+def test_behind_a_refused_entry_only_the_tree_grows():
+    forged = MAKER.entries[3][:-30] + bytes([MAKER.entries[3][-30] ^ 1]) + MAKER.entries[3][-29:]
+    replayed = Replay()
+    for raw in [*MAKER.entries[:3], forged, *MAKER.entries[4:]]:
+        replayed.take(raw)
+    assert (replayed.refusal.index, replayed.refusal.code) == (3, "bad_signature")
+    assert (replayed.ledger.size, replayed.size, len(replayed.recorded_s)) == (3, 6, 3)
+    assert replayed.kinds == {"genesis": 1, "publish": 1, "claim": 1}
+    replayed.check(Checkpoint.parse(MAKER.notes[3].text))
+    with pytest.raises(ConsistencyError, match="another root"):
+        replayed.check(MAKER.checkpoint())
+
+
+def test_a_repeated_entry_is_refused_as_a_duplicate():
+    replayed = replay(MAKER.entries)
+    replayed.take(MAKER.entries[2])
+    assert (replayed.refusal.index, replayed.refusal.code) == (6, "duplicate")
+
+
+def test_every_signature_is_put_to_the_auditors_own_check():
+    asked = []
+
+    def is_signed(signed: bytes, *, signer: bytes, signature: bytes) -> bool:
+        asked.append(signature)
+        return len(asked) != 6
+
+    replayed = Replay(is_signed)
+    for raw in MAKER.entries:
+        replayed.take(raw)
+    assert (replayed.refusal.index, replayed.refusal.code) == (2, "key_not_bound")
+    assert len(asked) == 3 + 1 + 2
+
+
+@given(st.integers(1, 600))
+def test_the_compact_tree_has_the_nodes_of_the_plain_one(size):
+    tree, frontier, nodes = Tree(), merkle.Frontier(), {}
+    for number in range(size):
+        digest = merkle.leaf_hash(number.to_bytes(2, "big"))
+        tree.append(digest)
+        nodes |= {(node.level, node.position): node.digest for node in frontier.append(digest)}
+    assert {place: tree.read_node(*place) for place in nodes} == nodes
+    assert tree.root_at(size) == frontier.root()
+    for place in ((0, size), (0, -1), (-1, 0), (len(tree._levels), 0)):
+        with pytest.raises(KeyError):
+            tree.read_node(*place)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.encoding import DEPTH_MAX, ENTRY_BYTES_MAX, decode, encode
+from registry.encoding import DEPTH_MAX, ENTRY_BYTES_MAX, _canonical, canonical, decode, encode, encode_canonical
 from registry.errors import MalformedError
 
 scalars = st.one_of(
@@ -25,6 +25,12 @@ def test_a_value_survives_encoding_and_decoding(value):
 def test_the_order_of_a_maps_keys_does_not_change_its_spelling(value):
     first, second = {"a": value, "b": 1}, {"b": 1, "a": value}
     assert encode(first) == encode(second)
+
+
+@given(values)
+def test_the_quick_way_spells_as_the_plain_one_does(value):
+    assert encode(value) == msgpack.packb(_canonical(value, DEPTH_MAX), use_bin_type=True)
+    assert encode_canonical(canonical(value)) == encode(value) == encode_canonical(decode(encode(value)))
 
 
 @given(st.binary(max_size=60))

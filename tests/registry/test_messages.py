@@ -137,7 +137,7 @@ def test_a_policy_that_cannot_work_is_malformed(change):
     ],
 )
 def test_members_that_share_an_identity_or_break_a_limit_are_malformed(spoil):
-    value = policy(2).to_value()
+    value = policy(1, 2).to_value()
     with pytest.raises(MalformedError):
         Policy.from_value(value | {"members": spoil(value["members"])})
 

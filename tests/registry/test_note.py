@@ -12,6 +12,8 @@ from registry import merkle
 from registry.checkpoint import Checkpoint, parse_decimal
 from registry.errors import MalformedError, RefusedError
 from registry.note import (
+    NOTE_BYTES_MAX,
+    SIGNATURES_MAX,
     KeyType,
     Note,
     SignatureLine,
@@ -74,6 +76,8 @@ def test_a_key_prints_as_it_was_read(text):
         EXAMPLE_VKEY + "A",
         EXAMPLE_VKEY.replace("+Aek", "+Bek"),
         EXAMPLE_VKEY.replace("+Aek", "+CQk"),
+        EXAMPLE_VKEY.replace("+Aek", "+Bkk"),
+        EXAMPLE_VKEY.replace("example.com/foo", "\ud800"),
     ],
 )
 def test_a_key_with_anything_wrong_is_refused(text):
@@ -135,8 +139,9 @@ def test_signatures_of_unknown_keys_are_passed_over():
         "text\r\n\n— name AAAAAAAA\n",
         "text\n\n— name AAAAAAAA\n\n",
         "te\0xt\n\n— name AAAAAAAA\n",
-        "text\n\n" + "— name AAAAAAAA\n" * 65,
-        "t" * 70_000 + "\n\n— name AAAAAAAA\n",
+        "text\n\n" + "— name AAAAAAAA\n" * (SIGNATURES_MAX + 1),
+        "t" * NOTE_BYTES_MAX + "\n\n— name AAAAAAAA\n",
+        "\ud800\n\n— name AAAAAAAA\n",
     ],
 )
 def test_what_is_not_a_note_is_refused(raw):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from registry import commitments
 from registry.encoding import ENTRY_BYTES_MAX
 from registry.entry import Entry
-from registry.envelope import seal
+from registry.envelope import seal, unseal
 from registry.messages import Genesis, Publication
 from registry.rules import Accepted, Duplicate, Ledger, Refused
 from registry.verdict import Outcome
@@ -251,3 +251,14 @@ def test_the_same_entries_make_the_same_state():
     assert twin.verdict(claim) == maker.ledger.verdict(claim)
     assert twin.find(claim).signed.signer == public_key("alice")
     assert twin.claims() == [claim]
+
+
+def test_a_check_says_what_apply_would_say_and_changes_nothing(maker):
+    accepted = seal(publication(), origin=ORIGIN, private_keys=[private_key("alice")])
+    for change, code in (({}, None), ({"time_s": START_S - 10_000}, "time_skew")):
+        envelope = seal(publication(**change), origin=ORIGIN, private_keys=[private_key("alice")])
+        size, checked = maker.ledger.size, maker.ledger.check(unseal(envelope, origin=ORIGIN), START_S + 10)
+        assert (checked and checked.code, maker.ledger.size) == (code, size)
+        applied = maker.ledger.apply(Entry(envelope, START_S + 10).encode())
+        assert isinstance(applied, Accepted) if code is None else applied == checked
+    assert maker.ledger.check(unseal(accepted, origin=ORIGIN), START_S + 10**9) is None, "it is there already"

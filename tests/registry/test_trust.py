@@ -1,16 +1,32 @@
 """The policy file: C2SP's format, quorums of groups, and who vouches for a checkpoint."""
 
-import pytest
-from fakes import LedgerMaker
+from dataclasses import replace
 
+import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from fakes import LedgerMaker, private_key
+
+from registry.checkpoint import Checkpoint
 from registry.errors import MalformedError, RefusedError, UntrustedError
-from registry.note import Note
-from registry.trust import TrustedCheckpoint, TrustPolicy
+from registry.note import KeyType, Note, VerifierKey, cosign, sign
+from registry.trust import GROUPS_MAX, POLICY_BYTES_MAX, TrustPolicy
 
 MAKER = LedgerMaker()
 TEXT = str(MAKER.trust)
 LOGS = [line for line in TEXT.splitlines() if line.startswith("log ")]
 WITNESSES = [line for line in TEXT.splitlines() if line.startswith("witness ")]
+
+
+PQ_KEYS = {f"node-{n}": MLDSA44PrivateKey.from_seed_bytes(bytes([n]) * 32) for n in (1, 2, 3)}
+
+
+def pq_verifier(node):
+    public_key = PQ_KEYS[node].public_key().public_bytes_raw()
+    return VerifierKey(name=f"{MAKER.origin}/{node}", type=KeyType.ML_DSA_COSIGNATURE, public_key=public_key)
+
+
+BOTH_KINDS = [*WITNESSES, *(f"witness {node}-pq {pq_verifier(node)}" for node in PQ_KEYS)]
+CHAIN = ["group g0 any node-1", *(f"group g{n} any g{n - 1}" for n in range(1, GROUPS_MAX))]
 
 
 def policy_with(*rules):
@@ -52,6 +68,95 @@ def test_a_quorum_is_what_the_groups_say(rules, signers, trusted):
             policy_with(*rules).check(note)
 
 
+def hybrid_policy(word):
+    """Each node has a witness of each kind; `word` of the two make the node."""
+    groups = [f"group g-{node} {word} {node} {node}-pq" for node in PQ_KEYS]
+    rules = [*LOGS, *BOTH_KINDS, *groups, "group nodes 2 g-node-1 g-node-2 g-node-3", "quorum nodes"]
+    return TrustPolicy.parse("\n".join(rules) + "\n")
+
+
+def hybrid_note(*, ed25519=(), pq=(), time_s=MAKER.now_s, pq_text=None):
+    """The checkpoint with Ed25519 and ML-DSA cosignatures of these nodes."""
+    note = MAKER.note(nodes=ed25519 or [1])
+    kept = [line for line in note.signatures if ed25519 or line.name == MAKER.origin]
+    text = pq_text or note.text
+    for number in pq:
+        name, key = f"{MAKER.origin}/node-{number}", PQ_KEYS[f"node-{number}"]
+        kept.append(cosign(text, name=name, private_key=key, timestamp_s=time_s))
+    return Note(note.text, tuple(kept))
+
+
+@pytest.mark.parametrize(
+    ("word", "ed25519", "pq", "trusted"),
+    [
+        ("any", [1, 2], [], True),
+        ("any", [], [1, 2], True),
+        ("any", [1], [2], True),
+        ("any", [1], [1], False),
+        ("all", [1, 2], [1, 2], True),
+        ("all", [1, 2, 3], [1, 2], True),
+        ("all", [1, 2], [2, 3], False),
+        ("all", [1, 2, 3], [], False),
+        ("all", [], [1, 2, 3], False),
+    ],
+)
+def test_a_node_with_both_kinds_of_key_is_a_group_of_two_witnesses(word, ed25519, pq, trusted):
+    trust, note = hybrid_policy(word), hybrid_note(ed25519=ed25519, pq=pq)
+    assert str(TrustPolicy.parse(str(trust))) == str(trust)
+    if trusted:
+        assert trust.check(note).checkpoint == MAKER.checkpoint()
+    else:
+        with pytest.raises(UntrustedError, match="quorum 'nodes'"):
+            trust.check(note)
+
+
+def test_two_keys_do_not_give_a_node_two_voices_on_the_time():
+    trust = hybrid_policy("any")
+    honest = trust.check(hybrid_note(ed25519=[2], pq=[1], time_s=1))
+    assert honest.times_s == {"node-2": MAKER.now_s, "node-1-pq": 1}
+    twice = trust.check(hybrid_note(ed25519=[1, 2], pq=[1], time_s=1))
+    assert set(twice.times_s) == {"node-1", "node-2"}
+    assert twice.not_after_s == MAKER.now_s
+
+
+def test_a_cosignature_that_states_no_time_is_no_witness():
+    with pytest.raises(UntrustedError):
+        hybrid_policy("any").check(hybrid_note(ed25519=[1], pq=[2], time_s=0))
+
+
+def test_an_ml_dsa_cosignature_of_another_checkpoint_rejects_the_note():
+    other = str(Checkpoint(origin=MAKER.origin, size=2, root=bytes(32)))
+    forged = hybrid_note(ed25519=[1, 2], pq=[3], pq_text=other)
+    assert MAKER.trust.check(forged)
+    with pytest.raises(RefusedError) as refused:
+        hybrid_policy("any").check(forged)
+    assert refused.value.code == "bad_signature"
+
+
+def test_a_policy_has_room_for_every_member_with_both_kinds_of_key():
+    origin, url = "o" * 190, "https://" + "u" * 504
+    lines, groups = [], []
+    for number in range(31):
+        name = f"{number}".rjust(64, "n")
+        ed25519, ml_dsa = number.to_bytes(32, "big"), number.to_bytes(1312, "big")
+        log = VerifierKey(name=origin, type=KeyType.ED25519, public_key=b"\1" + ed25519[1:])
+        keys = {
+            name: VerifierKey(name=f"{origin}/{name}", type=KeyType.COSIGNATURE, public_key=ed25519),
+            f"{name}-pq": VerifierKey(name=f"{origin}/{name}", type=KeyType.ML_DSA_COSIGNATURE, public_key=ml_dsa),
+        }
+        lines += [f"log {log} {url}", *(f"witness {word} {key} {url}" for word, key in keys.items())]
+        groups.append(f"{name}-g")
+        lines.append(f"group {name}-g all {' '.join(keys)}")
+    text = "\n".join([*lines, f"group nodes 16 {' '.join(groups)}", "quorum nodes"])
+    assert 140_000 < len(text) <= POLICY_BYTES_MAX
+    assert len(TrustPolicy.parse(text).witnesses) == 62
+
+
+def test_the_deepest_policy_is_checked():
+    rules = [*LOGS, *WITNESSES, *CHAIN, f"quorum g{GROUPS_MAX - 1}"]
+    assert TrustPolicy.parse("\n".join(rules)).check(MAKER.note(nodes=[1])).checkpoint.size == 1
+
+
 def test_a_checkpoint_needs_a_signature_of_the_log():
     note = MAKER.note()
     cosignatures = tuple(line for line in note.signatures if line.name != MAKER.origin)
@@ -65,13 +170,33 @@ def test_one_node_that_cosigns_twice_is_not_two_nodes():
         MAKER.trust.check(Note(note.text, (*note.signatures, note.signatures[1])))
 
 
-def test_a_median_of_clocks_is_not_moved_by_one_liar():
-    trusted = TrustedCheckpoint(MAKER.checkpoint(), {"a": 1000, "b": 1010, "liar": 1})
-    assert (trusted.not_before_s, trusted.not_after_s) == (1000, 1000)
-    of_two = TrustedCheckpoint(MAKER.checkpoint(), {"honest": 1000, "liar": 1})
-    assert of_two.not_after_s == 1000
-    alone = TrustedCheckpoint(MAKER.checkpoint(), {})
-    assert (alone.not_before_s, alone.not_after_s) == (None, None)
+def signed_at(times_s, *, quorum="nodes"):
+    """A checkpoint that the nodes cosigned at these times."""
+    checkpoint = str(MAKER.checkpoint())
+    lines = [sign(checkpoint, name=MAKER.origin, private_key=private_key("node-1/note"))]
+    for number, time_s in times_s.items():
+        name, key = f"{MAKER.origin}/node-{number}", private_key(f"node-{number}/cosigner")
+        lines.append(cosign(checkpoint, name=name, private_key=key, timestamp_s=time_s))
+    return replace(MAKER.trust, quorum=quorum).check(Note(checkpoint, tuple(lines)))
+
+
+@pytest.mark.parametrize(
+    ("times_s", "bounds"),
+    [
+        ({1: 1000, 2: 1010}, (1000, 1010)),
+        ({1: 1000, 2: 1010, 3: 1020}, (1010, 1010)),
+        ({1: 1000, 2: 1010, 3: 1}, (1000, 1000)),
+        ({1: 1000, 2: 1010, 3: 10**9}, (1010, 1010)),
+    ],
+    ids=["two of three", "all", "a clock that is slow", "a node that caught up late"],
+)
+def test_a_time_counts_when_a_quorum_says_it(times_s, bounds):
+    trusted = signed_at(times_s)
+    assert (trusted.not_before_s, trusted.not_after_s) == bounds
+
+
+def test_without_a_quorum_to_satisfy_all_witnesses_bound_the_time():
+    assert (signed_at({1: 5, 2: 9}, quorum="none").not_before_s, signed_at({}, quorum="none").not_after_s) == (5, None)
 
 
 BAD = {
@@ -101,7 +226,25 @@ BAD = {
         *[line for line in str(LedgerMaker(origin="b").trust).splitlines() if "log " in line],
         "quorum none",
     ],
-    "too long": ["# " + "x" * 70_000, *LOGS, "quorum none"],
+    "too many groups": [*LOGS, *WITNESSES, *CHAIN, f"group g{GROUPS_MAX} any g{GROUPS_MAX - 1}", "quorum node-1"],
+    "two keys of one node in a group of several": [*LOGS, *BOTH_KINDS, "group g 2 node-1 node-1-pq node-2", "quorum g"],
+    "two keys of one node in a group with a group": [
+        *LOGS,
+        *BOTH_KINDS,
+        "group a any node-2 node-2-pq",
+        "group g 2 node-1 node-1-pq a",
+        "quorum g",
+    ],
+    "two keys of one node in two groups": [
+        *LOGS,
+        *BOTH_KINDS,
+        "group a any node-1",
+        "group b any node-1-pq",
+        "group g all a b",
+        "quorum g",
+    ],
+    "truncated ML-DSA key": [*LOGS, BOTH_KINDS[-1][:-4], "quorum none"],
+    "too long": ["# " + "x" * POLICY_BYTES_MAX, *LOGS, "quorum none"],
 }
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from fakes import LedgerMaker, good_measurement, private_key, public_key
-from nodeset import ORIGIN, NodeSet, claim, publication, sealed
+from nodeset import ORIGIN, STATUS, NodeSet, claim, publication, sealed
 
 from registry import merkle, signing
 from registry.audit import replay
 from registry.certificate import verify_certificate
 from registry.envelope import message_hash
+from registry.errors import ConsistencyError, UntrustedError
 from registry.note import Note
 from registry.receipt import Receipt, verify_receipt
 from registry.tiles import parse_entry_bundle
@@ -419,8 +420,8 @@ async def test_a_node_says_how_it_is(tmp_path: Path):
 
 
 async def test_health_turns_bad_with_an_alarm_or_without_a_leader(tmp_path: Path):
-    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
-        await nodes.serve()
+    async with NodeSet(tmp_path / "ledger", nodes=2) as nodes:
+        await nodes.serve(0)
         api, node = Api(nodes), nodes.nodes[0]
         assert await api.json("/healthz") == {"status": "ok"}
         node.ledger.signer.alarm = "another tree"
@@ -428,3 +429,27 @@ async def test_health_turns_bad_with_an_alarm_or_without_a_leader(tmp_path: Path
         node.ledger.signer.alarm = None
         node.services.alarms["voter"] = "stopped"
         assert (await api.json("/healthz", status=503))["alarms"] == {"voter": "stopped"}
+        node.services.alarms.clear()
+        node.services.verifier.alarm = "did not start"
+        assert (await api.json("/healthz", status=503))["alarms"] == {"verifier": "did not start"}
+        node.services.verifier.alarm = None
+        alone = dataclasses.replace(STATUS, leader=None)
+        await nodes.serve_app(nodes.nodes[1], _app(dataclasses.replace(node.services, raft_status=lambda: alone)))
+        assert await Api(nodes, 1).json("/healthz", status=503) == {"status": "no_leader"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(UntrustedError("members left"), 503, "untrusted"), (ConsistencyError("a fork"), 500, "consistency")],
+)
+async def test_an_error_of_the_log_or_of_its_readers_policy_keeps_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, code: str
+):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+
+        async def fail() -> None:
+            raise error
+
+        monkeypatch.setattr(nodes.nodes[0].services.gatherer, "latest_note", fail)
+        assert await Api(nodes).error("GET", "/checkpoint") == (status, code)

@@ -25,10 +25,11 @@ def test_a_name_is_found_by_the_thread():
     book.close()
 
 
-def test_a_name_that_does_not_resolve_stays_unknown_and_hides_no_other():
-    book = AddressBook([peer("no-such-host.invalid"), peer("localhost")])
+@pytest.mark.parametrize("name", ["no-such-host.invalid", "a..b", "x" * 64 + ".invalid"])
+def test_a_name_that_does_not_resolve_stays_unknown_and_hides_no_other(name):
+    book = AddressBook([peer(name), peer("localhost")])
     wait_for(lambda: book.address("localhost") is not None)
-    assert book.address("no-such-host.invalid") is None
+    assert book.address(name) is None
     book.close()
 
 

@@ -26,9 +26,10 @@ NAMES = ["node-1", "node-2", "node-3"]
 class Member:
     """One process, its last status and what it has applied."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, *, pace: str) -> None:
         self.name = name
         self.directory = directory
+        self.pace = pace
         self.events: Counter[str] = Counter()
         self.status: dict = {}
         self.process: subprocess.Popen | None = None
@@ -38,7 +39,7 @@ class Member:
         self.status = {}
         with (self.directory / f"{self.name}.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, raft_member.__file__, self.name, str(self.directory)],
+                [sys.executable, raft_member.__file__, self.name, str(self.directory), self.pace],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -91,10 +92,10 @@ class Member:
 
 
 class Cluster:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, pace: str = "fast") -> None:
         peers = [dataclasses.asdict(peer) for peer in make_peers(directory, NAMES)]
         (directory / "peers.json").write_text(json.dumps(peers))
-        self.members = {name: Member(name, directory) for name in NAMES}
+        self.members = {name: Member(name, directory, pace=pace) for name in NAMES}
         self.numbers = itertools.count()
         self.acknowledged: list[str] = []
         for member in self.members.values():
@@ -114,8 +115,9 @@ class Cluster:
         return max(leading, key=lambda member: member.status["term"]) if leading else None
 
     def wait_for_leader(self, among: list[str] = NAMES) -> Member:
-        wait_for(lambda: self.leader(among) is not None)
-        return self.leader(among)
+        found: list[Member] = []
+        wait_for(lambda: found or found.extend(filter(None, [self.leader(among)])))
+        return found[0]
 
     def write(self, member: Member, count: int) -> list[str]:
         """Propose at one member, do not wait."""
@@ -194,7 +196,15 @@ def test_a_leader_behind_a_partition_commits_nothing_and_comes_back(cluster):
     cluster.check()
 
 
-def test_a_follower_with_one_link_cut_does_not_disturb_the_leader(cluster):
+@pytest.fixture
+def steady_cluster(tmp_path):
+    made = Cluster(tmp_path, pace="steady")
+    yield made
+    made.stop()
+
+
+def test_a_follower_with_one_link_cut_does_not_disturb_the_leader(steady_cluster):
+    cluster = steady_cluster
     cluster.write_until_acknowledged(30)
     leader = cluster.wait_for_leader()
     term = leader.status["term"]

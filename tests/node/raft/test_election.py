@@ -50,6 +50,20 @@ def test_an_isolated_node_does_not_depose_the_leader_when_it_returns(cluster):
     assert term(cluster, "B") == before
 
 
+def test_a_node_that_hears_no_leader_says_so_and_what_it_asked_of_the_leader_is_reported(cluster):
+    cluster.elect("A")
+    cluster.run_until(lambda: cluster.nodes["B"].fields.leader is not None)
+    cluster.network.isolate("B", "ABC")
+    cluster.propose("B", b"on its way to a leader that does not hear")
+    cluster.run_until(lambda: cluster.nodes["B"].fields.leader is None, steps_max=200)
+    assert cluster.failures == ["leader_changed"]
+    cluster.propose("B", b"asked without a leader")
+    cluster.run_until(lambda: cluster.failures == ["leader_changed", "no_leader"], steps_max=20)
+    cluster.network.heal()
+    cluster.run_until(lambda: cluster.nodes["B"].fields.leader is not None, steps_max=200)
+    assert cluster.nodes["B"].fields.leader.id == "A"
+
+
 def test_a_deposed_leader_learns_it_from_the_notice(cluster):
     cluster.elect("A")
     cluster.network.isolate("A", "ABC")

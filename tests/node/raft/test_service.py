@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from raft_cluster import FAST, free_ports, make_peers, make_service, wait_for
+from raft_cluster import FAST, STEADY, make_peers, make_service, stand_soon, wait_for
 from raft_simulation import ListMachine
 
+from node.ports import free_ports
 from node.raft import JournalCorruptError, JournalError
 from node.raft.failstop import EXIT_SOFTWARE
 
@@ -30,6 +31,7 @@ class Cluster:
                 name,
                 self.peers,
                 machine=self.machines[name],
+                settings=STEADY if count > 1 else FAST,
                 on_applied=lambda: self.notices.append(1),
             )
             for name in self.names
@@ -38,6 +40,7 @@ class Cluster:
     def start(self) -> None:
         for service in self.services.values():
             service.start()
+        stand_soon(list(self.services.values()))
         wait_for(lambda: self.leader() is not None and all(s.status().leader for s in self.services.values()))
 
     def stop(self) -> None:
@@ -68,8 +71,15 @@ def single(tmp_path):
     made.stop()
 
 
-def unexpected(reason: str) -> None:
-    raise AssertionError(reason)
+UNEXPECTED: list[str] = []
+unexpected = UNEXPECTED.append  # what raises in the thread that reports is only logged
+
+
+@pytest.fixture(autouse=True)
+def nothing_unexpected():
+    UNEXPECTED.clear()
+    yield
+    assert UNEXPECTED == []
 
 
 def test_commands_from_any_node_reach_all_in_one_order(cluster):
@@ -134,7 +144,7 @@ def test_idle_peers_stay_connected(cluster, caplog):
     followers = [name for name in cluster.names if name != cluster.leader()]
     connection = cluster.services[followers[0]]._node.transport._ready[followers[1]]
     with caplog.at_level(logging.INFO, logger="node.raft"):
-        deadline_s = time.monotonic() + 1.5 * FAST.connection_timeout_s
+        deadline_s = time.monotonic() + 1.5 * STEADY.connection_timeout_s
         wait_for(lambda: time.monotonic() > deadline_s)
     assert cluster.services[followers[0]]._node.transport._ready[followers[1]] is connection
     assert "peer disconnected" not in caplog.text
@@ -196,12 +206,16 @@ def test_without_a_leader_a_command_is_refused(tmp_path):
     service.stop()
 
 
+def raises(reason: str) -> None:
+    raise AssertionError(reason)
+
+
 def test_an_on_failed_that_raises_does_not_stop_the_reports(tmp_path, caplog):
     cluster = Cluster(tmp_path, 3)
     service = cluster.services["node-1"]
     service.start()
     failures: list[str] = []
-    service.propose(b"x", unexpected)
+    service.propose(b"x", raises)
     service.propose(b"x", failures.append)
     wait_for(lambda: failures == ["no_leader"])
     assert "on_failed raised" in caplog.text
@@ -292,7 +306,7 @@ def test_a_cluster_that_makes_no_sense_is_refused(tmp_path, change):
 
 def test_the_listening_address_can_differ_from_the_advertised_one(tmp_path):
     peers = make_peers(tmp_path, ["node-1"])
-    peers = [dataclasses.replace(peers[0], host="192.0.2.1", port=free_ports(1)[0])]
+    peers = [dataclasses.replace(peers[0], host="192.0.2.1", port=free_ports("127.0.0.1", 1)[0])]
     settings = dataclasses.replace(FAST, bind_host="127.0.0.1")
     service = make_service(tmp_path, "node-1", peers, machine=ListMachine(), settings=settings)
     service.start()

@@ -8,12 +8,14 @@ import dataclasses
 import socket
 import ssl
 import struct
+import time
 import zlib
 from pathlib import Path
 
 import msgpack
 import pytest
-from raft_cluster import FAST, NOW, make_peers, make_service, wait_for
+from descriptors import no_free_descriptor
+from raft_cluster import FAST, NOW, STEADY, make_peers, make_service, stand_soon, wait_for
 from raft_simulation import ListMachine
 
 from node.raft import RaftPeer, RaftService, make_certificate
@@ -21,8 +23,8 @@ from node.raft.tls import PROTOCOL
 from node.raft.wire import encode
 
 TERM = 10**6
-SOON_S = 10.0
-PATIENT = dataclasses.replace(FAST, connection_timeout_s=60.0)  # the tests' peer is often silent
+SOON_S = 30.0
+PATIENT = dataclasses.replace(STEADY, connection_timeout_s=60.0)  # the tests' peer is often silent
 
 
 class Victims:
@@ -36,6 +38,7 @@ class Victims:
         ]
         for service in self.services:
             service.start()
+        stand_soon(self.services)
         wait_for(lambda: any(service.status().state == "leader" for service in self.services))
 
     @property
@@ -303,3 +306,41 @@ def _was_refused(connection: ssl.SSLSocket) -> bool:
         return b"forward_refused" in connection.recv(65536)
     except TimeoutError:
         return False
+
+
+def test_without_a_free_descriptor_nothing_is_dialled_and_the_node_lives_on(tmp_path, caplog):
+    peers = make_peers(tmp_path, ["node-1", "node-2"])
+    service = make_service(tmp_path, "node-2", peers, machine=ListMachine())
+    node = service._open_node()
+    with no_free_descriptor():
+        node.tick(0.0)
+    assert "cannot dial" in caplog.text
+    with socket.create_server((peers[0].host, peers[0].port)) as listening:
+        listening.setblocking(False)
+        wait_for(lambda: node.tick(0.01) or _accepts(listening))
+    node.close()
+
+
+def test_without_a_free_descriptor_the_listener_is_left_alone_until_the_next_tick(tmp_path, caplog):
+    peers = make_peers(tmp_path, ["node-1", "node-2"])
+    node = make_service(tmp_path, "node-1", peers, machine=ListMachine())._open_node()
+    node.tick(0.0)
+    with socket.socket() as stranger:
+        stranger.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            stranger.connect((peers[0].host, peers[0].port))
+        with no_free_descriptor():
+            wait_for(lambda: node.tick(0.01) or "cannot accept" in caplog.text)
+            begun_s = time.monotonic()
+            for _ in range(5):
+                node.tick(0.2)
+            assert time.monotonic() - begun_s > 0.4, "the poller reports the listener again and again"
+        wait_for(lambda: node.tick(0.01) or node.transport._strangers)
+    node.close()
+
+
+def _accepts(listening: socket.socket) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        listening.accept()[0].close()
+        return True
+    return False

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-SETUP = "from node.verifier.sandbox import drop_privileges, limit_resources; failed = drop_privileges()\n"
+SETUP = (
+    "import os\nfrom node.verifier.sandbox import drop_privileges, limit_resources\n"
+    "failed = drop_privileges(os.getppid())\n"
+)
 
 
 def run(code: str, *, memory: str = "None") -> subprocess.CompletedProcess[str]:
@@ -60,3 +63,11 @@ def test_there_is_no_network_or_it_is_reported():
     if "network" in done.stdout:
         pytest.skip("this machine gives an unprivileged process no network namespace")
     assert "101" in done.stdout or "99" in done.stderr, done  # ENETUNREACH: not even loopback is up
+
+
+def test_a_process_whose_parent_is_gone_already_ends():
+    program = "from node.verifier.sandbox import drop_privileges; drop_privileges(999_999_999); print('goes on')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")

@@ -8,19 +8,21 @@ import dataclasses
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from descriptors import no_free_descriptor
 from nodeset import JOB
 
 from node.config import VerifierSettings
 from node.verifier import supervisor as supervisor_module
 from node.verifier.protocol import Answer, Job, unmeasured
-from node.verifier.supervisor import Verifier
+from node.verifier.supervisor import Verifier, VerifierTroubleError
 from registry.verdict import Outcome
 
 PROGRAM = """
-import os, signal, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 from node.verifier.protocol import Job, unmeasured, frame, frame_bytes, READY
 from registry.verdict import Outcome
@@ -29,6 +31,8 @@ behaviour, directory = sys.argv[1], Path(sys.argv[2])
 runs = len(list(directory.iterdir()))
 (directory / str(os.getpid())).touch()
 out, given = sys.stdout.buffer, sys.stdin.buffer
+if behaviour == "leaves a descendant":
+    subprocess.Popen(["cat"], stdin=open(sys.argv[3]), stdout=2, start_new_session=True)
 if behaviour == "dies at start" or (behaviour == "dies at first start" and runs == 0):
     sys.exit(3)
 out.write(frame(READY if behaviour != "says nonsense at start" else b"hello")); out.flush()
@@ -37,6 +41,8 @@ while header := given.read(4):
     job = Job.decode(given.read(frame_bytes(header)))
     if behaviour == "crashes" or (behaviour == "crashes once" and runs == 0):
         os.kill(os.getpid(), signal.SIGSEGV)
+    if behaviour == "finds the device full":
+        sys.exit(75)
     if behaviour == "hangs" or (behaviour == "hangs on odd" and job.permutations % 2):
         time.sleep(60)
     if behaviour == "answers nonsense":
@@ -51,11 +57,11 @@ while header := given.read(4):
 
 
 class Run:
-    def __init__(self, tmp_path: Path, behaviour: str, *, timeout_s: int = 5) -> None:
+    def __init__(self, tmp_path: Path, behaviour: str, *, timeout_s: int = 30, more: Sequence[str] = ()) -> None:
         self.starts = tmp_path / "starts"
         self.starts.mkdir()
         settings = VerifierSettings(device="cpu", threads=1, timeout_s=timeout_s, memory_bytes_max=2**31)
-        command = (sys.executable, "-c", PROGRAM, behaviour, str(self.starts))
+        command = (sys.executable, "-c", PROGRAM, behaviour, str(self.starts), *more)
         self.verifier = Verifier(settings, command=command)
 
     @property
@@ -112,9 +118,7 @@ async def test_a_crash_is_tried_once_more(tmp_path: Path):
     assert (answer.reason, run.started) == ("1", 2)
 
 
-@pytest.mark.parametrize(
-    "behaviour", ["crashes", "answers nonsense", "answers too much", "dies at start", "says nonsense at start"]
-)
+@pytest.mark.parametrize("behaviour", ["crashes", "answers nonsense", "answers too much"])
 async def test_a_process_that_fails_twice_is_an_answer(tmp_path: Path, behaviour: str):
     run = Run(tmp_path, behaviour)
     (answer,) = await run.answers(1)
@@ -122,12 +126,29 @@ async def test_a_process_that_fails_twice_is_an_answer(tmp_path: Path, behaviour
     assert run.started == 2
 
 
+@pytest.mark.parametrize("behaviour", ["dies at start", "says nonsense at start"])
+async def test_a_process_that_does_not_start_is_no_answer_but_an_alarm(tmp_path: Path, behaviour: str):
+    run = Run(tmp_path, behaviour)
+    with pytest.raises(VerifierTroubleError):
+        await run.answers(1)
+    assert run.started == 1
+    assert "did not start" in run.verifier.alarm
+
+
+async def test_a_device_that_is_full_of_other_programs_is_no_answer(tmp_path: Path):
+    run = Run(tmp_path, "finds the device full")
+    with pytest.raises(VerifierTroubleError):
+        await run.answers(1)
+    assert run.verifier.state == "stopped"
+
+
 async def test_a_failed_warm_up_is_made_good_by_the_first_job(tmp_path: Path):
     run = Run(tmp_path, "dies at first start")
     await run.verifier.warm_up()
     assert run.verifier.state == "stopped"
+    assert "did not start" in run.verifier.alarm
     (answer,) = await run.answers(1)
-    assert (answer.reason, run.started) == ("1", 2)
+    assert (answer.reason, run.started, run.verifier.alarm) == ("1", 2, None)
 
 
 async def test_a_process_that_was_killed_between_jobs_is_started_again(tmp_path: Path):
@@ -138,10 +159,34 @@ async def test_a_process_that_was_killed_between_jobs_is_started_again(tmp_path:
     assert (answer.reason, run.started) == ("2", 2)
 
 
-async def test_a_program_that_is_not_there_is_an_answer():
+async def test_a_program_that_is_not_there_is_no_answer():
     settings = VerifierSettings(device="cpu", threads=1, timeout_s=1, memory_bytes_max=2**31)
-    answer = await Verifier(settings, command=("/nonexistent/program",)).verify(job(1))
-    assert answer.reason == "crashed"
+    with pytest.raises(VerifierTroubleError):
+        await Verifier(settings, command=("/nonexistent/program",)).verify(job(1))
+
+
+async def test_no_free_descriptor_is_no_answer_and_the_next_job_is_run(tmp_path: Path):
+    run = Run(tmp_path, "works")
+    with no_free_descriptor(), pytest.raises(VerifierTroubleError):
+        await run.verifier.verify(job(1))
+    (answer,) = await run.answers(2)
+    assert answer.reason == "2"
+
+
+async def test_a_descendant_that_holds_the_output_open_does_not_hold_up_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervisor_module, "END_TIMEOUT_S", 0.2)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    end_of_descendant = os.open(fifo, os.O_RDWR)
+    run = Run(tmp_path, "leaves a descendant", more=[str(fifo)])
+    try:
+        async with asyncio.timeout(60):
+            (answer,) = await run.answers(1)
+    finally:
+        os.close(end_of_descendant)
+    assert answer.reason == "1"
 
 
 async def test_a_cancelled_job_does_not_leave_its_answer_to_the_next(tmp_path: Path):

@@ -15,8 +15,8 @@ from marked import MarkedFiles, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
-from node.verifier.protocol import READY, Answer, Job, frame
-from node.verifier.worker import answer, serve
+from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame
+from node.verifier.worker import _blame_others, answer, serve
 from registry.errors import MalformedError
 from registry.evidence import parse_evidence
 from registry.verdict import ControlKind, Outcome
@@ -63,6 +63,7 @@ def job(tmp_path: Path, *, model: bytes = MODEL, evidence: bytes | None = None, 
         ({"head_commitment": b"x" * 32}, Outcome.REFUTED, "head_mismatch"),
         ({"info_commitment": b"x" * 32}, Outcome.REFUTED, "info_mismatch"),
         ({"scheme": "margin"}, Outcome.REFUTED, "info_mismatch"),
+        ({"evidence": evidence_bytes(scheme="")}, Outcome.UNVERIFIABLE, "malformed"),
     ],
 )
 def test_what_can_be_settled_without_the_model_is(
@@ -75,6 +76,14 @@ def test_what_can_be_settled_without_the_model_is(
 def test_evidence_that_the_scheme_cannot_read_is_unverifiable(tmp_path: Path):
     settled = answer(job(tmp_path), device="cpu")
     assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
+
+
+def test_a_device_that_others_fill_ends_the_process_and_one_that_the_claim_fills_does_not():
+    gib = 2**30
+    _blame_others((gib, 80 * gib), reserved_bytes=78 * gib + gib // 2)
+    with pytest.raises(SystemExit) as ended:
+        _blame_others((gib, 80 * gib), reserved_bytes=40 * gib)
+    assert ended.value.code == EXIT_TROUBLE
 
 
 def test_a_file_that_vanished_is_a_crash_and_not_an_answer(tmp_path: Path):
@@ -160,6 +169,7 @@ def test_the_real_process_starts_answers_and_ends_with_its_input(tmp_path: Path)
         [
             *(sys.executable, "-P", "-m", "node.verifier.worker"),
             *("--device", "cpu", "--threads", "1", "--memory-bytes-max", str(2**31)),
+            *("--parent", str(os.getpid())),
         ],
         input=frame(refuted.encode()),
         env={"PYTHONPATH": str(root), "PATH": os.environ["PATH"], "HOME": "/nonexistent"},

@@ -1,0 +1,25 @@
+"""One offline audit in a process of its own, for bench.ledger: prints its seconds and its peak memory in bytes."""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> int:
+    """Audit the mirror of the first argument by the policy of the second."""
+    # Imported here, as the command does it: worker processes import this module again.
+    from client.auditing import audit_mirror  # noqa: PLC0415
+    from client.evidence import EvidenceStore  # noqa: PLC0415
+    from client.mirror import Mirror  # noqa: PLC0415
+    from registry.trust import TrustPolicy  # noqa: PLC0415
+
+    mirror, policy = Mirror(Path(sys.argv[1])), TrustPolicy.parse(Path(sys.argv[2]).read_text())
+    begun = time.perf_counter()
+    audit = audit_mirror(mirror, policy, EvidenceStore(mirror.directory))
+    print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return len(audit.findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

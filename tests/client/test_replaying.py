@@ -1,0 +1,158 @@
+"""Promises: many processes that verify signatures accept nothing that one would not, and name the same entry."""
+
+import pytest
+
+from bench.ledger_maker import Ledgers, make_certificate, make_mirror
+from client import replaying
+from client.auditing import audit_mirror
+from client.evidence import EvidenceStore
+from client.replaying import replay_entries
+from client.verifying import Verifiers, are_signed
+from registry import signing
+from registry.audit import Replay
+from registry.certificate import verify_certificate
+from registry.encoding import decode, encode
+from registry.tiles import entry_bundle
+from registry.trust import TrustPolicy
+
+ENTRIES = 600
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory):
+    """A mirror of publications, claims and votes, its policy, and how many signatures it has."""
+    return make_mirror(tmp_path_factory.mktemp("ledger"), ENTRIES)
+
+
+@pytest.fixture
+def parallel(monkeypatch):
+    """Use worker processes for ledgers of any size, on a machine of any size."""
+    monkeypatch.setattr(replaying, "PARALLEL_ENTRIES_MIN", 1)
+    monkeypatch.setattr(replaying, "_cores", lambda: 2)
+
+
+def forged(entry: bytes, *, key_signature: bool) -> bytes:
+    """An entry with one bit of a signature flipped."""
+    envelope, recorded_s = decode(entry)
+    content = decode(envelope)
+    if key_signature:
+        content["body"]["key_signature"] = _flipped(content["body"]["key_signature"])
+    else:
+        content["signatures"][0][1] = _flipped(content["signatures"][0][1])
+    return encode([encode(content), recorded_s])
+
+
+def _flipped(signature: bytes) -> bytes:
+    return signature[:-1] + bytes([signature[-1] ^ 1])
+
+
+def test_many_processes_come_to_the_state_that_one_comes_to(mirror, parallel, monkeypatch):
+    entries = list(mirror[0].entries(ENTRIES))
+
+    many = replay_entries(lambda: iter(entries), ENTRIES)
+    monkeypatch.setattr(replaying, "PARALLEL_ENTRIES_MIN", 10**9)
+    one = replay_entries(lambda: iter(entries), ENTRIES)
+
+    assert many.refusal is one.refusal is None
+    assert (many.kinds, many.recorded_s) == (one.kinds, one.recorded_s)
+    assert many.root_at(ENTRIES) == one.root_at(ENTRIES)
+    assert [many.ledger.verdict(c) for c in many.ledger.claims()] == [
+        one.ledger.verdict(c) for c in one.ledger.claims()
+    ]
+
+
+@pytest.mark.parametrize("index", [1, 300, ENTRIES - 1])
+def test_many_processes_name_the_entry_whose_signature_does_not_hold(mirror, parallel, index):
+    entries = list(mirror[0].entries(ENTRIES))
+    entries[index] = forged(entries[index], key_signature=False)
+
+    state = replay_entries(lambda: iter(entries), ENTRIES)
+
+    assert (state.refusal.index, state.refusal.code) == (index, "bad_signature")
+    assert (state.size, state.ledger.size) == (ENTRIES, index)
+
+
+def test_many_processes_name_the_first_of_several_bad_entries(mirror, parallel):
+    entries = list(mirror[0].entries(ENTRIES))
+    entries[400] = entries[20]
+    entries[500] = forged(entries[500], key_signature=False)
+    assert replay_entries(lambda: iter(entries), ENTRIES).refusal.code == "duplicate"
+
+    entries[100] = forged(entries[100], key_signature=False)
+    assert replay_entries(lambda: iter(entries), ENTRIES).refusal.index == 100
+
+
+def test_a_binding_that_nobody_made_is_refused_by_many_processes(mirror, parallel):
+    entries = list(mirror[0].entries(ENTRIES))
+    claim = next(i for i, raw in enumerate(entries) if decode(decode(raw)[0])["kind"] == "claim")
+    entries[claim] = forged(entries[claim], key_signature=True)
+
+    assert replay_entries(lambda: iter(entries), ENTRIES).refusal.index == claim
+
+
+def triples(count: int) -> list[tuple[bytes, bytes, bytes]]:
+    ledgers = Ledgers()
+    public = ledgers.owner.public_key().public_bytes_raw()
+    return [(bytes([i]), public, signing.sign(ledgers.owner, bytes([i]))) for i in range(count)]
+
+
+def joined(batch: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    return entry_bundle([signer + signature + signed for signed, signer, signature in batch])
+
+
+def test_a_batch_holds_only_when_each_of_its_signatures_does():
+    batch = triples(3)
+
+    assert are_signed(joined(batch))
+    for place in range(3):
+        signed, signer, signature = batch[place]
+        assert not are_signed(joined([*batch[:place], (signed, signer, _flipped(signature)), *batch[place + 1 :]]))
+
+
+@pytest.mark.parametrize(("signer", "signature"), [(bytes(31), bytes(64)), (bytes(32), bytes(65))])
+def test_what_would_shift_the_parts_of_a_batch_is_the_callers_mistake(signer, signature):
+    with Verifiers(1) as verifiers, pytest.raises(ValueError, match="another length"):
+        verifiers.is_signed(b"statement", signer=signer, signature=signature)
+
+
+def test_nothing_holds_when_a_worker_died():
+    with Verifiers(1) as verifiers:
+        verifiers._pool.submit(are_signed, b"").result()
+        for process in verifiers._pool._processes.values():
+            process.kill()
+            process.join()
+        for signed, signer, signature in triples(3):
+            assert verifiers.is_signed(signed, signer=signer, signature=signature)
+        assert not verifiers.all_hold()
+        assert verifiers.has_failed
+
+
+def test_a_replay_goes_on_alone_when_its_workers_die(mirror, parallel, monkeypatch):
+    monkeypatch.setattr(Verifiers, "all_hold", lambda _self: False)
+    entries = list(mirror[0].entries(ENTRIES))
+
+    assert replay_entries(lambda: iter(entries), ENTRIES).refusal is None
+
+
+def test_the_benchs_ledger_has_no_findings_and_as_many_signatures_as_it_says(mirror, tmp_path):
+    directory, policy_path, signatures = mirror
+    asked = []
+
+    def is_signed(signed: bytes, *, signer: bytes, signature: bytes) -> bool:
+        asked.append(signature)
+        return signing.is_signed(signed, signer=signer, signature=signature)
+
+    state = Replay(is_signed)
+    for raw in directory.entries(ENTRIES):
+        state.take(raw)
+    audit = audit_mirror(directory, TrustPolicy.parse(policy_path.read_text()), EvidenceStore(tmp_path))
+
+    assert (audit.findings, audit.size, audit.replayed) == ([], ENTRIES, ENTRIES)
+    assert audit.kinds == state.kinds == {"genesis": 1, "publish": 360, "claim": 60, "vote": 179}
+    assert signatures == len(asked)
+
+
+def test_the_benchs_certificate_verifies():
+    raw, trust = make_certificate()
+
+    assert len(verify_certificate(raw, trust).votes) == 3

@@ -1,0 +1,45 @@
+"""Gathered notes are kept while readers trust them, and a start that was cut short leaves nothing in the way."""
+
+from pathlib import Path
+
+import pytest
+from fakes import LedgerMaker
+
+from node.errors import InconsistentStateError
+from node.notes import NoteCache
+
+
+def test_a_note_is_there_after_opening_again_and_the_largest_is_the_latest(tmp_path: Path):
+    maker = LedgerMaker()
+    maker.publish("alice")
+    notes = NoteCache(tmp_path / "notes.db")
+    for size in (1, 2):
+        notes.put(size, maker.note(size))
+    notes.close()
+    again = NoteCache(tmp_path / "notes.db")
+    assert (str(again.get(1)), str(again.latest())) == (str(maker.note(1)), str(maker.note(2)))
+    assert again.get(3) is None
+    again.close()
+
+
+def test_a_note_of_nodes_that_have_left_is_replaced(tmp_path: Path):
+    maker = LedgerMaker()
+    notes = NoteCache(tmp_path / "notes.db")
+    for nodes in ((1, 2), (2, 3)):
+        notes.put(1, maker.note(1, nodes=nodes))
+    assert str(notes.get(1)) == str(maker.note(1, nodes=(2, 3)))
+    notes.close()
+
+
+def test_a_node_that_was_killed_while_it_made_the_file_starts_again(tmp_path: Path):
+    (tmp_path / "notes.db.new").write_bytes(b"half a file")
+    notes = NoteCache(tmp_path / "notes.db")
+    assert notes.latest() is None
+    notes.close()
+    assert not (tmp_path / "notes.db.new").exists()
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path):
+    (tmp_path / "notes.db").write_bytes(b"not a database, and long enough to be one" * 10)
+    with pytest.raises(InconsistentStateError, match=r"notes\.db.*may be deleted"):
+        NoteCache(tmp_path / "notes.db")

@@ -1,0 +1,93 @@
+"""The members change the policy by a quorum, one member at a time, and nothing that was decided changes with it."""
+
+from dataclasses import replace
+
+import pytest
+from fakes import LedgerMaker, policy
+
+from registry.policy import Thresholds
+from registry.rules import Accepted, Refused
+from registry.verdict import Outcome
+
+
+@pytest.fixture
+def maker():
+    return LedgerMaker()
+
+
+def refused(applied):
+    assert isinstance(applied, Refused), applied
+    return applied.code
+
+
+def test_a_quorum_lets_a_node_join_and_another_leave(maker):
+    assert isinstance(maker.change_policy(policy(1, 2, 3, 4), "node-1", "node-2", "node-4"), Accepted)
+    assert maker.policy.quorum == 3
+    assert isinstance(maker.change_policy(policy(2, 3, 4), "node-2", "node-3", "node-4"), Accepted)
+    assert [member.name for member in maker.policy.members] == ["node-2", "node-3", "node-4"]
+    assert len(maker.ledger.policy_hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("new", "signers", "code"),
+    [
+        (policy(1, 2, 3, 4), ["node-1", "node-4"], "no_quorum"),
+        (policy(1, 2, 3, 4), ["node-1", "node-2"], "not_signed_by_both"),
+        (policy(1, 2, 3, 4), ["node-1", "node-2", "node-4", "mallory"], "not_a_member"),
+        (policy(1, 2, 3, 4, 5), ["node-1", "node-2", "node-4", "node-5"], "too_many_changes"),
+        (policy(1, 2, 4), ["node-1", "node-2", "node-4"], "too_many_changes"),
+        (policy(1, 2), ["node-1"], "no_quorum"),
+        (policy(4, 5, 6), ["node-4", "node-5", "node-6"], "too_many_changes"),
+    ],
+)
+def test_a_change_without_the_members_word_is_refused(maker, new, signers, code):
+    assert refused(maker.change_policy(new, *signers)) == code
+    assert maker.policy == policy(1, 2, 3)
+
+
+def test_a_node_that_left_signs_nothing_more(maker):
+    claim = maker.claim("alice", maker.publish("alice"))
+    maker.change_policy(policy(1, 2), "node-1", "node-2")
+    assert refused(maker.vote(3, claim)) == "not_a_member"
+    maker.vote(1, claim), maker.vote(2, claim)
+    assert maker.ledger.verdict(claim).outcome is Outcome.VERIFIED
+    assert refused(maker.change_policy(policy(1, 2, 3), "node-1", "node-3")) == "no_quorum"
+
+
+def test_a_node_that_joined_later_does_not_vote_on_an_older_claim(maker):
+    claim = maker.claim("alice", maker.publish("alice"))
+    maker.change_policy(policy(1, 2, 3, 4), "node-1", "node-2", "node-4")
+    assert refused(maker.vote(4, claim)) == "not_a_member"
+    later = maker.claim("alice", maker.ledger.claim_state(claim).publication.signed.hash, model=b"another")
+    assert isinstance(maker.vote(4, later), Accepted)
+
+
+def test_a_claim_is_judged_by_the_policy_of_its_day(maker):
+    claim = maker.claim("alice", maker.publish("alice"))
+    strict = replace(maker.policy, quorum=3, thresholds=Thresholds(gamma_permille=1000))
+    assert isinstance(maker.change_policy(strict, "node-1", "node-3"), Accepted)
+    maker.vote(1, claim), maker.vote(2, claim)
+    assert maker.ledger.verdict(claim).outcome is Outcome.VERIFIED
+
+
+def test_a_change_that_was_signed_for_another_policy_is_stale(maker):
+    genesis = maker.ledger.policy_hashes[0]
+    maker.change_policy(policy(1, 2, 3, 4), "node-1", "node-2", "node-4")
+    slower = replace(maker.policy, time_skew_s=600)
+    assert refused(maker.change_policy(slower, "node-1", "node-2", "node-3", previous=genesis)) == "stale_policy"
+    assert refused(maker.change_policy(slower, "node-1", "node-2", "node-3", previous=bytes(32))) == "stale_policy"
+    assert isinstance(maker.change_policy(slower, "node-1", "node-2", "node-3"), Accepted)
+
+
+def test_votes_come_before_the_deadline_and_a_reader_sees_when_it_is_over(maker):
+    claim = maker.claim("alice", maker.publish("alice"))
+    maker.vote(1, claim)
+    deadline_s = maker.ledger.claim_state(claim).deadline_s
+    assert maker.ledger.verdict(claim, as_of_s=deadline_s).outcome is None
+    late = maker.ledger.verdict(claim, as_of_s=deadline_s + 1)
+    assert (late.outcome, late.reason) == (Outcome.INCONCLUSIVE, "deadline")
+    maker.now_s = deadline_s + 1
+    assert refused(maker.vote(2, claim)) == "deadline"
+    maker.now_s = deadline_s
+    assert isinstance(maker.vote(2, claim), Accepted)
+    assert maker.ledger.verdict(claim, as_of_s=deadline_s + 1).outcome is Outcome.VERIFIED
