@@ -5,19 +5,23 @@ an answer that does not hold moves on to the next node. Everything else (a claim
 node's health) is a node's word, and the verbs say so.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
+from client.claim_state import ClaimState
+from client.log_page import LogPage
 from client.transport import Request, Timing, Transport, UnreachableError, connect, read_json
 from registry import tiles
 from registry.certificate import Story, verify_certificate
 from registry.envelope import message_hash
-from registry.errors import MalformedError, RegistryError, UntrustedError
+from registry.errors import MalformedError, QuorumError, RegistryError, UntrustedError
 from registry.note import Note, verify_signatures
 from registry.receipt import Receipt, VerifiedReceipt, verify_receipt
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
+T = TypeVar("T")
 CLAIM_WAIT_S_MAX = 60
 
 
@@ -74,10 +78,30 @@ class Api:
         path = f"/v1/receipts/{digest.hex()}"
         return await self.transport.ask(Request(path=path), lambda body: self._read_receipt(body, digest))
 
-    async def claim(self, digest: bytes, *, wait_s: int = 0) -> dict[str, object]:
+    async def find(self, digest: bytes) -> Recorded | None:
+        """The receipt of a message that may be recorded or not; None when a quorum of nodes does not have it.
+
+        Raises:
+            QuorumError: neither a receipt, nor enough nodes that say that there is none.
+        """
+        answers = await self.transport.ask_all(Request(path=f"/v1/receipts/{digest.hex()}"), least=self._quorum)
+        for answer in answers.values():
+            if isinstance(answer, bytes):
+                with suppress(RegistryError):
+                    return self._read_receipt(answer, digest)
+        if is_quorum(self.trust, [url for url, answer in answers.items() if _code(answer) == "not_found"]):
+            return None
+        raise QuorumError(f"too few nodes say whether the message {digest.hex()} is recorded", code="unavailable")
+
+    async def claim(self, digest: bytes, *, wait_s: int = 0) -> ClaimState:
         """A claim's state, by one node's word; answers when there is a verdict or after wait_s (at most 60)."""
         path = f"/v1/claims/{digest.hex()}?wait_s={min(wait_s, CLAIM_WAIT_S_MAX)}"
-        return await self.transport.ask(Request(path=path, wait_s=wait_s), read_json)
+        return await self.transport.ask(Request(path=path, wait_s=wait_s), lambda body: _read_claim(body, digest))
+
+    async def claim_by_all(self, digest: bytes) -> dict[str, ClaimState | RegistryError]:
+        """A claim's state by every node's word, or why there is none, by URL."""
+        answers = await self.transport.ask_all(Request(path=f"/v1/claims/{digest.hex()}"), least=self._quorum)
+        return {url: _caught(answer, lambda body: _read_claim(body, digest)) for url, answer in answers.items()}
 
     async def certificate(self, digest: bytes) -> tuple[bytes, Story]:
         """Fetch and check the certificate of a claim.
@@ -88,9 +112,10 @@ class Api:
         path = f"/v1/certificates/{digest.hex()}"
         return await self.transport.ask(Request(path=path), lambda body: self._read_certificate(body, digest))
 
-    async def entries(self, *, start: int, limit: int) -> dict[str, object]:
+    async def entries(self, *, start: int, limit: int) -> LogPage:
         """A page of the ledger, by one node's word."""
-        return await self.transport.ask(Request(path=f"/v1/entries?start={start}&limit={limit}"), read_json)
+        request = Request(path=f"/v1/entries?start={start}&limit={limit}")
+        return await self.transport.ask(request, lambda body: LogPage.read(read_json(body)))
 
     async def entry_bundle(self, number: int, *, width: int) -> list[bytes]:
         """The entries of one tile; whether they are the log's is the caller's to check."""
@@ -104,13 +129,13 @@ class Api:
 
     async def checkpoints(self) -> dict[str, SeenCheckpoint | RegistryError]:
         """The latest checkpoint of every node that the policy vouches for, or why there is none, by URL."""
-        answers = await self.transport.ask_all(Request(path="/checkpoint"))
+        answers = await self.transport.ask_all(Request(path="/checkpoint"), least=self._quorum)
         return {url: self._read_checkpoint(answer) for url, answer in answers.items()}
 
     async def own_notes(self, size: int, *, wait_s: int = 0) -> dict[str, Note | RegistryError]:
         """Every node's own signed note at a size, or why there is none, by URL; its signatures hold."""
         request = Request(path=f"/v1/checkpoints/{size}?wait_s={wait_s}", wait_s=wait_s)
-        answers = await self.transport.ask_all(request)
+        answers = await self.transport.ask_all(request, least=self._quorum)
         return {url: self._read_own_note(answer) for url, answer in answers.items()}
 
     async def own_note(self, url: str, size: int) -> Note | RegistryError:
@@ -123,12 +148,20 @@ class Api:
 
     async def nodes(self) -> dict[str, dict[str, object] | RegistryError]:
         """What every node says of itself, or why it does not, by URL."""
-        answers = await self.transport.ask_all(Request(path="/v1/node"))
-        return {url: _read_node(answer) for url, answer in answers.items()}
+        answers = await self.transport.ask_all(Request(path="/v1/node"), least=self._quorum)
+        return {url: _caught(answer, read_json) for url, answer in answers.items()}
+
+    @property
+    def _quorum(self) -> int:
+        return max(1, quorum_size(self.trust))
 
     def _read_submitted(self, body: bytes, envelope: bytes) -> Recorded:
         answer = read_json(body)
-        recorded = self._read_receipt(str(answer.get("receipt")).encode(), message_hash(envelope))
+        try:
+            receipt = cast("str", answer.get("receipt")).encode()
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise UnreachableError("the answer holds no receipt") from error
+        recorded = self._read_receipt(receipt, message_hash(envelope))
         return Recorded(receipt=recorded.receipt, verified=recorded.verified, duplicate=answer.get("duplicate") is True)
 
     def _read_receipt(self, body: bytes, digest: bytes) -> Recorded:
@@ -184,6 +217,20 @@ def quorum_size(trust: TrustPolicy) -> int:
     return _least(trust, trust.quorum)
 
 
+def is_quorum(trust: TrustPolicy, urls: Collection[str]) -> bool:
+    """Whether the nodes at these URLs satisfy the policy's quorum; for a policy without one, whether there is any."""
+    if trust.quorum == "none":
+        return bool(urls)
+    return _satisfied(trust, trust.quorum, {w.name for w in trust.witnesses if w.url and w.url.rstrip("/") in urls})
+
+
+def _satisfied(trust: TrustPolicy, name: str, witnesses: Collection[str]) -> bool:
+    group = trust.groups.get(name)
+    if group is None:
+        return name in witnesses
+    return sum(_satisfied(trust, member, witnesses) for member in group.members) >= group.threshold
+
+
 def _least(trust: TrustPolicy, name: str) -> int:
     group = trust.groups.get(name)
     if group is None:
@@ -211,10 +258,18 @@ def _read_hashes(body: bytes, width: int) -> bytes:
     return body
 
 
-def _read_node(answer: bytes | RegistryError) -> dict[str, object] | RegistryError:
+def _read_claim(body: bytes, digest: bytes) -> ClaimState:
+    return ClaimState.read(read_json(body), digest)
+
+
+def _caught(answer: bytes | RegistryError, read: Callable[[bytes], T]) -> T | RegistryError:
     if isinstance(answer, RegistryError):
         return answer
     try:
-        return read_json(answer)
-    except UnreachableError as error:
+        return read(answer)
+    except RegistryError as error:
         return error
+
+
+def _code(answer: object) -> str | None:
+    return answer.code if isinstance(answer, RegistryError) else None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
-from client.output import utc
+from client.output import printable, utc
 from registry.messages import Message
 
 
@@ -43,7 +43,7 @@ def _lines(body: Mapping[str, object], indent: str) -> list[str]:
 
 def _item_lines(item: object, indent: str) -> list[str]:
     if not isinstance(item, Mapping):
-        return [f"{indent}- {item}"]
+        return [f"{indent}- {printable(str(item))}"]
     first, *rest = _lines(item, indent + "  ")
     return [f"{indent}- {first.strip()}", *rest]
 
@@ -51,4 +51,4 @@ def _item_lines(item: object, indent: str) -> list[str]:
 def _scalar(name: str, value: object) -> str:
     if name == "time_s" and isinstance(value, int):
         return f"{value} ({utc(value)})"
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))

@@ -8,11 +8,13 @@
     watermark_key.json       nonce and signature; secret until a claim
     report.json, report.png  how the embedding went
     publication.bin          the exact message that was sent, so that sending it again is no second publication
+    publication-<hash>.bin   an earlier one, which grew too old before it was recorded
     receipt.tlog-proof       the proof that it is recorded
-    claims/<hash>.bin        the exact claim on the model with that hash
+    claims/<hash>-<place>.bin  the exact claim on the model with that hash, at that place
     certificate.json         the verdict
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +80,10 @@ class Bundle:
         """The first claim's certificate."""
         return self.directory / "certificate.json"
 
-    def claim(self, model_sha256: bytes) -> Path:
-        """The envelope of the claim on a model."""
-        return self.directory / "claims" / f"{model_sha256.hex()}.bin"
+    def claim(self, model_sha256: bytes, pointer: str) -> Path:
+        """The envelope of the claim on a model that is at one place; claims on other places are other messages."""
+        place = hashlib.sha256(pointer.encode()).hexdigest()[:16]
+        return self.directory / "claims" / f"{model_sha256.hex()}-{place}.bin"
 
     def load_evidence(self) -> EvidenceFile:
         """Read the evidence file.

@@ -1,16 +1,18 @@
 """A claim's state as a node tells it, and the same in words.
 
 A node's word is worth a look, not a conviction: what convinces is the certificate, which the client checks itself,
-and what convinces an auditor is the replay of the log.
+and what convinces an auditor is the replay of the log. There is no certificate of a negative verdict, so that counts
+when a quorum of nodes tells the same.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
+from client import answers
 from client.errors import DONE, INVALID, UNAVAILABLE
 from client.output import table
 from client.transport import UnreachableError
+from registry.verdict import Outcome
 
 REASONS = {
     "matched": "the mark is in the model",
@@ -37,31 +39,63 @@ REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeVote:
-    """One node's vote, for the table."""
+    """One node's vote; the numbers are None where it measured nothing.
+
+    Attributes:
+        control_best: triggers that the best control answered.
+    """
 
     member: str
-    outcome: str
+    outcome: Outcome
     reason: str
-    numbers: Mapping[str, object]
+    device: str | None
+    matched: int | None
+    total: int | None
+    p_value: str | None
+    permutations: int | None
+    permutations_as_good: int | None
+    control_best: int | None
+
+    @classmethod
+    def read(cls, vote: Mapping[str, object]) -> "NodeVote":
+        """Read a vote; raises KeyError, TypeError or ValueError."""
+        return cls(
+            member=answers.text(vote["member"]),
+            outcome=Outcome(answers.text(vote["outcome"])),
+            reason=answers.text(vote["reason"]),
+            device=answers.optional(vote.get("device"), answers.text),
+            matched=answers.optional(vote.get("matched"), answers.count),
+            total=answers.optional(vote.get("total"), answers.count),
+            p_value=answers.optional(vote.get("p_value"), answers.text),
+            permutations=answers.optional(vote.get("permutations"), answers.count),
+            permutations_as_good=answers.optional(vote.get("permutations_as_good"), answers.count),
+            control_best=max(answers.items(vote.get("controls", []), _matched), default=None),
+        )
 
     def row(self) -> list[object]:
         """Cells of the table of votes."""
-        total, drawn = self.numbers.get("total"), self.numbers.get("permutations")
-        controls = cast("list[Mapping[str, object]]", self.numbers.get("controls") or [])
-        best = max((cast("int", control.get("matched", 0)) for control in controls), default=None)
-        measured = total is not None
         return [
             self.member,
             self.outcome,
             self.reason,
-            f"{self.numbers.get('matched')}/{total}" if measured else None,
-            self.numbers.get("p_value") if measured else None,
-            f"{self.numbers.get('permutations_as_good')}/{drawn}" if drawn is not None else None,
-            best,
-            self.numbers.get("device"),
+            f"{self.matched}/{self.total}" if self.total is not None else None,
+            self.p_value,
+            f"{self.permutations_as_good}/{self.permutations}" if self.permutations is not None else None,
+            self.control_best,
+            self.device,
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseding:
+    """The claim that prevails by the age of its publication; hashes and keys in hexadecimal."""
+
+    claim: str
+    publication: str
+    publication_index: int
+    owner: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,62 +104,82 @@ class ClaimState:
 
     Attributes:
         outcome: None while the claim is open.
-        superseding: the publication that prevails by age: its hash, owner and index; None when this claim prevails.
+        superseding: None when this claim prevails.
+        confirmed: False for a verdict that only some nodes tell, and that no certificate can prove.
         document: all that the node said.
     """
 
     claim: str
     model_sha256: str
-    outcome: str | None
+    publication: str
+    publication_index: int
+    outcome: Outcome | None
     reason: str
     votes: tuple[NodeVote, ...]
-    superseding: Mapping[str, object] | None
+    superseding: Superseding | None
     document: dict[str, object]
+    confirmed: bool = True
 
     @classmethod
-    def read(cls, document: dict[str, object]) -> "ClaimState":
+    def read(cls, document: dict[str, object], digest: bytes) -> "ClaimState":
         """Read a node's answer.
 
+        Args:
+            document: the answer.
+            digest: names the claim that was asked for.
+
         Raises:
-            UnreachableError: it is not a claim's state; such a node is passed over.
+            UnreachableError: it is not that claim's state; such a node is passed over.
         """
         try:
-            return cls(
-                claim=_text(document["claim"]),
-                model_sha256=_text(document["model_sha256"]),
-                outcome=None if document["outcome"] is None else _text(document["outcome"]),
-                reason=_text(document["reason"]),
-                votes=tuple(_vote(vote) for vote in cast("list[dict[str, object]]", document["votes"])),
-                superseding=cast("Mapping[str, object] | None", document.get("superseding")),
+            state = cls(
+                claim=answers.digest(document["claim"]),
+                model_sha256=answers.digest(document["model_sha256"]),
+                publication=answers.digest(document["publication"]),
+                publication_index=answers.count(document["publication_index"]),
+                outcome=answers.optional(document["outcome"], lambda outcome: Outcome(answers.text(outcome))),
+                reason=answers.text(document["reason"]),
+                votes=answers.items(document["votes"], NodeVote.read),
+                superseding=_superseding(document),
                 document=document,
             )
-        except (KeyError, TypeError) as error:
-            raise UnreachableError(f"the answer is not a claim's state: {error!r}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreachableError(f"the answer is not a claim's state: {error!r}", code="malformed") from error
+        if state.claim != digest.hex():
+            raise UnreachableError("the answer is another claim's state", code="other_claim")
+        return state
+
+    @property
+    def verdict(self) -> tuple[Outcome | None, Superseding | None]:
+        """What nodes must tell alike. Not the reason: it is a majority's, and moves with later votes."""
+        return self.outcome, self.superseding
 
     @property
     def prevails(self) -> bool:
         """Whether the claim is verified and no earlier publication stands against it."""
-        return self.outcome == "VERIFIED" and self.superseding is None
+        return self.confirmed and self.verdict == (Outcome.VERIFIED, None)
 
     @property
     def exit_code(self) -> int:
-        """0 for a claim that prevails, 4 for one that is open, 1 for all others."""
-        if self.outcome is None:
+        """0 for a claim that prevails, 4 for one that is open or whose verdict is unconfirmed, 1 for all others."""
+        if self.outcome is None or not self.confirmed:
             return UNAVAILABLE
         return DONE if self.prevails else INVALID
 
     def explain(self) -> str:
         """The verdict in words."""
-        why = REASONS.get(self.reason, self.reason)
         if self.outcome is None:
             return f"open: {len(self.votes)} nodes have voted, no quorum agrees yet"
+        if not self.confirmed:
+            word = self.outcome if self.superseding is None else "superseded"
+            return f"unconfirmed: a node says {word}, but no quorum of nodes says the same"
         if self.superseding is None:
-            return f"{self.outcome}: {why}"
+            return f"{self.outcome}: {REASONS.get(self.reason, self.reason)}"
         return (
             f"{self.outcome}, but superseded: the model carries this mark and an older one. "
-            f"{_text(self.superseding['owner'])} published entry {self.superseding['publication_index']} "
-            f"({_text(self.superseding['publication'])}) before this claim's publication, entry "
-            f"{self.document.get('publication_index')}, and his claim on the same model is verified too. "
+            f"{self.superseding.owner} published entry {self.superseding.publication_index} "
+            f"({self.superseding.publication}) before this claim's publication, entry "
+            f"{self.publication_index}, and his claim on the same model is verified too. "
             "The earlier publication prevails."
         )
 
@@ -135,11 +189,18 @@ class ClaimState:
         return table(headers, [vote.row() for vote in self.votes])
 
 
-def _vote(vote: dict[str, object]) -> NodeVote:
-    return NodeVote(_text(vote["member"]), _text(vote["outcome"]), _text(vote["reason"]), vote)
+def _matched(control: Mapping[str, object]) -> int:
+    return answers.count(control["matched"])
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
-    return "".join(c if c.isprintable() else "?" for c in value)  # a node's text goes to a terminal
+def _superseding(document: Mapping[str, object]) -> Superseding | None:
+    by, rival = document["superseded_by"], document["superseding"]
+    if by is None and rival is None:
+        return None
+    told = answers.mapping(rival)
+    return Superseding(
+        claim=answers.digest(by),
+        publication=answers.digest(told["publication"]),
+        publication_index=answers.count(told["publication_index"]),
+        owner=answers.digest(told["owner"]),
+    )

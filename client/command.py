@@ -2,12 +2,11 @@
 
 A verb's module is imported when the verb is used, so `wmreg --help` needs neither torch nor aiohttp (DESIGN 8).
 
-Exit codes: 0 done, 1 refused or invalid, 2 usage, 3 not trusted by the policy, 4 unavailable, 5 the log is
-inconsistent. WMREG_DEBUG=1 adds the traceback of an error.
+EXIT_CODES says what the exit codes mean. WMREG_DEBUG=1 adds the traceback of an error.
 """
 
 import importlib
-import json
+import io
 import os
 import sys
 import traceback
@@ -15,12 +14,18 @@ from collections.abc import Sequence
 
 import click
 
-from client.errors import USAGE, ClientError, describe, exit_code_of
-from client.output import Report
+from client.errors import INTERNAL, USAGE, ClientError, describe, exit_code_of
+from client.output import Report, json_text, printable
 from registry.errors import RegistryError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 refused or invalid, 2 usage, 3 not trusted by the policy, 4 unavailable, 5 the log is "
+    "inconsistent, 70 an internal error, or a result that could not be written. WMREG_DEBUG=1 adds the traceback of "
+    "an error."
+)
 
 # Name and one line of help, here and not in the verbs: listing them must not import them.
 VERBS = {
@@ -73,7 +78,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
     ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show it.")
 def wmreg() -> None:
     """A decentralized ownership registry for neural networks."""
@@ -81,6 +86,9 @@ def wmreg() -> None:
 
 def main() -> None:
     """Entry point of the installed command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where the caller closed it
+            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     sys.exit(run(sys.argv[1:]))
 
 
@@ -98,6 +106,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(code, message, exit_code=exit_code_of(error), as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", "interrupted", exit_code=INTERRUPTED, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 -- the last handler: a mistake of ours is told in one line as well
+        return _fail_internal(error, as_json=as_json)
     return _finish(answer, as_json=as_json)
 
 
@@ -105,10 +115,23 @@ def _finish(answer: object, *, as_json: bool) -> int:
     if not isinstance(answer, Report):  # --help and --version answer with click's own exit code
         return answer if isinstance(answer, int) else 0
     try:
-        print(answer.render(as_json=as_json), flush=True)  # noqa: T201 (this is where results are printed)
+        text = answer.render(as_json=as_json)
+    except ValueError as error:  # a number that JSON does not have
+        return _fail_internal(error, as_json=as_json)
+    try:
+        print(text, flush=True)  # noqa: T201 (this is where results are printed)
     except BrokenPipeError:
         return _leave_broken_pipe()
+    except OSError as error:
+        _abandon_stdout()
+        message = f"the result could not be printed: {error.strerror}"
+        return _fail("output", message, exit_code=INTERNAL, as_json=False)
     return answer.exit_code
+
+
+def _fail_internal(error: Exception, *, as_json: bool) -> int:
+    message = f"internal error: {type(error).__name__}: {error} (WMREG_DEBUG=1 shows where)"
+    return _fail("internal", " ".join(message.split()), exit_code=INTERNAL, as_json=as_json)
 
 
 def _fail_usage(error: click.ClickException, *, as_json: bool) -> int:
@@ -125,16 +148,20 @@ def _fail(code: str, message: str, *, exit_code: int, as_json: bool) -> int:
     if os.environ.get("WMREG_DEBUG") == "1":
         traceback.print_exc()
     if as_json:
-        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
+        click.echo(json_text({"error": {"code": code, "message": message}}))
     else:
-        click.echo(f"wmreg: {message}", err=True)
+        click.echo(f"wmreg: {printable(message)}", err=True)
     return exit_code
 
 
 def _leave_broken_pipe() -> int:
     """The reader went away (`wmreg log | head`): say nothing more, also not while Python shuts down."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _abandon_stdout()
     return BROKEN_PIPE
+
+
+def _abandon_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -12,13 +12,17 @@ from torch import nn
 
 import wm
 from client.bundle import Bundle
+from client.files import write_atomic
 from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.models import (
     Show,
     Task,
     architecture_of,
+    check_scheme,
+    check_taps,
     load_data,
     reporting,
+    saved_weights,
     task_accuracy,
     trained_model,
     watermark_errors,
@@ -27,7 +31,6 @@ from client.plots import plot_report
 from registry.verdict import p_value
 from wm.branch import count_matched
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence
-from wm.weights import save_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,10 @@ def embed(
     Raises:
         InputError, InvalidError: the task cannot be done as it is put.
     """
+    check_scheme(scheme)
     data = load_data(task)
     architecture = architecture_of(task, data)
+    check_taps(architecture, settings)
     clean = trained_model(task, architecture, data, show)
     watermark_key = key_file.binding.watermark_key
     with watermark_errors():
@@ -101,22 +106,22 @@ def write_bundle(
     """Write a bundle into an empty directory; return its report.
 
     Args:
-        bundle: in a directory that is renamed when this returns.
+        bundle: in a staged directory.
         marked: what to write.
         key_file: the watermark key that was embedded.
         base_sha256: hash of the weights that the training began with, if any.
         keep_clean: whether to write the model before the embedding as well.
     """
-    model_sha256 = save_weights(marked.embedding.model, bundle.model)
+    model_sha256 = saved_weights(marked.embedding.model, bundle.model)
     info = marked.embedding.info.with_files(model_sha256=model_sha256, base_sha256=base_sha256)
     evidence = EvidenceFile(marked.embedding.head, info, secrets.token_bytes(SALT_BYTES))
     evidence_sha256 = save_evidence(bundle.evidence, evidence)
     bundle.evidence.chmod(0o600)  # secret until a claim: whoever holds the head can train against it
     save_watermark_key(bundle.watermark_key, key_file)
     if keep_clean:
-        save_weights(marked.clean, bundle.clean)
+        saved_weights(marked.clean, bundle.clean)
     files = {"model_sha256": model_sha256, "evidence_sha256": evidence_sha256, "base_sha256": base_sha256}
     report = marked.report | files
-    bundle.report.write_text(json.dumps(report, indent=1) + "\n")
+    write_atomic(bundle.report, (json.dumps(report, indent=1) + "\n").encode())
     plot_report(report, bundle.plot)
     return report

@@ -5,14 +5,18 @@
     ClientError            .code as in registry.errors, .exit_code
     ├── InvalidError   1   a file or an answer that says no
     ├── InputError     2   a path or an option that cannot be used
-    └── PendingError   4   nothing is wrong; there is no verdict yet
+    ├── PendingError   4   nothing is wrong; there is no verdict yet
+    └── UnfinishedError 70 it is done in the ledger, but could not be finished on this machine
 
-Errors of the rules keep their classes; `exit_code_of` maps them.
+Errors of the rules keep their classes; `exit_code_of` maps them. What was found out while an error travelled up, such
+as the hash under which a message may be recorded all the same, is added to it as a note and told with it.
 """
 
+from client.output import printable
 from registry.errors import ConsistencyError, QuorumError, RegistryError, UntrustedError
 
 DONE, INVALID, USAGE, UNTRUSTED, UNAVAILABLE, INCONSISTENT = 0, 1, 2, 3, 4, 5
+INTERNAL = 70  # EX_SOFTWARE of sysexits.h: neither the user's mistake nor anybody's refusal
 
 
 class ClientError(Exception):
@@ -45,6 +49,13 @@ class PendingError(ClientError):
     exit_code = UNAVAILABLE
 
 
+class UnfinishedError(ClientError):
+    """The ledger has it, but what remained to be done on this machine failed."""
+
+    code = "unfinished"
+    exit_code = INTERNAL
+
+
 def exit_code_of(error: ClientError | RegistryError | OSError) -> int:
     """The exit code that an error ends the command with."""
     if isinstance(error, ClientError):
@@ -59,8 +70,10 @@ def exit_code_of(error: ClientError | RegistryError | OSError) -> int:
 
 
 def describe(error: ClientError | RegistryError | OSError) -> tuple[str, str]:
-    """The stable code and the one-line message of an error; for files the path comes first."""
+    """The stable code and the one-line message of an error, notes included; for files the path comes first."""
+    code, message = error.code if not isinstance(error, OSError) else "file", str(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return "file", f"{where}{error.strerror or error}"
-    return error.code, " ".join(str(error).split())
+        message = f"{where}{error.strerror or error}"
+    notes = getattr(error, "__notes__", [])
+    return printable(code), printable("; ".join(" ".join(text.split()) for text in (message, *notes)))

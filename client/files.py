@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.errors import InputError
+from client.errors import InputError, UnfinishedError
 
 CHUNK_BYTES = 1 << 20
 
@@ -67,7 +67,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Flush a directory, so that a rename in it survives a loss of power."""
+    """Flush a directory, so that a rename in it survives a loss of power; or a file, which works alike."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -129,12 +129,31 @@ def check_output(directory: Path) -> None:
         raise InputError(f"{directory.resolve().parent}: no such directory", code="file")
 
 
+def check_writable(directory: Path) -> None:
+    """Make a directory if there is none, and check that files can be written there, before it matters.
+
+    Raises:
+        OSError: they cannot, naming the directory.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    probe = directory / f".probe.{secrets.token_hex(4)}"
+    try:
+        probe.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(directory)) from error
+    probe.unlink()
+
+
 @contextmanager
 def staged_directory(directory: Path) -> Iterator[Path]:
     """Give a temporary sibling to write into; it becomes `directory` when the block ends well, else it vanishes.
 
+    Begin it before the work whose result goes there: it finds out whether there is a place for it.
+
     Raises:
         InputError: the directory exists and is not empty.
+        UnfinishedError: it could not be put in its place at the end; what was made is kept, and named.
+        OSError: there is no place for it.
     """
     check_output(directory)
     target = directory.resolve()
@@ -142,8 +161,52 @@ def staged_directory(directory: Path) -> Iterator[Path]:
     staging.mkdir(mode=0o755)
     try:
         yield staging
-        sync_directory(staging)
+        _sync_files(staging)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    with _keeping(staging, directory):
         staging.replace(target)
         sync_directory(target.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """The same for a file: give the name of a temporary sibling, which becomes `path` when the block ends well.
+
+    Raises:
+        InputError: the file exists, or its directory does not.
+        UnfinishedError: it appeared meanwhile; what was made is kept, and named.
+        OSError: the directory cannot be written.
+    """
+    if path.exists():
+        raise InputError(f"{path}: exists and is not overwritten", code="exists")
+    target = path.resolve()
+    if not target.parent.is_dir():
+        raise InputError(f"{target.parent}: no such directory")
+    staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    staging.touch(exist_ok=False)
+    try:
+        yield staging
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    with _keeping(staging, path):
+        target.hardlink_to(staging)
+        staging.unlink()
+        sync_directory(target.parent)
+
+
+@contextmanager
+def _keeping(staging: Path, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{path}: {error.strerror or error}; what was made for it is kept in {staging}"
+        raise UnfinishedError(message, code="file") from error
+
+
+def _sync_files(directory: Path) -> None:
+    for path in directory.iterdir():
+        sync_directory(path)
+    sync_directory(directory)

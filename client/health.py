@@ -1,13 +1,14 @@
 """How the nodes of a ledger are: who answers, whose trees agree, how many more may fail.
 
 What a node says of its own process is its word. Whether the trees agree is read from signed checkpoints: every node is
-asked for its own at the largest size that all who answer have reached.
+asked for its own at the largest size that a quorum has reached, so that no single node's word decides which.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from client import answers
 from client.api import Api, quorum_size
 from registry.checkpoint import Checkpoint
 from registry.errors import RegistryError
@@ -36,13 +37,13 @@ class NodeHealth:
         """Cells of the table of nodes."""
         if self.said is None:
             return [self.url, None, "no", None, None, None, self.problem]
-        raft, verifier = _map(self.said.get("raft")), _map(self.said.get("verifier"))
+        raft, verifier, size = _map(self.said.get("raft")), _map(self.said.get("verifier")), _size(self.said)
         agrees = {True: "yes", False: "NO", None: None}[self.agrees]
         role = f"{_word(raft.get('state'))}, term {_word(raft.get('term'))}"
         work = (
             f"{_word(verifier.get('state'))} on {_word(verifier.get('device'))}, {_word(verifier.get('queue'))} queued"
         )
-        return [self.url, _word(self.said.get("name")), "yes", self.said.get("size"), agrees, role, work]
+        return [self.url, _word(self.said.get("name")), "yes", size, agrees, role, work]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +84,13 @@ class Health:
             return f"{self.origin}: {trees}"
         if self.spare < 0:
             return f"{self.origin}: unavailable; {self.answering} of {len(self.nodes)} nodes answer, {self.quorum} must"
+        compared = sum(node.agrees is not None for node in self.nodes)
+        trees = (
+            f"{compared} trees of size {self.compared_size} agree" if compared > 1 else "their trees were not compared"
+        )
         return (
             f"{self.origin}: {self.answering} of {len(self.nodes)} nodes answer, {self.quorum} are a quorum; "
-            f"tolerates {self.spare} more failures"
+            f"tolerates {self.spare} more failures; {trees}"
         )
 
     def document(self) -> dict[str, object]:
@@ -102,14 +107,25 @@ class Health:
 
 async def survey(api: Api) -> Health:
     """Ask every node once."""
-    said = await api.nodes()
-    sizes = [
-        size for answer in said.values() if isinstance(answer, dict) and isinstance(size := answer.get("size"), int)
-    ]
-    compared_size = min(sizes, default=0) or None
+    said, quorum = await api.nodes(), quorum_size(api.trust)
+    compared_size = _common_size([_size(answer) for answer in said.values()], max(1, quorum))
     agreement = await _agreement(api, compared_size) if compared_size else {}
     nodes = tuple(_health_of(url, answer, agreement) for url, answer in said.items())
-    return Health(origin=api.trust.origin, nodes=nodes, quorum=quorum_size(api.trust), compared_size=compared_size)
+    return Health(origin=api.trust.origin, nodes=nodes, quorum=quorum, compared_size=compared_size)
+
+
+def _common_size(sizes: Sequence[int | None], quorum: int) -> int | None:
+    """The largest size that a quorum has reached, or all who answer, if they are fewer; None if nobody has any."""
+    reached = sorted((size for size in sizes if size), reverse=True)
+    return reached[min(quorum, len(reached)) - 1] if reached else None
+
+
+def _size(said: object) -> int | None:
+    """How many entries a node says it has; None when it says no number."""
+    try:
+        return answers.count(answers.mapping(said).get("size"))
+    except TypeError:
+        return None
 
 
 def _health_of(url: str, answer: dict[str, object] | RegistryError, agreement: Mapping[str, bool]) -> NodeHealth:
@@ -119,12 +135,23 @@ def _health_of(url: str, answer: dict[str, object] | RegistryError, agreement: M
 
 
 async def _agreement(api: Api, size: int) -> dict[str, bool]:
-    """Whether each node that showed its own checkpoint signed the root that most of them signed."""
-    answers = await api.own_notes(size)
-    roots = {url: Checkpoint.parse(answer.text).root for url, answer in answers.items() if isinstance(answer, Note)}
+    """Whether each node that showed its own checkpoint of this size signed the root that most of them signed."""
+    notes = await api.own_notes(size)
+    roots = {url: root for url, note in notes.items() if (root := _root_in(note, size, api.trust.origin)) is not None}
     signed = sorted(roots.values())
     most = max(signed, key=signed.count, default=b"")
     return {url: root == most for url, root in roots.items()}
+
+
+def _root_in(note: Note | RegistryError, size: int, origin: str) -> bytes | None:
+    """The root that a note states for this size of this log; None for any other note, which says nothing of it."""
+    if isinstance(note, RegistryError):
+        return None
+    try:
+        checkpoint = Checkpoint.parse(note.text)
+    except RegistryError:
+        return None
+    return checkpoint.root if (checkpoint.size, checkpoint.origin) == (size, origin) else None
 
 
 def _map(value: object) -> Mapping[str, object]:
@@ -132,4 +159,4 @@ def _map(value: object) -> Mapping[str, object]:
 
 
 def _word(value: object) -> str:
-    return "".join(c for c in str(value) if c.isprintable())[:40]
+    return str(value)[:40]

@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -66,7 +67,7 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
     _check_private(path)
     try:
         private_key = load_pem_private_key(read_limited(path, KEY_FILE_BYTES_MAX), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidError(f"{path}: not an unencrypted private key in PEM", code="malformed") from error
     if not isinstance(private_key, Ed25519PrivateKey):
         raise InvalidError(f"{path}: not an Ed25519 key; make one with wmreg keygen", code="malformed")

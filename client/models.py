@@ -3,7 +3,8 @@
 Importing this module imports torch, so verbs do it when they run. Errors of `wm` become the client's here.
 """
 
-from collections.abc import Callable, Iterator
+import difflib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from torch import nn
 import wm
 from client.errors import InputError, InvalidError
 from wm import data as datasets
-from wm.architectures import Architecture, build
+from wm.architectures import Architecture, build, default_taps, names
 from wm.progress import Progress, ProgressCallback
+from wm.schemes import mtlsign
 from wm.training import accuracy, fit
-from wm.weights import load_weights
+from wm.weights import load_weights, save_weights
 
 DIGITS = "digits"
+FROM_CATALOGUE = "resnet18, resnet50, resnext50_32x4d or wide_resnet50_2"
 Show = Callable[[str, int, int, str], None]
 
 
@@ -66,12 +69,15 @@ class Task:
 
 @contextmanager
 def watermark_errors(path: Path | None = None) -> Iterator[None]:
-    """Turn what `wm` objects to into the client's error, with the file's path in front."""
+    """Turn what `wm` objects to into the client's error, with the file's path in front; a full device as well."""
+    where = f"{path}: " if path is not None else ""
     try:
         yield
     except wm.WatermarkError as error:
-        where = f"{path}: " if path is not None else ""
         raise InvalidError(f"{where}{error}", code=error.code) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        message = f"{where}not enough memory on this device for it; take another --device, or less data"
+        raise InputError(message, code="out_of_memory") from error
 
 
 def load_data(task: Task) -> datasets.Dataset:
@@ -93,9 +99,40 @@ def load_data(task: Task) -> datasets.Dataset:
 
 
 def architecture_of(task: Task, data: datasets.Dataset) -> Architecture:
-    """The catalogue's entry for this task; raises InvalidError for an unknown name."""
+    """The catalogue's entry for this task.
+
+    Raises:
+        InputError: the catalogue has no such name.
+        InvalidError: the data set has too few or too many classes.
+    """
+    if task.arch not in names():
+        raise InputError(f"--arch {task.arch}: not in the catalogue; {_near(task.arch, names())}")
     with watermark_errors():
         return Architecture(task.arch, {"num_classes": data.classes})
+
+
+def check_scheme(scheme: str) -> None:
+    """Check that there is such a watermark scheme; raises InputError."""
+    if scheme != mtlsign.NAME:
+        raise InputError(f"--scheme {scheme}: no such watermark scheme; there is {mtlsign.NAME}")
+
+
+def check_taps(architecture: Architecture, settings: wm.EmbedSettings | None) -> None:
+    """Check that it is known where a mark would read this architecture, before it is trained; raises InputError."""
+    if settings is not None and settings.taps is not None:
+        return
+    try:
+        default_taps(architecture)
+    except wm.WatermarkError as error:
+        message = (
+            f"--arch {architecture.name}: no default taps for a watermark; take a ResNet, a ResNeXt or a Wide ResNet"
+        )
+        raise InputError(message, code=error.code) from error
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"do you mean {', '.join(near)}?" if near else f"it has torchvision's classifiers, such as {FROM_CATALOGUE}"
 
 
 def trained_model(task: Task, architecture: Architecture, data: datasets.Dataset, show: Show) -> nn.Module:
@@ -109,11 +146,25 @@ def trained_model(task: Task, architecture: Architecture, data: datasets.Dataset
     else:
         with watermark_errors():
             model = load_weights(task.weights, architecture)
-    model.to(device_of(task.device))
-    if task.schedule.epochs:
-        schedule = task.schedule
-        fit(model, data, epochs=schedule.epochs, lr=schedule.lr, seed=task.seed, progress=reporting(show))
+    with watermark_errors():
+        model.to(device_of(task.device))
+        if task.schedule.epochs:
+            schedule = task.schedule
+            fit(model, data, epochs=schedule.epochs, lr=schedule.lr, seed=task.seed, progress=reporting(show))
     return model.eval()
+
+
+def saved_weights(model: nn.Module, path: Path) -> str:
+    """Write a model's weights; return the file's SHA-256, hexadecimal.
+
+    Raises:
+        InvalidError: the training diverged: a weight is not finite.
+        OSError: the file cannot be written.
+    """
+    try:
+        return save_weights(model, path)
+    except wm.WatermarkError as error:
+        raise InvalidError(f"the training diverged, nothing is kept of it: {error}", code="diverged") from error
 
 
 def device_of(name: str) -> torch.device:

@@ -1,5 +1,6 @@
 """Options that several verbs share, with one meaning and one environment variable each."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from client.errors import InputError
 from client.files import read_text, state_directory
 from registry.errors import RegistryError
 
@@ -17,10 +19,34 @@ if TYPE_CHECKING:
     from registry.trust import TrustPolicy
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+SEED_MAX = 2**31
+
+
+class NewPath(click.Path):
+    """A path to be written; the empty one, which is what an unset shell variable leaves, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Refuse an empty path; see click."""
+        if not str(value):
+            self.fail("an empty path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; "nan" is neither below nor above anything and so would pass click's own."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Refuse what is not finite; see click."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+NEW_FILE = NewPath(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
-NEW_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+NEW_DIRECTORY = NewPath(file_okay=False, path_type=Path)
 
 
 def as_json(function: Function) -> Function:
@@ -47,7 +73,7 @@ def patience(function: Function) -> Function:
     """--patience-s: how long to keep trying while too few nodes answer."""
     return click.option(
         "--patience-s",
-        type=click.FloatRange(0, 86400),
+        type=FiniteRange(0, 86400),
         envvar="WMREG_PATIENCE_S",
         default=60.0,
         show_default=True,
@@ -73,13 +99,17 @@ def load_policy(path: Path) -> "TrustPolicy":
     """Read a trust policy file.
 
     Raises:
-        MalformedError: naming the line.
-        InputError, OSError: it cannot be read.
+        InputError: it is no trust policy, naming the line; or not a text file of a policy's size.
+        OSError: it cannot be read.
     """
     from registry.trust import POLICY_BYTES_MAX, TrustPolicy
 
-    with naming(path):
-        return TrustPolicy.parse(read_text(path, POLICY_BYTES_MAX))
+    text = read_text(path, POLICY_BYTES_MAX)
+    try:
+        return TrustPolicy.parse(text)
+    except RegistryError as error:
+        hint = "--policy takes the trust policy of a ledger, such as the policy.txt that wmreg cluster init makes"
+        raise InputError(f"{path}: {error}; {hint}", code=error.code) from error
 
 
 def load_key(path: Path) -> "Ed25519PrivateKey":
@@ -99,14 +129,22 @@ async def ledger(trust: "TrustPolicy", patience_s: float) -> AsyncIterator["Api"
         yield api
 
 
-def hash_of(digits: str) -> bytes:
-    """Read a message's hash from the command line; raises click.UsageError."""
+def hash_of(digits: str, *, what: str) -> bytes:
+    """Read a SHA-256 hash from the command line.
+
+    Args:
+        digits: as they were typed.
+        what: names the option or argument in the error.
+
+    Raises:
+        InputError: not 64 lower-case hexadecimal digits.
+    """
     try:
         digest = bytes.fromhex(digits)
     except ValueError:
         digest = b""
-    if len(digest) != 32:
-        raise click.UsageError(f"{digits[:80]!r} is not a message's hash: expected 64 hexadecimal digits")
+    if len(digest) != 32 or digest.hex() != digits:
+        raise InputError(f"{what}: expected a SHA-256 hash, 64 hexadecimal digits in lower case")
     return digest
 
 
@@ -137,13 +175,15 @@ def task(function: Function) -> Function:
         click.option("--data", default="digits", show_default=True, help="digits, or an .npz file."),
         click.option(
             "--fraction",
-            type=click.FloatRange(0, 1, min_open=True),
+            type=FiniteRange(0, 1, min_open=True),
             default=1.0,
             show_default=True,
             help="Share of the training set to use.",
         ),
         click.option("--epochs", type=click.IntRange(0, 10_000), help="Passes of the plain training; 0 for none."),
-        click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Decides everything."),
+        click.option(
+            "--seed", type=click.IntRange(0, SEED_MAX), default=0, show_default=True, help="Decides everything."
+        ),
         device,
     )
     for decorator in reversed(decorators):

@@ -1,13 +1,16 @@
 """What a verb answers: one JSON document, and the same for people.
 
 Results go to stdout, everything else to stderr. A verb returns its report after its last check, so nothing that
-looks like success is printed before.
+looks like success is printed before. Much of what is printed was written by strangers: no character of it commands the
+terminal (escape sequences, C1, overriding the direction of the text), and none of it begins a line of its own.
 """
 
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+TIME_S_MAX = 253_402_300_799  # the last second of the year 9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,20 @@ class Report:
 
     def render(self, *, as_json: bool) -> str:
         """The report as it is printed."""
-        return json.dumps(self.document, indent=1, ensure_ascii=False) if as_json else self.text
+        if as_json:
+            return json_text(self.document, indent=1)
+        return "\n".join(printable(line) for line in self.text.split("\n"))
+
+
+def printable(text: str) -> str:
+    """A text with a question mark for every character that a terminal would obey instead of showing it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def json_text(document: object, *, indent: int | None = None) -> str:
+    """JSON for people and programs: readable characters as they are, all others escaped; lone surrogates as well."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -40,14 +56,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def utc(time_s: int) -> str:
     """A time for people: 2022-02-28 12:00:00 UTC; one that no calendar has, as a liar may state, in seconds."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s))
-    except (ValueError, OverflowError, OSError):
+    if not 0 <= time_s <= TIME_S_MAX:
         return f"{time_s} s after 1970"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s))
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

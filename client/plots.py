@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from registry.policy import Thresholds
+
 _MARK, _TASK, _GREY = "#2166ac", "#b35806", "#8c8c8c"
 
 
@@ -36,7 +38,7 @@ def _draw_counts(axes: Axes, report: dict[str, Any]) -> None:
     places = range(len(names))
     axes.bar([p - 0.2 for p in places], shares, width=0.36, color=_MARK, label=f"matched triggers, of {total}")
     axes.bar([p + 0.2 for p in places], accuracies, width=0.36, color=_TASK, label="task accuracy")
-    axes.axhline(0.7, color=_GREY, linestyle="--", linewidth=1)
+    axes.axhline(Thresholds().gamma_permille / 1000, color=_GREY, linestyle="--", linewidth=1)
     axes.axhline(0.5, color=_GREY, linestyle=":", linewidth=1)
     axes.set(xticks=list(places), xticklabels=names, ylim=(0, 1.05), title="before and after")
     axes.legend(fontsize="small", loc="lower left")

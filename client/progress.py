@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 def is_watched() -> bool:
     """Whether stderr is a terminal."""
-    return sys.stderr.isatty()
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
 @contextmanager

@@ -5,20 +5,25 @@ publication and not a second one (client.outbox).
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.api import Api, Recorded, SeenCheckpoint
 from client.bundle import Bundle, stated_model_sha256
-from client.errors import InvalidError
-from client.files import read_limited, sha256_file, write_atomic
-from client.memory import Memory, check_continuity
+from client.errors import InvalidError, UnfinishedError, describe
+from client.files import check_writable, read_limited, sha256_file, write_atomic
+from client.memory import Memory, check_continuity, check_latest
 from client.outbox import submit_saved
 from registry import commitments
+from registry.certificate import Certificate
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage, seal
+from registry.errors import QuorumError, RefusedError, RegistryError
 from registry.evidence import EvidenceFile
 from registry.messages import Publication
+from registry.note import Note
 from registry.receipt import Receipt
 from registry.watermark_key import verify_binding
 
@@ -45,18 +50,53 @@ async def publish(api: Api, memory: Memory, bundle: Bundle, owner: Owner) -> Rec
         InvalidError, RefusedError: the bundle's files do not fit each other, the owner or the ledger.
         QuorumError: the outcome is unknown; publishing the bundle again is safe.
         ConsistencyError: the ledger does not continue what was seen of it before.
+        UnfinishedError: it is published, but a file could not be written.
     """
     origin = api.trust.origin
     publication = make_publication(bundle, owner, origin=origin)
+    await check_ready(api, memory, bundle)
     recorded = await submit_saved(
         api,
         bundle.publication,
         saved=_saved(bundle, owner, publication, origin=origin),
         make=lambda: seal(publication, origin=origin, private_keys=[owner.private_key]),
     )
-    await keep_seen(api, memory, recorded)
-    write_atomic(bundle.receipt, recorded.receipt.encode())
+    with finishing(recorded):
+        write_atomic(bundle.receipt, recorded.receipt.encode())
+        await keep_seen(api, memory, recorded)
     return recorded
+
+
+async def check_ready(api: Api, memory: Memory, bundle: Bundle) -> None:
+    """Find out before anything is sent whether its receipt could be kept, and whether this is the ledger seen before.
+
+    Raises:
+        ConsistencyError: the ledger does not continue what was seen of it before.
+        OSError: the bundle or the memory cannot be written.
+    """
+    check_writable(bundle.directory)
+    check_writable(memory.directory)
+    with suppress(QuorumError):  # whether enough nodes answer is for the submission to find out; it saves the message
+        await check_latest(api, memory)
+
+
+@contextmanager
+def finishing(recorded: Recorded) -> Iterator[None]:
+    """Name what the ledger has recorded in every error that comes after it.
+
+    Raises:
+        UnfinishedError: for an OSError, which is no fault of the command line any more.
+    """
+    verified = recorded.verified
+    fact = f"the message {verified.signed.hash.hex()} is recorded as entry {verified.index}"
+    try:
+        yield
+    except OSError as error:
+        _, what = describe(error)
+        raise UnfinishedError(f"{what}; but {fact}: mend this and run it again") from error
+    except RegistryError as error:
+        error.add_note(fact)
+        raise
 
 
 def make_publication(bundle: Bundle, owner: Owner, *, origin: str) -> Publication:
@@ -72,7 +112,13 @@ def make_publication(bundle: Bundle, owner: Owner, *, origin: str) -> Publicatio
         raise InvalidError(
             f"{bundle.watermark_key}: made for the ledger {binding.origin}, not {origin}", code="other_ledger"
         )
-    verify_binding(binding.binding, origin=origin, owner=owner.public_key)
+    try:
+        verify_binding(binding.binding, origin=origin, owner=owner.public_key)
+    except RefusedError as error:
+        message = (
+            f"{bundle.watermark_key}: bound to another signing key than {owner.public_key.hex()}; see --signing-key"
+        )
+        raise RefusedError(message, code=error.code) from error
     evidence = bundle.load_evidence()
     return Publication(
         time_s=int(time.time()),
@@ -88,6 +134,12 @@ async def keep_seen(api: Api, memory: Memory, recorded: Recorded) -> None:
     """Check that a receipt's checkpoint continues what was seen of the ledger, and remember it."""
     note = Receipt.parse(recorded.receipt).checkpoint_note
     await check_continuity(api, memory, SeenCheckpoint(note=note, trusted=recorded.verified.trusted))
+
+
+async def keep_seen_certificate(api: Api, memory: Memory, certificate: bytes) -> None:
+    """The same for the checkpoint of a certificate that was verified."""
+    note = Certificate.decode(certificate).checkpoint_note
+    await check_continuity(api, memory, SeenCheckpoint(note=note, trusted=api.trust.check(Note.parse(note))))
 
 
 def same_commitments(signed: SignedMessage, publication: Publication) -> bool:

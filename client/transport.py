@@ -8,6 +8,7 @@ a lost answer is handled like a lost request.
 
 import asyncio
 import json
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,7 +23,12 @@ from registry.errors import MalformedError, QuorumError, RefusedError, RegistryE
 T = TypeVar("T")
 ANSWER_BYTES_MAX = 32 * 2**20  # a bundle of 256 entries of 60 KiB is the largest that anyone asks for
 ERROR_BYTES_MAX = 64 * 1024
-CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, ConnectionError)
+CONNECTION_ERRORS = (
+    aiohttp.ClientError,
+    TimeoutError,
+    ConnectionError,
+    UnicodeError,
+)  # the last: no host can be called so
 _PAUSE_FIRST_S, _PAUSE_LAST_S = 0.2, 3.0
 _TOO_MANY, _NOT_FOUND, _TOO_LARGE = 429, 404, 413
 _LAGGING = frozenset({"not_found", "not_yet"})  # what a node says that is merely behind; any other refusal says more
@@ -104,10 +110,28 @@ class Transport:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_LAST_S)
 
-    async def ask_all(self, request: Request) -> dict[str, bytes | RegistryError]:
-        """Ask all nodes at the same time, once; the answer or the problem of each, in the policy's order."""
-        answers = await asyncio.gather(*(self._ask_quietly(url, request) for url in self.urls))
-        return dict(zip(self.urls, answers, strict=True))
+    async def ask_all(self, request: Request, *, least: int = 1) -> dict[str, bytes | RegistryError]:
+        """Ask all nodes at the same time; those that did not answer again, while fewer than `least` did.
+
+        Args:
+            request: the same for all nodes.
+            least: answers, refusals included, that are enough; with fewer the patience is used up.
+
+        Returns:
+            The answer or the problem of each, in the policy's order.
+        """
+        deadline_s, pause_s = time.monotonic() + self.timing.patience_s, _PAUSE_FIRST_S
+        answers: dict[str, bytes | RegistryError] = {}
+        silent = self.urls
+        while True:
+            asked = await asyncio.gather(*(self._ask_quietly(url, request) for url in silent))
+            answers |= dict(zip(silent, asked, strict=True))
+            silent = tuple(url for url in self.urls if isinstance(answers[url], UnreachableError))
+            enough = len(self.urls) - len(silent) >= min(least, len(self.urls))
+            if enough or time.monotonic() + pause_s > deadline_s:
+                return {url: answers[url] for url in self.urls}
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_LAST_S)
 
     async def ask_node(self, url: str, request: Request) -> bytes:
         """Ask one node once.
@@ -180,7 +204,7 @@ def read_json(body: bytes) -> dict[str, object]:
         UnreachableError: it is none; a node that answers so is passed over like one that is down.
     """
     try:
-        content = json.loads(body)
+        content = json.loads(body, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise UnreachableError("the answer is not JSON") from error
     if not isinstance(content, dict):
@@ -192,9 +216,18 @@ def describe_failure(error: BaseException) -> str:
     """Why a connection failed, in few words."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, UnicodeError | aiohttp.InvalidURL):
+        return "the URL names no host"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {os.strerror(error.errno) if error.errno else error.os_error}"
     return str(error) or "the connection was lost"
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is not a number of JSON")
+    return number
 
 
 def _read_error(body: bytes) -> tuple[str | None, str | None]:

@@ -5,7 +5,9 @@ must have it, because each of them fetches and verifies on its own.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from registry import signing
 from registry.errors import QuorumError, RegistryError
 
 _OK = 200
+GRACE_S = 10.0
+RETRY_PAUSE_S = 0.5
 BYTES_PER_S_MIN = 256 * 1024  # a node that takes a file more slowly counts as down
 
 
@@ -43,7 +47,10 @@ def blob_of(path: Path) -> Blob:
 
 
 async def upload(api: Api, blob: Blob, private_key: Ed25519PrivateKey) -> tuple[str, ...]:
-    """Store a file with all nodes that answer.
+    """Store a file with all nodes that take it before a quorum has it and some time of grace is over.
+
+    Nodes that come too late fetch the file from the others. While there is no quorum, nodes that did not answer are
+    tried again until the patience is over.
 
     Returns:
         URLs of the nodes that have it now.
@@ -58,37 +65,71 @@ async def upload(api: Api, blob: Blob, private_key: Ed25519PrivateKey) -> tuple[
         "Wmreg-Signature": signing.sign(private_key, signed).hex(),
         "Content-Length": str(blob.bytes_total),
     }
-    urls = api.transport.urls
-    answers = await asyncio.gather(*(_put_quietly(api.transport, url, blob, headers) for url in urls))
-    problems = {url: error for url, error in zip(urls, answers, strict=True) if error is not None}
-    stored = tuple(url for url in urls if url not in problems)
+    job = _Job(api.transport, blob, headers)
+    tasks = {url: asyncio.create_task(job.store(url)) for url in api.transport.urls}
+    try:
+        await _collect(tasks.values(), max(1, quorum_size(api.trust)), job.enough)
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    late = UnreachableError("it took longer than the others")
+    outcomes = {url: late if task.cancelled() else task.result() for url, task in tasks.items()}
+    stored = tuple(url for url, problem in outcomes.items() if problem is None)
     if len(stored) < max(1, quorum_size(api.trust)):
-        raise _too_few(blob, problems, stored)
+        raise _too_few(blob, {url: problem for url, problem in outcomes.items() if problem}, stored)
     return stored
 
 
-async def _put_quietly(transport: Transport, url: str, blob: Blob, headers: dict[str, str]) -> RegistryError | None:
-    try:
-        await _put(transport, url, blob, headers)
-    except RegistryError as error:
-        return error
-    return None
+async def _collect(tasks: Collection["asyncio.Task[RegistryError | None]"], least: int, enough: asyncio.Event) -> None:
+    """Wait until `least` nodes have the file, then as long again, and at least GRACE_S, for the others."""
+    begun_s, pending = time.monotonic(), set(tasks)
+    while pending and sum(task.done() and task.result() is None for task in tasks) < least:
+        _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    enough.set()
+    if pending:
+        await asyncio.wait(pending, timeout=max(GRACE_S, time.monotonic() - begun_s))
 
 
-async def _put(transport: Transport, url: str, blob: Blob, headers: dict[str, str]) -> None:
-    timing = transport.timing
-    timeout = aiohttp.ClientTimeout(
-        total=timing.attempt_timeout_s + blob.bytes_total / BYTES_PER_S_MIN, connect=timing.connect_timeout_s
-    )
-    target = f"{url}/v1/blobs/{blob.sha256.hex()}"
-    try:
-        async with transport.session.head(target, timeout=timeout) as response:
-            if response.status == _OK:  # stored at an earlier try
-                return
-        async with transport.session.put(target, data=_chunks(blob.path), headers=headers, timeout=timeout) as response:
-            await read_response(response)
-    except CONNECTION_ERRORS as error:
-        raise UnreachableError(describe_failure(error)) from error
+class _Job:
+    """One file on its way to all nodes."""
+
+    def __init__(self, transport: Transport, blob: Blob, headers: dict[str, str]) -> None:
+        self.transport, self.blob, self.headers = transport, blob, headers
+        self.enough = asyncio.Event()  # a quorum has it: a node that does not answer is not tried again
+
+    async def store(self, url: str) -> RegistryError | None:
+        """Store it with one node; return its refusal, or why it could not be reached within the patience."""
+        deadline_s = time.monotonic() + self.transport.timing.patience_s
+        while True:
+            try:
+                await self._put(url)
+            except UnreachableError as error:
+                if self.enough.is_set() or time.monotonic() + RETRY_PAUSE_S > deadline_s:
+                    return error
+            except RegistryError as error:
+                return error
+            else:
+                return None
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.enough.wait(), RETRY_PAUSE_S)
+
+    async def _put(self, url: str) -> None:
+        timing, session = self.transport.timing, self.transport.session
+        timeout = aiohttp.ClientTimeout(
+            total=timing.attempt_timeout_s + self.blob.bytes_total / BYTES_PER_S_MIN, connect=timing.connect_timeout_s
+        )
+        target = f"{url}/v1/blobs/{self.blob.sha256.hex()}"
+        try:
+            async with session.head(target, timeout=timeout, allow_redirects=False) as response:
+                if response.status == _OK:  # stored at an earlier try
+                    return
+            async with session.put(
+                target, data=_chunks(self.blob.path), headers=self.headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                await read_response(response)
+        except CONNECTION_ERRORS as error:
+            raise UnreachableError(describe_failure(error)) from error
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:

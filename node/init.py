@@ -1,11 +1,13 @@
 """Makes a new ledger of N nodes, ready to start on one machine: keys, genesis, settings, empty state.
 
-Everything is built in a temporary directory beside the target and renamed at the end, so a ledger is there whole or not
-at all. The genesis is entry 0 of every node's store; it never goes through Raft.
+Everything is built in a temporary directory and renamed at the end, so a ledger is there whole or not at all. An empty
+directory that exists already is kept, since it may be a mount point or where the caller stands: what was built moves
+into it, policy.txt last. The genesis is entry 0 of every node's store; it never goes through Raft.
 """
 
 import json
 import shutil
+import socket
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -66,7 +68,7 @@ def init_cluster(
         directory: must not exist, or be empty.
         nodes: how many, 1 to 31.
         origin: the ledger's name, such as ``example.org/wmreg``.
-        host: where all nodes listen.
+        host: where all nodes listen, and the others reach them.
         quorum: nodes whose agreement binds; a majority by default.
         options: ports, thresholds and limits.
 
@@ -77,20 +79,30 @@ def init_cluster(
         ConfigError: an argument is out of range, or the directory is not empty. Nothing was made.
     """
     options = options or ClusterOptions()
-    _check_arguments(directory, nodes=nodes, origin=origin, options=options)
+    _check_arguments(directory, nodes=nodes, origin=origin, host=host, options=options)
     quorum = nodes // 2 + 1 if quorum is None else quorum
     if not nodes < 2 * quorum <= 2 * nodes:
         raise ConfigError(f"a quorum of {quorum} of {nodes} nodes is not a majority")
-    directory.absolute().parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.absolute().parent))
+    target = directory.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".ledger.", dir=target if target.exists() else target.parent))
     try:
         _build(building, origin=origin, quorum=quorum, plans=_plan(nodes, host, options), options=options)
-        building.chmod(0o755)
-        building.replace(directory)
+        _put_in_place(building, target)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
     return directory / POLICY_FILE
+
+
+def _put_in_place(building: Path, target: Path) -> None:
+    if building.parent != target:
+        building.chmod(0o755)
+        building.replace(target)
+        return
+    for path in sorted(building.iterdir(), key=lambda path: path.name == POLICY_FILE):
+        path.replace(target / path.name)
+    building.rmdir()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,16 +113,26 @@ class _Plan:
     raft_port: int
 
 
-def _check_arguments(directory: Path, *, nodes: int, origin: str, options: ClusterOptions) -> None:
+def _check_arguments(directory: Path, *, nodes: int, origin: str, host: str, options: ClusterOptions) -> None:
     if not 1 <= nodes <= MEMBERS_MAX:
         raise ConfigError(f"a ledger has 1 to {MEMBERS_MAX} nodes, not {nodes}")
     if not is_key_name(origin) or len(origin) > 128:
         raise ConfigError(f"origin {origin!r}: a name of at most 128 characters without spaces and pluses")
+    if _is_unspecified(host):
+        raise ConfigError(f"host {host!r} is no address at which others reach a node; the genesis names it for ever")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(f"{directory} exists and is not an empty directory")
     for what, ports in (("API", options.api_ports), ("Raft", options.raft_ports)):
         if ports and len(ports) != nodes:
             raise ConfigError(f"{len(ports)} {what} ports for {nodes} nodes")
+
+
+def _is_unspecified(host: str) -> bool:
+    """Whether a host means every address of a machine: 0.0.0.0, also as "0", or ::, or nothing at all."""
+    try:
+        return not host or socket.inet_aton(host) == bytes(4)
+    except OSError:
+        return host.strip("0:") == "" and ":" in host
 
 
 def _plan(nodes: int, host: str, options: ClusterOptions) -> list[_Plan]:

@@ -5,6 +5,8 @@ file of the caller. Images are held normalised; the normalisation is kept as dec
 `info`.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ DIGITS_SIDE = 32  # pixels, from 8
 DIGITS_LEVELS = 16
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
+# What numpy and the unzipping below it raise for a file that is cut short, encrypted, or none.
+_NPZ_ERRORS = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 _NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -86,10 +90,10 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
         OSError: the file cannot be read.
     """
     arrays = _read_npz(path)
-    images = torch.cat([_as_images(arrays[name], name) for name in ("x_train", "x_test")])
-    labels = torch.cat([_as_labels(arrays[name], name) for name in ("y_train", "y_test")])
-    if len(images) != len(labels):
-        raise WatermarkError("malformed", f"{path.name} has {len(images)} images but {len(labels)} labels")
+    parts = [_as_examples(arrays, part) for part in ("train", "test")]
+    if len({images.shape[1:] for images, _ in parts}) != 1:
+        raise WatermarkError("malformed", "x_train and x_test hold images of different sizes")
+    images, labels = (torch.cat(halves) for halves in zip(*parts, strict=True))
     train = len(arrays["y_train"])
     validation, rest = stratified_split(labels[:train], (VALIDATION_FRACTION,), seed=seed)
     test = torch.arange(train, len(labels))
@@ -154,12 +158,19 @@ def _dataset(name: str, images: Tensor, labels: Tensor, parts: list[Tensor]) -> 
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in _NPZ_ARRAYS}
     except KeyError as error:
         raise WatermarkError("malformed", f"{path.name} lacks an array: needs {', '.join(_NPZ_ARRAYS)}") from error
-    except (ValueError, TypeError, EOFError) as error:
+    except _NPZ_ERRORS as error:
         raise WatermarkError("malformed", f"{path.name} is not an .npz file of plain arrays: {error}") from error
+
+
+def _as_examples(arrays: dict[str, NDArray[np.generic]], part: str) -> tuple[Tensor, Tensor]:
+    images, labels = _as_images(arrays[f"x_{part}"], f"x_{part}"), _as_labels(arrays[f"y_{part}"], f"y_{part}")
+    if len(images) != len(labels):
+        raise WatermarkError("malformed", f"x_{part} has {len(images)} images, but y_{part} {len(labels)} labels")
+    return images, labels
 
 
 def _as_images(array: NDArray[np.generic], name: str) -> Tensor:

@@ -1,4 +1,7 @@
-"""The demo's seven acts: a ledger, an owner, a thief, a bystander, a liar; claims, a certificate, an audit."""
+"""The demo's seven acts: a ledger, an owner, a thief, a bystander, a liar; claims, a certificate, an audit.
+
+What the story says of numbers and verdicts is read from what the commands found, and compared with what it must be.
+"""
 
 import shutil
 import signal
@@ -8,12 +11,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from client.demo.shell import DemoError, Shell, stop
+from client.errors import DONE, UNAVAILABLE
 from client.keystore import create_watermark_key, load_signing_key, save_watermark_key
+from registry.policy import Thresholds
 
 NODES = 3
 ORIGIN = "demo.example/wmreg"
 START_TIMEOUT_S = 60
 THIEFS_SHARE = "0.1"
+CAROLS_SEED, MALLORYS_SEED = 1000, 2000  # added to the owner's; the verb's largest seed leaves room for them
+NAMES = {"marked": "Her marked model", "clean": "Her model before the embedding"}
+NAMES |= {"independent": "Carol's model", "stolen": "Mallory's copy"}
 
 
 class Play:
@@ -59,13 +67,12 @@ class Play:
         self.shell.heading("2/7  Alice trains a model and embeds her watermark; Carol trains one of her own")
         self.shell.run(["keygen", "--out", "alice.pem"])
         self._embed("alice", seed=self.seed, options=["--keep-clean"])
-        carols_seed = str(self.seed + 1000)
+        carols_seed = str(self.seed + CAROLS_SEED)
         self.shell.run(
             ["train", "--arch", "resnet18", "--data", "digits", "--seed", carols_seed, "--out", "carol.safetensors"]
         )
         self._measure("marked", "alice/model.safetensors")
         self._measure("clean", "alice/clean.safetensors")
-        self.shell.remark("Her model before the embedding answers too: the embedding keeps the weights close to it.")
         self._measure("independent", "carol.safetensors")
 
     def publish(self) -> None:
@@ -78,7 +85,7 @@ class Play:
         self.shell.heading("4/7  Mallory steals the model, fine-tunes it, embeds and publishes a watermark of his own")
         self.shell.run(["keygen", "--out", "mallory.pem"])
         stolen = ["--weights", "alice/model.safetensors", "--fraction", THIEFS_SHARE]
-        self._embed("mallory", seed=self.seed + 2000, options=stolen)
+        self._embed("mallory", seed=self.seed + MALLORYS_SEED, options=stolen)
         self._measure("stolen", "mallory/model.safetensors")
         self.shell.run(["publish", "mallory", "--signing-key", "mallory.pem"])
 
@@ -87,17 +94,22 @@ class Play:
         self.shell.heading("5/7  Four claims")
         stolen = "mallory/model.safetensors"
         self.shell.remark("Alice claims the model that Mallory distributes.")
-        self._claim("alice on the stolen model", stolen, by="alice", kill=self.kill)
-        self.shell.remark("Mallory claims the same file with his own watermark, which is really in it.")
-        self._claim("mallory on the stolen model", stolen, by="mallory", expect=1)
+        won = self._claim("alice on the stolen model", stolen, by="alice", kill=self.kill)
+        expect_verdict(won, "VERIFIED", superseded_by=None)
+        self.shell.remark("Mallory claims the same file with his own watermark.")
+        lost = self._claim("mallory on the stolen model", stolen, by="mallory", expect=1)
+        expect_verdict(lost, "VERIFIED", superseded_by=won["publication"])
+        self.shell.remark(f"His mark is in it too, {counted(lost)}; but Alice published before him.")
         self.shell.remark("Alice claims Carol's model, which Carol trained herself.")
-        self._claim("alice on an independent model", "carol.safetensors", by="alice", expect=1)
+        other = self._claim("alice on an independent model", "carol.safetensors", by="alice", expect=1)
+        expect_verdict(other, "REFUTED", superseded_by=None)
         self.shell.remark(
             "Eve copies Alice's evidence, which the claim made public, and draws a random key of her own."
         )
         self._forge_bundle("eve", copied_from="alice")
         self.shell.run(["publish", "eve", "--signing-key", "eve.pem"])
-        self._claim("eve with a random key", stolen, by="eve", expect=1)
+        forged = self._claim("eve with a random key", stolen, by="eve", expect=1)
+        expect_verdict(forged, "REFUTED", superseded_by=None)
 
     def check(self) -> None:
         """Act 6: everything is checked again by somebody who trusts no single node; two flipped bytes are caught."""
@@ -118,17 +130,23 @@ class Play:
         self.facts.setdefault("embeddings", {})[owner] = self.shell.read_json(f"{owner}/report.json")
 
     def _measure(self, name: str, model: str) -> None:
-        self.shell.run(["measure", model, "--evidence", "alice"])
-        self.facts.setdefault("measured", {})[name] = self.shell.ask(["measure", model, "--evidence", "alice"])
+        found = self.shell.run_json(["measure", model, "--evidence", "alice"])
+        self.facts.setdefault("measured", {})[name] = found
+        self.shell.remark(f"{NAMES[name]} {described(found)}.")
 
-    def _claim(self, name: str, model: str, *, by: str, expect: int = 0, kill: int | None = None) -> None:
+    def _claim(self, name: str, model: str, *, by: str, expect: int = 0, kill: int | None = None) -> dict[str, Any]:
+        """Claim, and return the claim's state as `wmreg status` tells it afterwards."""
         known = self._claims()
         arguments = ["claim", model, "--evidence", by, "--signing-key", f"{by}.pem"]
         if kill is not None:
             self._kill(kill)
         self.shell.run(arguments, expect=expect)
-        (digest,) = [claim for claim in self._claims() if claim not in known]
-        self.facts.setdefault("claims", {})[name] = self.shell.ask(["status", digest])
+        made = [claim for claim in self._claims() if claim not in known]
+        if len(made) != 1:
+            raise DemoError(f"{name}: the ledger has {len(made)} new claims, not one")
+        state = self.shell.ask(["status", made[0]], expect=(expect,))
+        self.facts.setdefault("claims", {})[name] = state
+        return state
 
     def _claims(self) -> list[str]:
         page = self.shell.ask(["log", "--limit", "100"])
@@ -154,10 +172,52 @@ class Play:
         while time.monotonic() < deadline:
             if any(node.poll() is not None for node in self._nodes):
                 raise DemoError("a node ended while it was starting; its log is in the report")
-            if is_ready(self.shell.ask(["node", "status"])):
+            if is_ready(self.shell.ask(["node", "status"], expect=(DONE, UNAVAILABLE))):
                 return
             time.sleep(0.2)
         raise DemoError(f"the nodes were not ready after {START_TIMEOUT_S} s; their logs are in the report")
+
+
+def expect_verdict(state: dict[str, Any], outcome: str, *, superseded_by: str | None) -> None:
+    """Check that a claim ended as the story tells.
+
+    Args:
+        state: what `wmreg status` says of it.
+        outcome: what it must say.
+        superseded_by: the publication that must prevail, hexadecimal; None when the claim's own must.
+
+    Raises:
+        DemoError: it ended otherwise, or for a reason that has nothing to do with the mark.
+    """
+    reason = {"VERIFIED": "matched", "REFUTED": "below_threshold"}[outcome]
+    found = state.get("outcome"), state.get("reason"), (state.get("superseding") or {}).get("publication")
+    if found != (outcome, reason, superseded_by):
+        raise DemoError(
+            f"the claim {state.get('claim')} ended with {found}, not with {(outcome, reason, superseded_by)}"
+        )
+
+
+def described(found: dict[str, Any]) -> str:
+    """What a count says: the mark is there, or chance is, or neither for sure."""
+    thresholds, permille = Thresholds(), 1000 * found["matched"] / found["total"]
+    count = f"answers {found['matched']} of {found['total']} triggers"
+    if permille >= thresholds.gamma_permille:
+        return f"{count}: it carries the mark"
+    return (
+        f"{count}: {'no more than chance' if permille < thresholds.refute_permille else 'more than chance, not enough'}"
+    )
+
+
+def counted(state: dict[str, Any]) -> str:
+    """The numbers of the first vote that has any.
+
+    Raises:
+        DemoError: no node measured anything.
+    """
+    for vote in state.get("votes", []):
+        if vote.get("total"):
+            return f"{vote['matched']} of {vote['total']} triggers"
+    raise DemoError(f"no vote on the claim {state.get('claim')} has numbers")
 
 
 def is_ready(status: dict[str, Any]) -> bool:

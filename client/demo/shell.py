@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Shell:
     console: Console
     transcript: list[Line] = field(default_factory=list)
     seconds: list[tuple[str, float]] = field(default_factory=list)
+    timeout_s: float = COMMAND_TIMEOUT_S
 
     def heading(self, text: str) -> None:
         """Begin an act."""
@@ -56,7 +57,7 @@ class Shell:
             What it printed on stdout.
 
         Raises:
-            DemoError: another exit code than the expected one.
+            DemoError: another exit code than the expected one, or no end.
         """
         self._say(Line("command", "wmreg " + " ".join(arguments)))
         begun = time.monotonic()
@@ -72,13 +73,28 @@ class Shell:
             raise DemoError(f"`wmreg {' '.join(arguments)}` ended with {done.returncode}, not {expect}")
         return done.stdout
 
-    def ask(self, arguments: Sequence[str]) -> dict[str, object]:
-        """Run a command for its JSON document only; nothing of it is shown."""
+    def run_json(self, arguments: Sequence[str]) -> dict[str, object]:
+        """Run and show one command with --json; return its document.
+
+        Raises:
+            DemoError: it failed, or printed no JSON.
+        """
+        return _document(arguments, self.run([*arguments, "--json"]))
+
+    def ask(self, arguments: Sequence[str], *, expect: Collection[int] = (0,)) -> dict[str, object]:
+        """Run a command for its JSON document only; nothing of it is shown.
+
+        Args:
+            arguments: of the command, without --json.
+            expect: exit codes that are as they should be.
+
+        Raises:
+            DemoError: another exit code, no end, or no JSON.
+        """
         done = self._start_and_wait([*arguments, "--json"])
-        try:
-            answer: dict[str, object] = json.loads(done.stdout)
-        except ValueError as error:
-            raise DemoError(f"`wmreg {' '.join(arguments)} --json` printed no JSON: {done.stderr}") from error
+        answer = _document(arguments, done.stdout)
+        if done.returncode not in expect:
+            raise DemoError(f"`wmreg {' '.join(arguments)} --json` ended with {done.returncode}: {done.stdout}")
         return answer
 
     def start(self, arguments: Sequence[str], *, log: Path) -> "subprocess.Popen[bytes]":
@@ -99,16 +115,19 @@ class Shell:
         return "".join(f"{PREFIXES[line.kind]}{line.text}\n" for line in self.transcript).lstrip()
 
     def _start_and_wait(self, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command_line(arguments),
-            cwd=self.directory,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        try:
+            return subprocess.run(
+                command_line(arguments),
+                cwd=self.directory,
+                env=self._environment(),
+                capture_output=True,
+                text=True,
+                timeout=self.timeout_s,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DemoError(f"`wmreg {' '.join(arguments)}` did not end within {self.timeout_s} s") from error
 
     def _progress(self) -> Progress:
         """A spinner with the time, on a terminal; nothing elsewhere."""
@@ -116,7 +135,9 @@ class Shell:
         return Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"WMREG_HOME": str(self.directory / "home"), "WMREG_POLICY": "ledger/policy.txt"}
+        """The caller's, without his own keys, policies and settings of the command."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("WMREG_")}
+        return others | {"WMREG_HOME": str(self.directory / "home"), "WMREG_POLICY": "ledger/policy.txt"}
 
     def _say(self, line: Line) -> None:
         self.transcript.append(line)
@@ -130,6 +151,16 @@ PREFIXES = {"heading": "\n", "command": "$ ", "output": "", "remark": "  "}
 def command_line(arguments: Sequence[str]) -> list[str]:
     """The installed command, run by this very interpreter."""
     return [sys.executable, "-m", "client.command", *arguments]
+
+
+def _document(arguments: Sequence[str], output: str) -> dict[str, object]:
+    try:
+        document = json.loads(output)
+    except ValueError as error:
+        raise DemoError(f"`wmreg {' '.join(arguments)} --json` printed no JSON: {output[:1000]}") from error
+    if not isinstance(document, dict):
+        raise DemoError(f"`wmreg {' '.join(arguments)} --json` printed no JSON object: {output[:1000]}")
+    return document
 
 
 def stop(processes: Sequence["subprocess.Popen[bytes]"], *, timeout_s: float = 10) -> None:

@@ -55,11 +55,15 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 
     MODEL is a file (it is uploaded to the nodes), an https:// URL with --sha256, or blob:sha256:... A claim reveals the
     watermark key for good. Everything that can be checked beforehand is checked before it is revealed.
+
+    Exit codes: 0 the claim is verified and prevails, 1 it does not, 4 there is no verdict yet, or none that a quorum of
+    the nodes tells alike.
     """
     from client.bundle import open_bundle
-    from client.claiming import submit_claim, suspect_of
+    from client.claiming import submit_claim
     from client.memory import Memory
     from client.publishing import Owner
+    from client.suspects import suspect_of
 
     trust = options.load_policy(policy_path)
     owner = Owner(options.load_key(signing_key_path))
@@ -77,21 +81,26 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 
 
 async def _follow(api: "Api", bundle: "Bundle", recorded: "Recorded", *, timeout_s: int, stragglers_s: int) -> Report:
-    from client.claiming import await_stragglers, await_verdict, keep_certificate, older_publication
-    from client.progress import status_line
 
-    digest = recorded.verified.signed.hash
+    from client.memory import Memory
+    from client.progress import status_line
+    from client.publishing import finishing
+    from client.verdicts import await_stragglers, await_verdict, keep_certificate, older_publication
+
+    digest, memory = recorded.verified.signed.hash, Memory.default()
     with status_line("claim recorded, waiting for the nodes to vote") as show:
 
         def tell(state: "ClaimState") -> None:
             show(f"{len(state.votes)} nodes have voted")
 
         state = await await_verdict(api, digest, timeout_s=timeout_s, on_change=tell)
-        if state.outcome is not None:
+        if state.outcome is not None and state.confirmed:
             state = await await_stragglers(api, state, timeout_s=stragglers_s, on_change=tell)
     if not state.prevails:
-        return _not_won(recorded, state, await older_publication(api, state))
-    path, story = await keep_certificate(api, bundle, digest)
+        older = await older_publication(api, memory, state) if state.confirmed else None
+        return _not_won(recorded, state, older)
+    with finishing(recorded):
+        path, story = await keep_certificate(api, memory, bundle, digest)
     return _won(recorded, state, path, story)
 
 
@@ -114,6 +123,7 @@ def _not_won(recorded: "Recorded", state: "ClaimState", older: "Recorded | None"
     found = {
         "state": state.document,
         "explanation": state.explain(),
+        "confirmed": state.confirmed,
         "older_publication": receipt_document(older.verified) if older else None,
     }
     return Report(document=_document(recorded) | found, text="\n".join(text), exit_code=state.exit_code)

@@ -60,9 +60,9 @@ def _make(task: "Task", key_file: "WatermarkKeyFile", *, scheme: str, keep_clean
     from client.progress import phases
 
     base_sha256 = sha256_file(task.weights)[0].hex() if task.weights else None
-    with phases() as show:
-        marked = embed(task, key_file, scheme=scheme, show=show)
     with staged_directory(out) as staging:
+        with phases() as show:
+            marked = embed(task, key_file, scheme=scheme, show=show)
         return write_bundle(Bundle(staging), marked, key_file, base_sha256=base_sha256, keep_clean=keep_clean)
 
 

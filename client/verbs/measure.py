@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
+from client.errors import DONE, INVALID
 from client.output import Report
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def command(model: Path, directory: Path, device: str, *, controls: bool) -> Rep
     """Count the triggers of the mark in the --evidence directory that MODEL answers.
 
     No ledger is asked and nothing is revealed. What an owner does before he claims.
+
+    Exit codes: 0 it was counted, whatever the count is; with --controls 0 if nodes would vote VERIFIED, else 1.
     """
     from client.bundle import open_bundle
     from client.measuring import Trial, measure
@@ -42,7 +45,7 @@ def command(model: Path, directory: Path, device: str, *, controls: bool) -> Rep
 def _with_controls(measurement: "Measurement", document: dict[str, object], text: str) -> Report:
     from client.claim_state import REASONS
     from registry.policy import Thresholds
-    from registry.verdict import judge
+    from registry.verdict import Outcome, judge
 
     outcome, reason = judge(measurement, Thresholds())
     best = max(control.matched for control in measurement.controls)
@@ -53,4 +56,5 @@ def _with_controls(measurement: "Measurement", document: dict[str, object], text
         f"nodes with the usual thresholds would vote {outcome}: {REASONS.get(reason, reason)}",
     ]
     found = {"measurement": measurement.to_value(), "outcome": str(outcome), "reason": reason}
-    return Report(document=document | found, text="\n".join(lines))
+    exit_code = DONE if outcome is Outcome.VERIFIED else INVALID
+    return Report(document=document | found, text="\n".join(lines), exit_code=exit_code)

@@ -11,6 +11,7 @@ from client.output import Report, utc
 
 if TYPE_CHECKING:
     from client.api import Recorded
+    from registry.messages import Message
 
 
 @click.command("publish")
@@ -50,6 +51,8 @@ def _report(recorded: "Recorded", receipt: Path) -> Report:
     ]
     if verified.trusted.not_after_s is not None:
         text.append(f"attested  by {utc(verified.trusted.not_after_s)}, cosigned by {', '.join(sorted(witnesses))}")
+    if not _commits_to_model(verified.signed.message):
+        text.append("model     not committed to: there was no model.safetensors beside the evidence")
     text += [f"receipt   {receipt}", "", "The model may now be released. Keep the directory; a claim needs all of it."]
     return Report(
         document={
@@ -59,7 +62,14 @@ def _report(recorded: "Recorded", receipt: Path) -> Report:
             "attested_by_s": verified.trusted.not_after_s,
             "cosigned_by": sorted(witnesses),
             "duplicate": recorded.duplicate,
+            "model_committed": _commits_to_model(verified.signed.message),
             "receipt": str(receipt),
         },
         text="\n".join(text),
     )
+
+
+def _commits_to_model(message: "Message") -> bool:
+    from registry.messages import Publication
+
+    return isinstance(message, Publication) and message.model_commitment is not None

@@ -24,11 +24,16 @@ def command(message_hash: str, policy_path: Path, patience_s: float) -> Report:
     from client.bodies import body_document, body_text
 
     trust = options.load_policy(policy_path)
-    digest = options.hash_of(message_hash)
+    digest = options.hash_of(message_hash, what="MESSAGE_HASH")
 
     async def run() -> "Recorded":
+        from client.memory import Memory
+        from client.publishing import keep_seen
+
         async with options.ledger(trust, patience_s) as api:
-            return await api.receipt(digest)
+            recorded = await api.receipt(digest)
+            await keep_seen(api, Memory.default(), recorded)
+            return recorded
 
     verified = asyncio.run(run()).verified
     body = body_document(verified.signed.message)

@@ -22,23 +22,26 @@ if TYPE_CHECKING:
 def command(claim_hash: str, policy_path: Path, patience_s: float) -> Report:
     """Show the claim CLAIM_HASH: its votes, their numbers and the verdict.
 
-    Votes are shown by a node's word. A verdict VERIFIED is reported only after its certificate was checked.
+    Votes are shown by a node's word. A verdict VERIFIED is reported only after its certificate was checked, any other
+    one when a quorum of the nodes tells the same.
+
+    Exit codes: 0 the claim is verified and prevails, 1 it does not, 4 there is no verdict yet, or none that a quorum of
+    the nodes tells alike.
     """
-    from client.claim_state import ClaimState
-
     trust = options.load_policy(policy_path)
-    digest = options.hash_of(claim_hash)
+    digest = options.hash_of(claim_hash, what="CLAIM_HASH")
 
-    async def run() -> tuple[ClaimState, "Recorded | None"]:
-        from client.claiming import older_publication
+    async def run() -> "tuple[ClaimState, Recorded | None]":
         from client.memory import Memory, check_latest
+        from client.verdicts import ask_state, fetch_certificate, older_publication
 
+        memory = Memory.default()
         async with options.ledger(trust, patience_s) as api:
-            await check_latest(api, Memory.default())
-            state = ClaimState.read(await api.claim(digest))
+            await check_latest(api, memory)
+            state = await ask_state(api, digest)
             if state.prevails:
-                await api.certificate(digest)
-            return state, await older_publication(api, state)
+                await fetch_certificate(api, memory, digest)
+            return state, await older_publication(api, memory, state) if state.confirmed else None
 
     return _report(*asyncio.run(run()))
 
@@ -47,8 +50,12 @@ def _report(state: "ClaimState", older: "Recorded | None") -> Report:
     from client.stories import older_publication_text, receipt_document
 
     text = [f"claim  {state.claim}", f"model  {state.model_sha256}", "", state.votes_table(), "", state.explain()]
-    found: dict[str, object] = {"explanation": state.explain(), "older_publication": None}
+    found: dict[str, object] = {
+        "explanation": state.explain(),
+        "confirmed": state.confirmed,
+        "older_publication": None,
+    }
     if older is not None:
         text.append(older_publication_text(older.verified))
         found["older_publication"] = receipt_document(older.verified)
-    return Report(document=state.document | found, text="\n".join(text))
+    return Report(document=state.document | found, text="\n".join(text), exit_code=state.exit_code)

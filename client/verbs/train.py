@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from client import options
-from client.errors import InputError
 from client.output import Report
 
 
@@ -25,21 +24,18 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     out: Path,
 ) -> Report:
     """Train a model without a watermark: a baseline, a control, or a model of one's own."""
-    if out.exists():
-        raise InputError(f"{out}: exists and is not overwritten", code="exists")
-    if not out.resolve().parent.is_dir():
-        raise InputError(f"{out.resolve().parent}: no such directory")
-    from client.models import Task, architecture_of, load_data, task_accuracy, trained_model
+    from client.files import staged_file
+    from client.models import Task, architecture_of, load_data, saved_weights, task_accuracy, trained_model
     from client.progress import phases
-    from wm.weights import save_weights
 
     task = Task(data=data, fraction=fraction, arch=arch, weights=weights, seed=seed, epochs=epochs, device=device)
-    dataset = load_data(task)
-    architecture = architecture_of(task, dataset)
-    with phases() as show:
-        model = trained_model(task, architecture, dataset, show)
-    accuracy = task_accuracy(model, dataset)
-    sha256 = save_weights(model, out)
+    with staged_file(out) as staging:
+        dataset = load_data(task)
+        architecture = architecture_of(task, dataset)
+        with phases() as show:
+            model = trained_model(task, architecture, dataset, show)
+        accuracy = task_accuracy(model, dataset)
+        sha256 = saved_weights(model, staging)
     return Report(
         document={"path": str(out), "sha256": sha256, "arch": arch, "seed": seed, "test_accuracy": accuracy},
         text=f"weights        {out}\nSHA-256        {sha256}\ntest accuracy  {accuracy:.2%}",

@@ -67,6 +67,9 @@ class FakeNode:
     behind: int = 0
     late_s: int = 0
     answers: dict[str, bytes] = field(default_factory=dict)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # status and code by method and path
+    hangs_on: str = ""  # a method that it takes and never answers
+    redirects_to: str = ""  # where it sends uploads
     requests: list[str] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
@@ -161,18 +164,22 @@ class FakeLedger:
 
     def vote(self, claim: bytes, measurement: Measurement, nodes: int = 3) -> None:
         """Let nodes vote on a claim what the numbers say."""
-        outcome, reason = judge(measurement, self.replay.ledger.policy.thresholds)
         for node in self.nodes[:nodes]:
-            vote = Vote(
-                time_s=int(time.time()),
-                claim=claim,
-                outcome=outcome,
-                reason=reason,
-                measurement=measurement,
-                device="cpu",
-                software="test",
-            )
-            self.apply(seal(vote, origin=ORIGIN, private_keys=[node.signing_key]))
+            self.vote_of(node, claim, measurement)
+
+    def vote_of(self, node: FakeNode, claim: bytes, measurement: Measurement) -> None:
+        """Let one node vote on a claim what the numbers say."""
+        outcome, reason = judge(measurement, self.replay.ledger.policy.thresholds)
+        vote = Vote(
+            time_s=int(time.time()),
+            claim=claim,
+            outcome=outcome,
+            reason=reason,
+            measurement=measurement,
+            device="cpu",
+            software="test",
+        )
+        self.apply(seal(vote, origin=ORIGIN, private_keys=[node.signing_key]))
 
     def checkpoint(self, size: int) -> Checkpoint:
         """The checkpoint of a size; after a fork, one of another history."""
@@ -181,9 +188,14 @@ class FakeLedger:
             root = bytes(32)
         return Checkpoint(origin=ORIGIN, size=size, root=root)
 
-    def note(self, size: int, nodes: list[FakeNode] | None = None) -> str:
-        """A checkpoint signed and cosigned by nodes, all of them if none is named."""
-        text = str(self.checkpoint(size))
+    @property
+    def size(self) -> int:
+        """Entries in the history."""
+        return len(self.raw)
+
+    def note(self, size: int, nodes: list[FakeNode] | None = None, root: bytes | None = None) -> str:
+        """A checkpoint signed and cosigned by nodes, all of them if none is named; a forged one if a root is."""
+        text = str(self.checkpoint(size) if root is None else Checkpoint(origin=ORIGIN, size=size, root=root))
         lines = []
         for node in nodes or self.nodes:
             lines.append(note.sign(text, name=ORIGIN, private_key=node.note_key))
@@ -207,6 +219,10 @@ class FakeLedger:
             for i in indexes
         )
         return Certificate(origin=ORIGIN, checkpoint_note=self.note(size), entries=entries, attestations=()).encode()
+
+    def state_of(self, digest: str) -> dict[str, object]:
+        """What honest nodes say of a claim."""
+        return claim_document(self.replay.ledger, bytes.fromhex(digest))
 
     def index_of(self, digest: bytes) -> int | None:
         """Where a message is."""
@@ -240,6 +256,13 @@ class Handlers:
 
     async def route(self, request: web.Request) -> web.Response:
         path, words = request.path, request.path.strip("/").split("/")
+        if request.method == self.node.hangs_on:
+            await asyncio.Event().wait()
+        if request.method == "PUT" and self.node.redirects_to:
+            return web.Response(status=307, headers={"Location": self.node.redirects_to})
+        for place in (f"{request.method} {path}", request.method):
+            if place in self.node.refusals:
+                return fail(*self.node.refusals[place])
         if path in self.node.answers:
             return web.Response(body=self.node.answers[path])
         if request.method != "GET":
@@ -387,6 +410,13 @@ def vote_document(name: str, vote: Vote) -> dict[str, object]:
     }
 
 
+def weights(words: str) -> bytes:
+    """A safetensors file with one tensor that is no network's: the words."""
+    import numpy as np
+
+    return safetensors.numpy.save({"words": np.frombuffer(words.encode(), dtype=np.uint8)})
+
+
 def fail(status: int, code: str) -> web.Response:
     """The API's error shape."""
     return web.json_response({"error": {"code": code, "message": f"the test says {code}"}}, status=status)
@@ -478,7 +508,7 @@ def make_party(tmp_path: Path) -> Callable[[str], Party]:
         key_path, bundle = tmp_path / f"{name}.pem", Bundle(tmp_path / name)
         private_key = create_signing_key(key_path)
         bundle.directory.mkdir()
-        bundle.model.write_bytes(f"the model of {name}".encode())
+        bundle.model.write_bytes(weights(f"the model of {name}"))
         binding = bind(private_key, origin=ORIGIN, nonce=name.encode().ljust(16)[:16])
         save_watermark_key(bundle.watermark_key, WatermarkKeyFile(origin=ORIGIN, binding=binding))
         model_sha256 = hashlib.sha256(bundle.model.read_bytes()).hexdigest()
@@ -489,6 +519,14 @@ def make_party(tmp_path: Path) -> Callable[[str], Party]:
         return Party(key_path, bundle.directory, bundle.model)
 
     return make
+
+
+@pytest.fixture
+def stolen(tmp_path: Path) -> Path:
+    """A model file that somebody found."""
+    path = tmp_path / "stolen.safetensors"
+    path.write_bytes(weights("a stolen model"))
+    return path
 
 
 @pytest.fixture

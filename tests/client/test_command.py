@@ -1,6 +1,8 @@
 """Promises: it starts at once; every error is one line and its exit code; --json is one document, errors too."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -53,6 +55,14 @@ def test_no_verb_at_all_shows_the_help_and_ends_with_2(capsys):
     assert "Commands:" in capsys.readouterr().err
 
 
+# A private key on a curve that the cryptography package does not know, in PKCS8.
+SM2_KEY = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqBHM9VAYItBG0wawIBAQQgAQEBAQEBAQEBAQEB
+AQEBAQEBAQEBAQEBAQEBAQEBAQGhRANCAASSEAkCL5Xz8hZ6Vz6dA9L1y4QoJVxZ
+FtqWSTC0oPPqJxk0p3uW1c4JQ9rN5KZJzG4q5Q2wzVQ6i1qk6b8G3d0P
+-----END PRIVATE KEY-----
+"""
+
 BAD_COMMAND_LINES = [
     (["frobnicate"], 2, "frobnicate"),
     (["keygen", "--frobnicate"], 2, "--frobnicate"),
@@ -60,7 +70,7 @@ BAD_COMMAND_LINES = [
     (["verify", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "absent"),
     (["verify", "{tmp}/taken"], 2, "--policy"),
     (["verify", "{tmp}/taken", "--policy", "{tmp}/absent"], 2, "absent"),
-    (["verify", "{tmp}/taken", "--policy", "{tmp}/taken"], 1, "taken"),
+    (["verify", "{tmp}/taken", "--policy", "{tmp}/taken"], 2, "policy.txt that wmreg cluster init"),
     (["publish", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "absent"),
     (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/absent"], 2, "absent"),
     (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/taken"], 2, "chmod 600"),
@@ -74,7 +84,16 @@ BAD_COMMAND_LINES = [
     (["audit", "--policy", "{tmp}/silent"], 4, "names no node"),
     (["cluster", "init", "{tmp}", "--origin", "example.org/x"], 2, "not an empty directory"),
     (["cluster", "init", "{tmp}/new", "--origin", "with space"], 2, "origin"),
+    (["cluster", "init", "{tmp}/new", "--origin", "example.org/x", "--host", "0.0.0.0"], 2, "genesis names it"),
     (["node", "run", "{tmp}"], 2, "node.toml"),
+    (["keygen", "--out", ""], 2, "empty path"),
+    (["train", "--out", "{tmp}/new", "--fraction", "nan"], 2, "finite"),
+    (["log", "--policy", "{tmp}/policy", "--patience-s", "nan"], 2, "finite"),
+    (["audit", "--policy", "{tmp}/nowhere", "--patience-s", "0"], 4, "names no host"),
+    (["publish", "{tmp}", "--policy", "{tmp}/policy", "--signing-key", "{tmp}/sm2"], 1, "sm2"),
+    (["demo", "--seed", "2147483648"], 2, "--seed"),
+    (["demo", "--seed", "2147481649"], 2, "--seed"),
+    (["demo", "--report", "{tmp}"], 2, "no demo's report"),
 ]
 
 
@@ -87,6 +106,9 @@ def inputs(tmp_path, ledger):
     (tmp_path / "policy").write_text(policy)
     silent = [" ".join(word for word in line.split() if "://" not in word) for line in policy.splitlines()]
     (tmp_path / "silent").write_text("\n".join(silent) + "\n")
+    (tmp_path / "nowhere").write_text(re.sub(r"//127\.0\.0\.1", f"//{'x' * 64}.example", policy))
+    (tmp_path / "sm2").write_text(SM2_KEY)
+    (tmp_path / "sm2").chmod(0o600)
     (tmp_path / "taken").write_text("not what you think\n")
     (tmp_path / "garbled").write_text("-----BEGIN PRIVATE KEY-----\n")
     (tmp_path / "garbled").chmod(0o600)
@@ -132,3 +154,57 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(ledger):
 
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+def test_patience_of_the_environment_is_finite_too(wmreg, inputs, monkeypatch):
+    monkeypatch.setenv("WMREG_PATIENCE_S", "nan")
+
+    assert wmreg("log", "--policy", inputs / "policy").code == 2
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_mistake_of_ours_is_one_line_and_an_exit_code_of_its_own(wmreg, tmp_path, monkeypatch, words):
+    def fail(_path):
+        raise RuntimeError("with\na second line")
+
+    monkeypatch.setattr("client.keystore.create_signing_key", fail)
+
+    answer = wmreg("keygen", "--out", tmp_path / "key", *words)
+
+    told = answer.document["error"]["message"] if words else answer.err
+    assert answer.code == 70
+    assert "internal error: RuntimeError: with a second line" in told
+    assert "Traceback" not in answer.err
+    assert (answer.out + answer.err).count("\n") == 1
+
+
+def test_the_help_says_what_the_exit_codes_mean(wmreg):
+    shown = " ".join(wmreg("--help").out.split())
+
+    assert "70 an internal error" in shown
+    assert "4 unavailable" in shown
+
+
+def test_a_result_that_cannot_be_printed_is_no_success(tmp_path):
+    code = f"import sys; from client.command import run; sys.exit(run(['keygen', '--out', {str(tmp_path / 'key')!r}]))"
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+
+    assert done.returncode == 70
+    assert done.stderr.count("\n") == 1
+    assert "could not be printed" in done.stderr
+
+
+def test_a_closed_stderr_is_no_error(ledger, wmreg, alice, publish, monkeypatch):
+    digest = publish(alice, "--json").document["message_hash"]
+    from client.progress import is_watched
+
+    for stream in (None, io.StringIO()):
+        monkeypatch.setattr("sys.stderr", stream)
+        assert not is_watched()
+        if stream is not None:
+            stream.close()
+            assert not is_watched()
+    assert wmreg("show", digest, "--policy", ledger.policy_path).code == 0

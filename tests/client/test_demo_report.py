@@ -1,13 +1,17 @@
 """The demo's report says what the demo found, also when it did not come to its end."""
 
 import json
+import os
+import signal
 
 import pytest
 from rich.console import Console
 
-from client.demo.play import flip_byte, is_ready, largest_file
-from client.demo.report import matched_triggers, write_report
+from client.demo.play import Play, counted, described, expect_verdict, flip_byte, is_ready, largest_file
+from client.demo.report import check_report, matched_triggers, write_report
 from client.demo.shell import DemoError, Line, Shell
+from client.errors import ClientError, InputError
+from client.verbs.demo import _perform, _stoppable
 
 FACTS = {
     "measured": {
@@ -90,3 +94,122 @@ def test_the_largest_file_of_a_mirror_is_found(tmp_path):
     (tmp_path / "checkpoint").write_bytes(b"1")
     (tmp_path / "deep" / "entries").write_bytes(b"12")
     assert largest_file(tmp_path) == tmp_path / "deep" / "entries"
+
+
+def test_a_demo_that_failed_half_way_draws_what_was_measured(shell, tmp_path):
+    unmeasured = {"matched": None, "total": None}
+    facts = {
+        "measured": {"marked": {"matched": 600, "total": 600}},
+        "claims": {"eve with a random key": {"votes": [unmeasured]}, "alice on the stolen model": {}},
+    }
+    write_report(tmp_path / "report", shell, facts)
+    assert matched_triggers(facts) == {"marked": (600, 600)}
+    assert (tmp_path / "report" / "matched.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_vote_that_has_numbers_is_picked(shell):
+    votes = [{"matched": None, "total": None}, {"matched": 290, "total": 600}]
+    assert matched_triggers({"claims": {"eve with a random key": {"votes": votes}}}) == {"random key": (290, 600)}
+    assert counted({"votes": votes}) == "290 of 600 triggers"
+    with pytest.raises(DemoError, match="no vote"):
+        counted({"votes": votes[:1]})
+
+
+class FailingPlay(Play):
+    """A performance whose fifth act fails."""
+
+    def perform(self):
+        self.facts["measured"] = {"marked": {"matched": 600, "total": 600}}
+        raise DemoError("the fifth act")
+
+
+def test_a_failure_is_told_and_so_is_where_the_transcript_is(shell, tmp_path):
+    with pytest.raises(ClientError, match="the fifth act; the transcript is in"):
+        _perform(FailingPlay(shell, seed=1), shell, tmp_path / "report")
+    assert "the fifth act" in (tmp_path / "report" / "transcript.txt").read_text()
+    assert "7/7" not in shell.text()
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_why_the_demo_failed(shell, tmp_path):
+    (tmp_path / "report").write_text("no directory")
+    with pytest.raises(ClientError, match="the fifth act; its report could not be written"):
+        _perform(FailingPlay(shell, seed=1), shell, tmp_path / "report")
+
+
+def test_a_report_replaces_an_earlier_one_and_nothing_else(shell, tmp_path):
+    check_report(tmp_path / "report")
+    write_report(tmp_path / "report", shell, FACTS)
+    (tmp_path / "report" / "node-7.log").touch()
+    check_report(tmp_path / "report")
+    write_report(tmp_path / "report", shell, {})
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "report.json",
+        "transcript.svg",
+        "transcript.txt",
+    }
+    (tmp_path / "report" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="thesis"):
+        check_report(tmp_path / "report")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "by"),
+    [
+        ("VERIFIED", "matched", "aa"),
+        ("REFUTED", "matched", None),
+        ("INCONCLUSIVE", "no_quorum", None),
+        ("VERIFIED", "x", None),
+        (None, "open", None),
+    ],
+)
+def test_a_verdict_other_than_the_storys_stops_the_demo(outcome, reason, by):
+    superseding = {"publication": by} if by else None
+    with pytest.raises(DemoError):
+        expect_verdict(
+            {"outcome": outcome, "reason": reason, "superseding": superseding}, "VERIFIED", superseded_by=None
+        )
+
+
+def test_the_storys_verdicts_are_let_pass():
+    won = {"outcome": "VERIFIED", "reason": "matched", "superseding": None}
+    expect_verdict(won, "VERIFIED", superseded_by=None)
+    expect_verdict(won | {"superseding": {"publication": "aa"}}, "VERIFIED", superseded_by="aa")
+    with pytest.raises(DemoError):
+        expect_verdict(won, "VERIFIED", superseded_by="aa")
+    with pytest.raises(DemoError):
+        expect_verdict(
+            {"outcome": "REFUTED", "reason": "head_mismatch", "superseding": None}, "REFUTED", superseded_by=None
+        )
+
+
+@pytest.mark.parametrize(("matched", "words"), [(420, "carries"), (419, "not enough"), (359, "no more than chance")])
+def test_what_is_said_of_a_count_is_read_from_it(matched, words):
+    assert words in described({"matched": matched, "total": 600})
+
+
+def test_a_question_whose_command_fails_is_an_error(shell):
+    words = ["node", "run", "absent"]
+    with pytest.raises(DemoError, match="ended with 2"):
+        shell.ask(words)
+    assert shell.ask(words, expect=(0, 2))["error"]["code"] == "usage"
+
+
+def test_a_command_that_does_not_end_is_an_error(shell):
+    shell.timeout_s = 0.01
+    with pytest.raises(DemoError, match="did not end"):
+        shell.run(["--help"])
+
+
+def test_the_callers_own_settings_do_not_reach_the_demo(shell, monkeypatch):
+    monkeypatch.setenv("WMREG_DEBUG", "1")
+    monkeypatch.setenv("WMREG_SIGNING_KEY", "/elsewhere")
+    shell.run(["no-such-verb"], expect=2)
+    assert "Traceback" not in shell.text()
+    assert {name for name in shell._environment() if name.startswith("WMREG_")} == {"WMREG_HOME", "WMREG_POLICY"}
+
+
+def test_sigterm_ends_the_demo_as_an_interrupt_does():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), _stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,16 +1,22 @@
 """Promises: a bundle is written whole, its files fit each other, and measuring tells the mark from chance."""
 
 import json
+import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from client.bundle import Bundle
 from client.embedding import write_bundle
+from client.errors import InputError, InvalidError
 from client.files import staged_directory
 from client.keystore import WatermarkKeyFile, create_signing_key, create_watermark_key, save_watermark_key
+from client.models import saved_weights, watermark_errors
 from client.publishing import make_publication
+from client.verbs.measure import _with_controls
 from registry.messages import Publication
 
 ORIGIN = "test.example/ledger"
@@ -116,9 +122,12 @@ def test_a_failure_leaves_no_bundle(marked, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "needle"),
     [
-        (["--arch", "nonet"], 1, "nonet"),
+        (["--arch", "nonet"], 2, "nonet"),
+        (["--arch", "resnet"], 2, "do you mean"),
         (["--data", "nodata"], 2, "nodata"),
         (["--data", "{tmp}/garbled.npz"], 1, "garbled.npz"),
+        (["--data", "{tmp}/short.npz"], 1, "short.npz"),
+        (["--data", "{tmp}/mixed.npz"], 1, "different sizes"),
         (["--weights", "{tmp}/garbled.npz"], 1, "garbled.npz"),
         (["--fraction", "0"], 2, "--fraction"),
         (["--fraction", "1.5"], 2, "--fraction"),
@@ -127,6 +136,9 @@ def test_a_failure_leaves_no_bundle(marked, tmp_path):
 )
 def test_a_task_that_cannot_be_done_is_one_line_and_leaves_nothing(wmreg, tmp_path, words, code, needle):
     (tmp_path / "garbled.npz").write_bytes(b"garbage")
+    write_npz(tmp_path / "mixed.npz", test_side=20)
+    write_npz(tmp_path / "short.npz")
+    (tmp_path / "short.npz").write_bytes((tmp_path / "short.npz").read_bytes()[:-500])
     words = [word.format(tmp=tmp_path) for word in words]
 
     refused = wmreg("train", "--out", tmp_path / "out.safetensors", *words)
@@ -134,7 +146,12 @@ def test_a_task_that_cannot_be_done_is_one_line_and_leaves_nothing(wmreg, tmp_pa
     assert refused.code == code
     assert needle in refused.err
     assert refused.err.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["garbled.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["garbled.npz", "mixed.npz", "short.npz"]
+
+
+def write_npz(path, test_side=16):
+    images = {"x_train": np.zeros((20, 16, 16), np.uint8), "x_test": np.zeros((5, test_side, test_side), np.uint8)}
+    np.savez(path, **images, y_train=np.arange(20) % 2, y_test=np.arange(5) % 2)
 
 
 def test_an_existing_output_is_refused_before_any_work(wmreg, ledger, alice, tmp_path):
@@ -146,14 +163,52 @@ def test_an_existing_output_is_refused_before_any_work(wmreg, ledger, alice, tmp
     assert "not empty" in bundle.err
 
 
-def test_an_unknown_scheme_is_refused(wmreg, ledger, alice, tmp_path):
-    words = ["--scheme", "none", "--epochs", 0, "--signing-key", alice.key, "--policy", ledger.policy_path]
+@pytest.mark.parametrize(
+    ("words", "needle"), [(["--scheme", "none"], "there is mtlsign"), (["--arch", "vgg11"], "no default taps")]
+)
+def test_what_cannot_be_marked_is_found_before_the_training(wmreg, ledger, alice, tmp_path, words, needle):
+    begun_s = time.monotonic()
 
-    refused = wmreg("embed", "--out", tmp_path / "out", *words)
+    refused = wmreg(
+        "embed", "--out", tmp_path / "out", *words, "--epochs", 10_000, "--signing-key", alice.key,
+        "--policy", ledger.policy_path,
+    )  # fmt: skip
 
-    assert refused.code == 1
-    assert "none" in refused.err
-    assert not (tmp_path / "out").exists()
+    assert refused.code == 2
+    assert needle in refused.err
+    assert time.monotonic() - begun_s < 30
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+@pytest.mark.parametrize("verb", ["train", "embed"])
+def test_a_place_that_cannot_be_written_is_found_before_the_training(wmreg, ledger, alice, verb):
+    who = ["--signing-key", alice.key, "--policy", ledger.policy_path] if verb == "embed" else []
+
+    refused = wmreg(verb, "--out", "/proc/self/out", "--epochs", 10_000, *who)
+
+    assert refused.code == 2
+    assert "/proc/" in refused.err
+
+
+def test_a_training_that_diverged_is_not_kept(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(model.weight, float("nan"))
+
+    with pytest.raises(InvalidError, match="diverged"):
+        saved_weights(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_without_room_is_told_in_one_line():
+    with pytest.raises(InputError, match="not enough memory"), watermark_errors():
+        raise torch.OutOfMemoryError
+
+
+def test_with_controls_the_exit_code_is_the_vote(good):
+    poor = replace(good, matched=301)
+
+    assert _with_controls(good, {}, "").exit_code == 0
+    assert _with_controls(poor, {}, "").exit_code == 1
 
 
 @pytest.mark.slow

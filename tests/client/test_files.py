@@ -1,11 +1,12 @@
 """Promises: a file or directory is there whole or not at all, and nothing that exists is lost."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from client.errors import InputError
-from client.files import read_limited, sha256_file, staged_directory, write_atomic
+from client.errors import InputError, UnfinishedError
+from client.files import check_writable, read_limited, sha256_file, staged_directory, staged_file, write_atomic
 
 
 class HalfWayError(Exception):
@@ -103,3 +104,63 @@ def test_a_file_of_the_greatest_size_is_read_and_a_larger_one_is_not(tmp_path):
     assert read_limited(tmp_path / "file", 5) == b"12345"
     with pytest.raises(InputError, match="file"):
         read_limited(tmp_path / "file", 4)
+
+
+def test_finished_work_whose_place_was_taken_meanwhile_is_kept_and_named(tmp_path):
+    def finish_late():
+        with staged_directory(tmp_path / "out") as staging:
+            (staging / "file").write_text("hours of work")
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "other").touch()
+
+    with pytest.raises(UnfinishedError) as raised:
+        finish_late()
+
+    kept = Path(str(raised.value).rpartition("kept in ")[2])
+    assert (kept / "file").read_text() == "hours of work"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["other"]
+
+
+def test_a_finished_file_whose_place_was_taken_meanwhile_is_kept_and_named(tmp_path):
+    def finish_late():
+        with staged_file(tmp_path / "out") as staging:
+            staging.write_text("hours of work")
+            (tmp_path / "out").write_text("precious")
+
+    with pytest.raises(UnfinishedError) as raised:
+        finish_late()
+
+    kept = Path(str(raised.value).rpartition("kept in ")[2])
+    assert kept.read_text() == "hours of work"
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_a_staged_file_appears_when_all_is_well_and_vanishes_when_not(tmp_path):
+    with staged_file(tmp_path / "out") as staging:
+        staging.write_text("content")
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(HalfWayError), staged_file(tmp_path / "other"):
+        raise HalfWayError
+
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "content"
+
+
+def test_what_a_file_would_replace_is_refused_before_any_work(tmp_path):
+    (tmp_path / "out").write_text("precious")
+
+    with pytest.raises(InputError, match="not overwritten"), staged_file(tmp_path / "out"):
+        pytest.fail("the work was begun")
+    with pytest.raises(InputError, match="absent"), staged_file(tmp_path / "absent" / "out"):
+        pytest.fail("the work was begun")
+
+
+def test_a_directory_is_found_writable_and_left_as_it_was(tmp_path):
+    check_writable(tmp_path / "new")
+    (tmp_path / "file").touch()
+
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(OSError, match="file"):
+        check_writable(tmp_path / "file")
+    with pytest.raises(OSError, match="proc"):  # nobody makes files there, not even root
+        check_writable(Path("/proc/self"))

@@ -33,14 +33,43 @@ def test_a_ledger_without_a_quorum_is_unavailable(ledger, status):
     assert status().code == 4
 
 
-def test_trees_are_compared_at_a_size_that_all_have(ledger, status, alice, publish):
+def test_trees_are_compared_at_the_largest_size_that_a_quorum_has(ledger, status, alice, publish):
     publish(alice)
     ledger.nodes[0].behind = 1
 
     found = status("--json").document
 
-    assert found["compared_size"] == 1
-    assert [node["agrees"] for node in found["nodes"]] == [True, True, True]
+    assert found["compared_size"] == 2
+    assert [node["agrees"] for node in found["nodes"]] == [None, True, True]
+
+
+@pytest.mark.parametrize("size", [b"0", b"-1", b"true", b'"9"', b"1e3", b"1" + b"0" * 30, b"1000000"])
+def test_a_node_cannot_switch_the_comparison_off(ledger, status, alice, publish, size):
+    publish(alice)
+    ledger.forked_after = 1
+    forged = ledger.note(2, [ledger.nodes[2]])
+    ledger.forked_after = None
+    ledger.nodes[0].answers["/v1/node"] = b'{"name": "node-1", "size": %s}' % size
+    ledger.nodes[2].answers["/v1/checkpoints/2"] = forged.encode()
+
+    assert status().code == 5
+
+
+def test_a_note_of_another_size_says_nothing(ledger, status, alice, publish):
+    publish(alice)
+    ledger.nodes[1].answers["/v1/checkpoints/2"] = ledger.note(1, [ledger.nodes[1]]).encode()
+
+    found = status("--json")
+
+    assert found.code == 0
+    assert [node["agrees"] for node in found.document["nodes"]] == [True, None, True]
+
+
+def test_nodes_that_show_no_size_are_said_not_to_be_compared(ledger, status):
+    for node in ledger.nodes:
+        node.answers["/v1/node"] = b'{"size": 0}'
+
+    assert "not compared" in status().out
 
 
 def test_a_node_that_signed_another_tree_is_an_alarm(ledger, status, alice, publish):

@@ -1,10 +1,15 @@
 """Promises: a publication is recorded once whatever happens on the way; success is said only of a checked receipt."""
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
-from registry.envelope import unseal
+from client.api import open_ledger
+from client.errors import InputError
+from client.outbox import submit_saved
+from registry.envelope import message_hash, unseal
 from registry.receipt import Receipt, verify_receipt
 
 ORIGIN = "test.example/ledger"
@@ -119,6 +124,8 @@ def test_a_thief_cannot_publish_with_a_watermark_key_that_is_bound_to_another(le
     failed = publish(bob, "--json")
 
     assert (failed.code, failed.document["error"]["code"]) == (1, "key_not_bound")
+    assert str(bob.bundle.watermark_key) in failed.document["error"]["message"]
+    assert "claimant" not in failed.document["error"]["message"]
 
 
 def test_a_directory_that_published_something_else_is_refused(ledger, alice, bob, publish):
@@ -140,3 +147,134 @@ def test_the_rules_refusal_of_a_second_publication_names_its_code(ledger, alice,
         failed = publish(alice, "--json")
 
     assert (failed.code, failed.document["error"]["code"]) == (1, "key_commitment_used")
+
+
+@pytest.mark.parametrize(
+    "answer", [b'{"receipt": "\\ud800"}', b'{"receipt": 5}', b'{"receipt": null}', b"{}", b'{"receipt": ["c2sp.org"]}']
+)
+def test_an_answer_without_a_receipt_is_passed_over(ledger, alice, publish, answer):
+    ledger.nodes[0].answers["/v1/entries"] = answer
+
+    assert publish(alice).code == 0
+
+
+def test_a_recorded_message_that_one_nodes_clock_refuses_is_found_and_not_replaced(ledger, alice, publish):
+    for node in ledger.nodes:
+        node.lose_answer = 9  # recorded, but nobody says so
+    assert publish(alice).code == 4
+    saved = alice.bundle.publication.read_bytes()
+    for node in ledger.nodes:
+        node.lose_answer = 0
+        node.refusals["POST"] = (422, "time_skew")
+
+    published = publish(alice, "--json")
+
+    assert (published.code, published.document["index"]) == (0, 1)
+    assert alice.bundle.publication.read_bytes() == saved
+    assert len(ledger.raw) == 2
+
+
+def test_a_message_is_not_replaced_while_too_few_nodes_say_that_they_lack_it(ledger, alice, publish):
+    for node in ledger.nodes:
+        node.lose_answer = 9
+    publish(alice)
+    saved = alice.bundle.publication.read_bytes()
+    ledger.nodes[0].lose_answer, ledger.nodes[0].behind = 0, 1
+    ledger.nodes[0].refusals["POST"] = (422, "time_skew")
+    ledger.nodes[1].down = ledger.nodes[2].down = True
+
+    failed = publish(alice)
+
+    assert failed.code == 4
+    assert alice.bundle.publication.read_bytes() == saved
+    assert [path.name for path in alice.directory.glob("publication*")] == ["publication.bin"]
+
+
+def test_a_message_that_is_replaced_is_kept(ledger, alice, publish, monkeypatch):
+    for node in ledger.nodes:
+        node.down = True
+    with monkeypatch.context() as patch:
+        patch.setattr("client.publishing.time.time", lambda: 1_600_000_000)
+        publish(alice)
+    saved = alice.bundle.publication.read_bytes()
+    for node in ledger.nodes:
+        node.down = False
+
+    assert publish(alice).code == 0
+    kept = alice.directory / f"publication-{message_hash(saved).hex()[:16]}.bin"
+    assert kept.read_bytes() == saved
+    assert alice.bundle.publication.read_bytes() != saved
+
+
+def test_of_two_that_publish_at_once_one_saves_the_message(ledger, alice, monkeypatch):
+    look = Path.exists
+
+    def look_and_lose(path):
+        found = look(path)
+        if path == alice.bundle.publication:
+            path.write_bytes(b"what the other process signed")
+        return found
+
+    async def submit():
+        async with open_ledger(ledger.trust) as api:
+            await submit_saved(api, alice.bundle.publication, saved=None, make=lambda: b"what this one signed")
+
+    monkeypatch.setattr(Path, "exists", look_and_lose)
+    with pytest.raises(InputError, match="another wmreg"):
+        asyncio.run(submit())
+    assert alice.bundle.publication.read_bytes() == b"what the other process signed"
+    assert not any("POST" in request for request in ledger.nodes[0].requests)
+
+
+def test_an_unknown_outcome_names_the_message(ledger, alice, publish):
+    for node in ledger.nodes:
+        node.lose_answer = 9
+
+    failed = publish(alice)
+
+    assert failed.code == 4
+    assert message_hash(alice.bundle.publication.read_bytes()).hex() in failed.err
+
+
+@pytest.mark.parametrize("place", ["home/ledgers", "home"])
+def test_a_memory_that_cannot_be_written_is_found_before_anything_is_sent(ledger, alice, publish, tmp_path, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("no directory")
+    for node in ledger.nodes:
+        node.refusals["GET /checkpoint"] = (503, "busy")
+
+    failed = publish(alice)
+
+    assert failed.code == 2
+    assert place in failed.err
+    assert len(ledger.raw) == 1
+
+
+def test_a_receipt_that_cannot_be_written_names_what_is_recorded(ledger, alice, publish):
+    alice.bundle.receipt.mkdir()
+
+    failed = publish(alice, "--json")
+
+    assert (failed.code, failed.document["error"]["code"]) == (70, "unfinished")
+    assert message_hash(alice.bundle.publication.read_bytes()).hex() in failed.document["error"]["message"]
+    assert "entry 1" in failed.document["error"]["message"]
+
+
+def test_nothing_is_published_into_a_ledger_with_another_past(ledger, alice, bob, publish):
+    publish(alice)
+    ledger.rewrite(1)
+
+    assert publish(bob).code == 5
+    assert len(ledger.raw) == 2
+
+
+def test_a_publication_without_the_model_says_so(ledger, alice, bob, publish):
+    alice.model.unlink()
+
+    without, with_model = publish(alice), publish(bob)
+
+    assert (without.code, with_model.code) == (0, 0)
+    assert "not committed to" in without.out
+    assert "not committed to" not in with_model.out
+    assert publish(alice, "--json").document["model_committed"] is False
+    assert publish(bob, "--json").document["model_committed"] is True

@@ -1,11 +1,12 @@
 """Promises: one node's failure is nobody's problem; refusals end at once; waiting has an end."""
 
 import asyncio
+import json
 import time
 
 import pytest
 
-from client.errors import exit_code_of
+from client.errors import describe, exit_code_of
 from client.transport import Request, Timing, connect, error_of, read_json
 from registry.errors import MalformedError, QuorumError, RefusedError
 
@@ -68,7 +69,9 @@ def test_a_node_that_is_behind_does_not_hide_what_another_has(ledger, alice, pub
     assert ask(ledger, Request(path=f"/v1/receipts/{digest}"), read=len) > 0
 
 
-@pytest.mark.parametrize("answer", [b"no JSON", b"[]", b"[" * 100_000, b'{"error"'])
+@pytest.mark.parametrize(
+    "answer", [b"no JSON", b"[]", b"[" * 100_000, b'{"error"', b'{"size": NaN}', b'{"size": 1e400}', b"\xff"]
+)
 def test_a_node_that_answers_nonsense_is_passed_over(ledger, answer):
     ledger.nodes[0].answers["/v1/node"] = answer
 
@@ -122,3 +125,92 @@ def test_a_status_and_a_code_become_the_rules_error(status, kind, code):
 def test_an_error_without_the_shape_is_still_an_error(body):
     assert isinstance(error_of(503, body), QuorumError)
     assert isinstance(error_of(404, body), RefusedError)
+
+
+def ask_all(ledger, least, patience_s):
+    async def run():
+        async with connect([node.url for node in ledger.nodes], Timing(patience_s=patience_s)) as transport:
+            return await transport.ask_all(STATE, least=least)
+
+    return list(asyncio.run(run()).values())
+
+
+def test_nodes_that_do_not_answer_are_asked_again_while_too_few_did(ledger):
+    for node in ledger.nodes:
+        node.lose_request = 2  # aiohttp itself repeats a GET once
+
+    assert sum(isinstance(answer, bytes) for answer in ask_all(ledger, 2, 30)) >= 2
+
+
+def test_a_node_that_is_down_is_not_waited_for_when_enough_answer(ledger):
+    ledger.nodes[1].down = True
+    begun_s = time.monotonic()
+
+    answers = ask_all(ledger, 2, 60)
+
+    assert [isinstance(answer, bytes) for answer in answers] == [True, False, True]
+    assert time.monotonic() - begun_s < 10
+
+
+def test_asking_all_ends_with_the_patience(ledger):
+    for node in ledger.nodes:
+        node.down = True
+    begun_s = time.monotonic()
+
+    answers = ask_all(ledger, 2, 0.5)
+
+    assert all(isinstance(answer, QuorumError) for answer in answers)
+    assert 0.2 <= time.monotonic() - begun_s < 10
+
+
+def test_the_patience_of_a_verb_that_asks_all_nodes_counts(ledger, wmreg):
+    for node in ledger.nodes:
+        node.lose_request = 4
+
+    assert wmreg("audit", "--policy", ledger.policy_path, "--patience-s", 30).code == 0
+
+
+def test_a_host_that_no_name_service_can_have_is_passed_over(ledger):
+    async def run():
+        async with connect([f"http://{'x' * 64}.example", ledger.nodes[1].url], FAST) as transport:
+            return await transport.ask(STATE, read_json)
+
+    assert asyncio.run(run())["name"] == "node-2"
+
+
+HOSTILE_PAGES = [
+    {"size": "9"},
+    {"next": -1},
+    {"entries": 5},
+    {"entries": ["a"]},
+    {"entries": [{"index": 0, "kind": "publish", "message_hash": "00" * 32, "recorded_s": 10**30}]},
+    {"entries": [{"index": 0, "kind": 5, "message_hash": "00" * 32, "recorded_s": 1}]},
+    {"entries": [{"index": 0, "kind": "publish", "message_hash": "\x1b[2J", "recorded_s": 1}]},
+]
+
+
+@pytest.mark.parametrize("changes", HOSTILE_PAGES)
+def test_a_page_of_the_ledger_of_other_types_is_passed_over(ledger, wmreg, changes):
+    page = {"entries": [], "size": 1, "next": None} | changes
+    ledger.nodes[0].answers["/v1/entries"] = json.dumps(page).encode()
+
+    shown = wmreg("log", "--policy", ledger.policy_path)
+
+    assert shown.code == 0
+    assert "1 entries in all" in shown.out
+
+
+def test_a_kind_that_would_garble_the_terminal_is_shown_without_its_escapes(ledger, wmreg):
+    line = {"index": 0, "kind": "\x1b[2J\n\x9b", "message_hash": "00" * 32, "recorded_s": 1}
+    for node in ledger.nodes:
+        node.answers["/v1/entries"] = json.dumps({"entries": [line], "size": 1, "next": None}).encode()
+
+    assert "?[2J??" in wmreg("log", "--policy", ledger.policy_path).out
+
+
+def test_a_nodes_error_message_cannot_garble_the_terminal(ledger, wmreg):
+    error = json.dumps({"error": {"code": "\x1b", "message": "\x1b[2J\x9b\u202e"}}).encode()
+
+    code, message = describe(error_of(422, error))
+
+    assert (code, message) == ("?", "?[2J??")

@@ -171,6 +171,15 @@ def test_show_of_an_unknown_hash_is_refused(ledger, wmreg):
     assert (refused.code, refused.document["error"]["code"]) == (1, "not_found")
 
 
+def test_show_of_a_ledger_with_another_past_is_an_alarm(ledger, wmreg, alice, bob, publish):
+    publish(alice)
+    digest = publish(bob, "--json").document["message_hash"]
+    ledger.rewrite(1)
+    ledger.apply(bob.bundle.publication.read_bytes())
+
+    assert wmreg("show", digest, "--policy", ledger.policy_path).code == 5
+
+
 def test_the_log_is_paged(ledger, wmreg, alice, bob, publish):
     publish(alice)
     publish(bob)

@@ -88,6 +88,10 @@ def test_options_reach_policy_and_settings(tmp_path: Path):
         {"options": ClusterOptions(raft_ports=(1, 2))},
         {"options": ClusterOptions(api_ports=(7001, 7002, 70000))},
         {"host": "192.0.2.1"},
+        {"host": "0.0.0.0"},
+        {"host": "0"},
+        {"host": "::"},
+        {"host": ""},
     ],
 )
 def test_a_wrong_argument_makes_nothing(tmp_path: Path, wrong: dict[str, object]):
@@ -110,3 +114,17 @@ def test_an_empty_directory_and_missing_parents_are_fine(tmp_path: Path):
     init_cluster(tmp_path / "a" / "b", nodes=1, origin=ORIGIN)
     assert (tmp_path / "empty/policy.txt").exists()
     assert (tmp_path / "a/b/policy.txt").exists()
+
+
+def test_the_directory_where_the_caller_stands_is_kept_and_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    inode = tmp_path.stat().st_ino
+    assert init_cluster(Path(), nodes=2, origin=ORIGIN).exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["node-1", "node-2", "policy.txt"]
+    assert Path.cwd().stat().st_ino == inode
+
+
+def test_a_failure_leaves_an_existing_directory_empty(tmp_path: Path):
+    with pytest.raises(ConfigError):
+        init_cluster(tmp_path, nodes=3, origin=ORIGIN, host="192.0.2.1")
+    assert everything(tmp_path) == []

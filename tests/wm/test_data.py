@@ -94,3 +94,32 @@ def test_a_file_that_lacks_an_array_or_is_no_archive_is_refused(tmp_path: Path) 
         with pytest.raises(WatermarkError) as caught:
             data.load_npz(tmp_path / name)
         assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize(("images", "labels"), [(40, 39), (39, 40)])
+def test_images_and_labels_are_counted_part_by_part(tmp_path: Path, images: int, labels: int) -> None:
+    shifted = arrays() | {"x_train": arrays()["x_train"][:images], "y_train": arrays()["y_train"][:labels]}
+    total = len(shifted["x_train"]) + len(shifted["x_test"]) - labels  # the totals agree
+    np.savez(tmp_path / "own.npz", **shifted | {"y_test": np.arange(total) % 4})
+    with pytest.raises(WatermarkError, match="x_train has"):
+        data.load_npz(tmp_path / "own.npz")
+
+
+def test_images_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **arrays() | {"x_test": np.zeros((10, 8, 8), np.uint8)})
+    with pytest.raises(WatermarkError, match="different sizes"):
+        data.load_npz(tmp_path / "own.npz")
+
+
+def test_a_file_that_is_cut_or_damaged_anywhere_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "own.npz", **arrays())
+    whole = (tmp_path / "own.npz").read_bytes()
+    for position in range(0, len(whole) - 1, len(whole) // 40):
+        for spoiled in (whole[:position], whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :]):
+            (tmp_path / "own.npz").write_bytes(spoiled)
+            try:
+                data.load_npz(tmp_path / "own.npz")
+            except WatermarkError as error:
+                assert error.code == "malformed"  # noqa: PT017 -- some bytes of a zip file matter to nobody
+            else:
+                assert spoiled != whole[:position]

@@ -1,0 +1,113 @@
+"""The model that a claim is on: where the nodes fetch it, and what can be known of it beforehand.
+
+A claim reveals the watermark key for good. A file that is no model, or a pointer that no node follows (node.fetch),
+would spend the key on a verdict UNVERIFIABLE, so both are refused here.
+"""
+
+import json
+import string
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from yarl import URL
+
+from client.errors import InputError, InvalidError
+from client.options import hash_of
+from client.uploads import Blob, blob_of
+
+POINTER_CHARACTERS_MAX = 2048  # registry.messages
+HEADER_BYTES_MAX = 1 << 20  # of the nodes' reader of models
+TENSORS_MAX = 8192
+_BLOB_PREFIX = "blob:sha256:"
+_HEADER_AT = 8  # behind the header's length, little-endian
+_URL_CHARACTERS = frozenset(string.ascii_letters + string.digits + string.punctuation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """The model that is claimed: where the nodes fetch it, and what it must hash to.
+
+    Attributes:
+        blob: the file to upload, None when it is somewhere already.
+    """
+
+    pointer: str
+    sha256: bytes
+    blob: Blob | None = None
+
+
+def suspect_of(model: str, *, sha256: str | None) -> Suspect:
+    """Read the command's word for a model: a file, an https URL or a blob.
+
+    Args:
+        model: the word.
+        sha256: the hash that the file must have, lower-case hexadecimal; needed for a URL.
+
+    Raises:
+        InputError: a URL without a hash, a hash that is none, a pointer that nodes do not follow.
+        InvalidError: the file has another hash, or is no safetensors file.
+        OSError: the file cannot be read.
+    """
+    expected = None if sha256 is None else hash_of(sha256, what="--sha256")
+    if model.startswith(_BLOB_PREFIX):
+        suspect = Suspect(pointer=model, sha256=hash_of(model.removeprefix(_BLOB_PREFIX), what=model))
+    elif "://" in model:
+        _check_url(model)
+        if expected is None:
+            raise InputError(f"{model}: a URL needs --sha256, the hash of the file that you mean")
+        suspect = Suspect(pointer=model, sha256=expected)
+    else:
+        check_model_file(Path(model))
+        blob = blob_of(Path(model))
+        suspect = Suspect(pointer=blob.pointer, sha256=blob.sha256, blob=blob)
+    if expected is not None and suspect.sha256 != expected:
+        raise InvalidError(f"{model}: its SHA-256 is {suspect.sha256.hex()}, not {sha256}", code="hash_mismatch")
+    return suspect
+
+
+def check_model_file(path: Path) -> None:
+    """Check the outline of a safetensors file, from its header alone: names, shapes and places of the tensors.
+
+    Whether it is a network of the right architecture is the nodes' to find out, and `wmreg measure`'s.
+
+    Raises:
+        InvalidError: no such file, with the reason.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        header_bytes = int.from_bytes(stream.read(_HEADER_AT), "little")
+        header = stream.read(min(header_bytes, HEADER_BYTES_MAX))
+        bytes_total = stream.seek(0, 2)
+    data_bytes = bytes_total - _HEADER_AT - header_bytes
+    try:
+        _check_header(json.loads(header) if data_bytes >= 0 else None, data_bytes)
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        message = f"{path}: not a safetensors file of weights, no node could verify a claim on it: {error}"
+        raise InvalidError(message, code="malformed") from error
+
+
+def _check_header(header: object, data_bytes: int) -> None:
+    if not isinstance(header, dict):
+        raise TypeError("its header is cut off, too long, or no header")
+    tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+    if not 1 <= len(tensors) <= TENSORS_MAX:
+        raise ValueError(f"it holds {len(tensors)} tensors")
+    places = sorted(tuple(tensor["data_offsets"]) for tensor in tensors.values())
+    edges = [(0, 0), *places, (data_bytes, data_bytes)]
+    if any(before[1] != after[0] for before, after in pairwise(edges)) or any(start > end for start, end in places):
+        raise ValueError("its tensors do not fill it")
+
+
+def _check_url(url: str) -> None:
+    """The rules by which a node follows a pointer, as far as they can be applied without looking anything up."""
+    try:
+        parsed = URL(url)
+        usable = parsed.scheme == "https" and bool(parsed.host) and parsed.user is None and parsed.password is None
+    except (ValueError, UnicodeError):
+        usable = False
+    if not usable:
+        raise InputError(f"{url}: nodes fetch from https://host/path only, without a user; or give a file to upload")
+    if len(url) > POINTER_CHARACTERS_MAX or set(url) - _URL_CHARACTERS:
+        message = f"{url[:80]}…: a URL has at most {POINTER_CHARACTERS_MAX} characters, all of them printable ASCII"
+        raise InputError(message)
