@@ -89,13 +89,36 @@ class NodeVote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Superseding:
-    """The claim that prevails by the age of its publication; hashes and keys in hexadecimal."""
+class Rival:
+    """Another owner's verified claim on the same model; hashes and keys in hexadecimal."""
 
     claim: str
     publication: str
     publication_index: int
     owner: str
+
+    @classmethod
+    def read(cls, told: Mapping[str, object]) -> "Rival":
+        """Read a rival; raises KeyError, TypeError or ValueError."""
+        return cls(
+            claim=answers.digest(told["claim"]),
+            publication=answers.digest(told["publication"]),
+            publication_index=answers.count(told["publication_index"]),
+            owner=answers.digest(told["owner"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """What the owner of another publication says against the claim."""
+
+    challenger: str
+    reason: str
+
+    @classmethod
+    def read(cls, told: Mapping[str, object]) -> "Objection":
+        """Read an objection; raises KeyError, TypeError or ValueError."""
+        return cls(challenger=answers.digest(told["challenger"]), reason=answers.text(told["reason"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +127,8 @@ class ClaimState:
 
     Attributes:
         outcome: None while the claim is open.
-        superseding: None when this claim prevails.
+        superseding: whose publication is older; None when this claim prevails.
+        rivals: all other owners whose marks are verified in the same model.
         confirmed: False for a verdict that only some nodes tell, and that no certificate can prove.
         document: all that the node said.
     """
@@ -116,7 +140,9 @@ class ClaimState:
     outcome: Outcome | None
     reason: str
     votes: tuple[NodeVote, ...]
-    superseding: Superseding | None
+    superseding: Rival | None
+    rivals: tuple[Rival, ...]
+    objections: tuple[Objection, ...]
     document: dict[str, object]
     confirmed: bool = True
 
@@ -141,6 +167,8 @@ class ClaimState:
                 reason=answers.text(document["reason"]),
                 votes=answers.items(document["votes"], NodeVote.read),
                 superseding=_superseding(document),
+                rivals=answers.items(document.get("rivals", []), Rival.read),
+                objections=answers.items(document.get("challenges", []), Objection.read),
                 document=document,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -150,7 +178,7 @@ class ClaimState:
         return state
 
     @property
-    def verdict(self) -> tuple[Outcome | None, Superseding | None]:
+    def verdict(self) -> tuple[Outcome | None, Rival | None]:
         """What nodes must tell alike. Not the reason: it is a majority's, and moves with later votes."""
         return self.outcome, self.superseding
 
@@ -167,7 +195,20 @@ class ClaimState:
         return DONE if self.prevails else INVALID
 
     def explain(self) -> str:
-        """The verdict in words."""
+        """The verdict in words, and what else the ledger says that bears on it."""
+        return "\n".join([self._verdict_text(), *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        later = [rival for rival in self.rivals if self.superseding is None or rival.claim != self.superseding.claim]
+        remarks = [
+            f"Conflict: the mark of {rival.owner} is verified in this model too, published later (entry "
+            f"{rival.publication_index}). The ledger knows who published first, not who trained the model."
+            for rival in later
+            if rival.publication_index > self.publication_index
+        ]
+        return remarks + [f"Objection by {said.challenger}: {said.reason}" for said in self.objections]
+
+    def _verdict_text(self) -> str:
         if self.outcome is None:
             return f"open: {len(self.votes)} nodes have voted, no quorum agrees yet"
         if not self.confirmed:
@@ -193,14 +234,8 @@ def _matched(control: Mapping[str, object]) -> int:
     return answers.count(control["matched"])
 
 
-def _superseding(document: Mapping[str, object]) -> Superseding | None:
+def _superseding(document: Mapping[str, object]) -> Rival | None:
     by, rival = document["superseded_by"], document["superseding"]
     if by is None and rival is None:
         return None
-    told = answers.mapping(rival)
-    return Superseding(
-        claim=answers.digest(by),
-        publication=answers.digest(told["publication"]),
-        publication_index=answers.count(told["publication_index"]),
-        owner=answers.digest(told["owner"]),
-    )
+    return Rival.read({**answers.mapping(rival), "claim": by})

@@ -33,7 +33,7 @@ def make_claim(bundle: Bundle, owner: Owner, suspect: Suspect, evidence: Blob, *
         InputError, OSError: a file is missing.
     """
     publication = bundle.load_publication(origin=origin)
-    if publication.signer != owner.public_key:
+    if not owner.speaks_for(publication.signer):
         raise InvalidError(f"{bundle.publication}: published with another signing key", code="not_the_publisher")
     _check_evidence(bundle, publication)
     claim = Claim(
@@ -72,7 +72,7 @@ async def submit_claim(
     claim = make_claim(bundle, owner, suspect, evidence, origin=origin)
     path = bundle.claim(suspect.sha256, suspect.pointer)
     path.parent.mkdir(exist_ok=True)
-    saved = None if again else _saved(path, claim, origin=origin)
+    saved = None if again else _saved(path, claim, owner, origin=origin)
     await check_ready(api, memory, bundle)
     await check_published(api, memory, bundle)
     for blob in filter(None, (evidence, suspect.blob)):
@@ -114,16 +114,18 @@ def _check_evidence(bundle: Bundle, publication: SignedMessage) -> None:
             )
 
 
-def _saved(path: Path, claim: Claim, *, origin: str) -> bytes | None:
-    """The envelope of an earlier try, if it claims the same."""
+def _saved(path: Path, claim: Claim, owner: Owner, *, origin: str) -> bytes | None:
+    """The envelope of an earlier try, if it claims the same, by whichever key of the owner."""
     if not path.exists():
         return None
     envelope = read_limited(path, ENVELOPE_BYTES_MAX)
     try:
-        saved = unseal(envelope, origin=origin).message
+        saved = unseal(envelope, origin=origin)
     except (MalformedError, RefusedError) as error:
         raise InvalidError(f"{path}: damaged ({error}); remove it to claim anew", code=error.code) from error
-    return envelope if isinstance(saved, Claim) and _terms(saved) == _terms(claim) else None
+    message = saved.message
+    is_same = isinstance(message, Claim) and _terms(message) == _terms(claim) and owner.speaks_for(saved.signer)
+    return envelope if is_same else None
 
 
 def _terms(claim: Claim) -> tuple[bytes, str, bytes, str, bytes]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from client.api import Api
+    from client.publishing import Owner
     from registry.trust import TrustPolicy
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -117,6 +118,25 @@ def load_key(path: Path) -> "Ed25519PrivateKey":
     from client.keystore import load_signing_key
 
     return load_signing_key(path)
+
+
+def load_owner(path: Path, trust: "TrustPolicy") -> "Owner":
+    """Read the owner's signing key, and from which earlier keys he moved to it; see `client.acts`.
+
+    Raises:
+        InvalidError: code rotated_key, he moved from this key to another.
+    """
+    from client.acts import Acts
+    from client.errors import InvalidError
+    from client.publishing import Owner
+
+    private_key, acts = load_key(path), Acts.default()
+    public_key = private_key.public_key().public_bytes_raw()
+    later = acts.later_key(public_key, trust)
+    if later is not None:
+        message = f"{path}: given up for the signing key {later.hex()}; use that one as --signing-key"
+        raise InvalidError(message, code="rotated_key")
+    return Owner(private_key, tuple(acts.earlier_keys(public_key, trust)))
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """Messages are saved before they are sent, so that sending again sends the same one (DESIGN 4.1).
 
-The ledger answers a message that it has with its first index. Only one that it refuses as too old, and that a quorum
-of nodes does not have, is followed by a freshly signed one. No saved message is ever lost.
+The ledger answers a message that it has with its first index. Only one that it refuses as too old, or for a key that
+its owner gave up since, and that a quorum of nodes does not have, is followed by a freshly signed one. No saved
+message is ever lost.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from client.files import write_atomic
 from client.keystore import PRIVATE_MODE
 from registry.envelope import message_hash
 from registry.errors import QuorumError, RefusedError
+
+_OUTLIVED = frozenset({"time_skew", "rotated_key"})
 
 
 async def submit_saved(api: Api, path: Path, *, saved: bytes | None, make: Callable[[], bytes]) -> Recorded:
@@ -39,13 +42,13 @@ async def submit_saved(api: Api, path: Path, *, saved: bytes | None, make: Calla
 
 
 async def _submit_again(api: Api, saved: bytes) -> Recorded | None:
-    """The saved message's receipt; None when it grew too old before it was recorded."""
+    """The saved message's receipt; None when it outlived its time or its key before it was recorded."""
     try:
         return await _submit(api, saved)
     except RefusedError as error:
-        if error.code != "time_skew":
+        if error.code not in _OUTLIVED:
             raise
-    # One node's clock says so. The others may have recorded the message long ago.
+    # One node says so, by its clock or its state. The others may have recorded the message long ago.
     return await api.find(message_hash(saved))
 
 

@@ -30,14 +30,23 @@ from registry.watermark_key import verify_binding
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who publishes and claims."""
+    """Who publishes and claims.
+
+    Attributes:
+        earlier_keys: signing keys from which he moved to this one, as the ledger has recorded.
+    """
 
     private_key: Ed25519PrivateKey
+    earlier_keys: tuple[bytes, ...] = ()
 
     @property
     def public_key(self) -> bytes:
         """The owner's name in the ledger, 32 bytes."""
         return self.private_key.public_key().public_bytes_raw()
+
+    def speaks_for(self, key: bytes) -> bool:
+        """Whether what this key has signed is this owner's."""
+        return key in (self.public_key, *self.earlier_keys)
 
 
 async def publish(api: Api, memory: Memory, bundle: Bundle, owner: Owner) -> Recorded:
@@ -153,7 +162,7 @@ def _saved(bundle: Bundle, owner: Owner, publication: Publication, *, origin: st
     if not bundle.publication.exists():
         return None
     saved = bundle.load_publication(origin=origin)
-    if saved.signer != owner.public_key or not same_commitments(saved, publication):
+    if not owner.speaks_for(saved.signer) or not same_commitments(saved, publication):
         message = f"{bundle.publication}: publishes other files or another owner; use a fresh directory"
         raise InvalidError(message, code="other_publication")
     return read_limited(bundle.publication, ENVELOPE_BYTES_MAX)

@@ -12,6 +12,7 @@ is irrevocable.
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -60,12 +61,16 @@ class Store:
             self._writer = open_database(path, schema=_SCHEMA, version=VERSION, create=False)
         except (OSError, sqlite3.Error) as error:
             raise InconsistentStateError(f"{path}: {error!r}; a node without it cannot run, {_REMEDY}") from error
-        try:
-            self._reader = connect(path)
-            self._check()
-            self._applied_index = int(self._reader.execute("SELECT applied_index FROM raft").fetchone()[0])
-        except (sqlite3.Error, TypeError) as error:
-            raise InconsistentStateError(f"{path}: {error!r}; {_REMEDY}") from error
+        with ExitStack() as opened:
+            opened.callback(self._writer.close)
+            try:
+                self._reader = connect(path)
+                opened.callback(self._reader.close)
+                self._check()
+                self._applied_index = int(self._reader.execute("SELECT applied_index FROM raft").fetchone()[0])
+            except (sqlite3.Error, TypeError) as error:
+                raise InconsistentStateError(f"{path}: {error!r}; {_REMEDY}") from error
+            opened.pop_all()  # whoever has a store closes it
         self._size = self._ledger.size
 
     @classmethod

@@ -62,11 +62,10 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     from client.bundle import open_bundle
     from client.claiming import submit_claim
     from client.memory import Memory
-    from client.publishing import Owner
     from client.suspects import suspect_of
 
     trust = options.load_policy(policy_path)
-    owner = Owner(options.load_key(signing_key_path))
+    owner = options.load_owner(signing_key_path, trust)
     bundle = open_bundle(directory)
     suspect = suspect_of(model, sha256=sha256)
 

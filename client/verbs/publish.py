@@ -28,10 +28,10 @@ def command(directory: Path, signing_key_path: Path, policy_path: Path, patience
     """
     from client.bundle import open_bundle
     from client.memory import Memory
-    from client.publishing import Owner, publish
+    from client.publishing import publish
 
     trust = options.load_policy(policy_path)
-    owner = Owner(options.load_key(signing_key_path))
+    owner = options.load_owner(signing_key_path, trust)
     bundle = open_bundle(directory)
 
     async def run() -> "Recorded":

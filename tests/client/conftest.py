@@ -368,14 +368,16 @@ class Handlers:
 def claim_document(ledger: Ledger, digest: bytes) -> dict[str, object]:
     """What GET /v1/claims/{hash} answers."""
     verdict, state = ledger.verdict(digest), ledger.claim_state(digest)
-    superseding = None
-    if verdict.superseded_by is not None:
-        winner = ledger.claim_state(verdict.superseded_by).publication
-        superseding = {
-            "publication": winner.signed.hash.hex(),
-            "owner": winner.signed.signer.hex(),
-            "publication_index": winner.index,
+    rivals = [
+        {
+            "claim": rival.hex(),
+            "publication": ledger.claim_state(rival).publication.signed.hash.hex(),
+            "owner": ledger.claim_state(rival).claim.signed.signer.hex(),
+            "publication_index": ledger.claim_state(rival).publication.index,
         }
+        for rival in verdict.rivals
+    ]
+    objections = [placed.signed for placed in state.challenges.values()]
     return {
         "claim": digest.hex(),
         "publication": state.publication.signed.hash.hex(),
@@ -385,7 +387,9 @@ def claim_document(ledger: Ledger, digest: bytes) -> dict[str, object]:
         "reason": verdict.reason,
         "members": list(verdict.members),
         "superseded_by": verdict.superseded_by.hex() if verdict.superseded_by else None,
-        "superseding": superseding,
+        "superseding": rivals[0] if verdict.superseded_by else None,
+        "rivals": rivals,
+        "challenges": [{"challenger": o.signer.hex(), "reason": o.message.reason} for o in objections],
         "publication_index": state.publication.index,
         "claim_index": state.claim.index,
         "votes": [vote_document(name, placed.signed.message) for name, placed in state.votes.items()],

@@ -1,0 +1,33 @@
+"""`wmreg rotate`: move to another signing key."""
+
+import time
+from pathlib import Path
+
+import click
+
+from client import options
+from client.output import Report
+
+
+@click.command("rotate", epilog="Example:  wmreg keygen --out new.pem && wmreg rotate new.pem")
+@click.argument("new_key_path", metavar="NEW_KEY", type=options.FILE)
+@options.signing_key
+@options.policy
+@options.patience
+@options.as_json
+def command(new_key_path: Path, signing_key_path: Path, policy_path: Path, patience_s: float) -> Report:
+    """Move from your signing key to the one in the file NEW_KEY, made by `wmreg keygen`. This cannot be undone.
+
+    The new key claims what the old one published, and the old one says nothing more in this ledger. Both sign. Use the
+    new key as --signing-key from then on; keep the old one, should the move have to be explained.
+    """
+    from client.acting import act
+    from registry.messages import Rotation
+
+    old, new = options.load_key(signing_key_path), options.load_key(new_key_path)
+    message = Rotation(
+        time_s=int(time.time()),
+        old_key=old.public_key().public_bytes_raw(),
+        new_key=new.public_key().public_bytes_raw(),
+    )
+    return act(message, [old, new], options.load_policy(policy_path), patience_s)

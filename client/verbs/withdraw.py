@@ -1,0 +1,30 @@
+"""`wmreg withdraw`: take back a publication or a claim."""
+
+import time
+from pathlib import Path
+
+import click
+
+from client import options
+from client.output import Report
+
+
+@click.command("withdraw", epilog="Example:  wmreg withdraw 3f0c… --reason 'published the wrong head'")
+@click.argument("message_hash")
+@click.option("--reason", required=True, help="For people; it stays in the ledger.")
+@options.signing_key
+@options.policy
+@options.patience
+@options.as_json
+def command(message_hash: str, reason: str, signing_key_path: Path, policy_path: Path, patience_s: float) -> Report:
+    """Take back the publication or claim with the hash MESSAGE_HASH. This cannot be undone.
+
+    Nothing is erased: the ledger shows the message and its withdrawal. A withdrawn publication carries no claims any
+    more, and those that stand on it fall; its watermark key cannot be published again.
+    """
+    from client.acting import act
+    from registry.messages import Withdrawal
+
+    target, private_key = options.hash_of(message_hash, what="MESSAGE_HASH"), options.load_key(signing_key_path)
+    message = Withdrawal(time_s=int(time.time()), target=target, reason=reason)
+    return act(message, [private_key], options.load_policy(policy_path), patience_s)

@@ -1,0 +1,149 @@
+"""Promises: what cannot be undone is recorded once and proven by a kept receipt; a moved owner keeps what is his."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from client.acts import Acts
+from client.claiming import make_claim
+from client.keystore import create_signing_key, load_signing_key
+from client.publishing import Owner
+from client.suspects import suspect_of
+from client.uploads import blob_of
+from registry.envelope import seal
+from registry.receipt import Receipt, verify_receipt
+from registry.verdict import Outcome
+
+
+@pytest.fixture
+def do(wmreg, ledger, publish, claim, stolen):
+    """What parties do; each returns the verb's answer."""
+
+    def act(verb, party, *words):
+        return wmreg(verb, *words, "--signing-key", party.key, "--policy", ledger.policy_path, "--json")
+
+    return SimpleNamespace(
+        act=act,
+        publish=lambda party: publish(party, "--json"),
+        claim=lambda party: claim(party, stolen, "--no-wait", "--json"),
+        status=lambda digest: wmreg("status", digest, "--policy", ledger.policy_path),
+    )
+
+
+@pytest.fixture
+def moved(alice, tmp_path):
+    """Alice with a new signing key."""
+    create_signing_key(tmp_path / "new.pem")
+    return replace(alice, key=tmp_path / "new.pem")
+
+
+def code(answer):
+    return answer.code, answer.document["error"]["code"]
+
+
+def test_after_a_rotation_the_new_key_claims_and_the_old_one_cannot(ledger, alice, moved, do):
+    do.publish(alice)
+    assert code(do.claim(moved)) == (1, "not_the_publisher")
+    assert do.act("rotate", alice, moved.key).code == 0
+    size = len(ledger.raw)
+    assert code(do.claim(alice)) == (1, "rotated_key")
+    assert len(ledger.raw) == size
+    assert do.claim(moved).code == 0
+    assert len(ledger.replay.ledger.claims()) == 1
+
+
+def test_a_claim_that_the_old_key_made_is_the_new_ones(ledger, alice, moved, do):
+    do.publish(alice)
+    first = do.claim(alice)
+    do.act("rotate", alice, moved.key)
+    again = do.claim(moved)
+    assert again.document["claim"] == first.document["claim"]
+    assert len(ledger.replay.ledger.claims()) == 1
+
+
+def test_a_claim_that_the_old_key_signed_but_never_sent_is_signed_anew(ledger, alice, moved, do, stolen):
+    do.publish(alice)
+    owner = Owner(load_signing_key(alice.key))
+    suspect, evidence = suspect_of(str(stolen), sha256=None), blob_of(alice.bundle.evidence)
+    unsent = make_claim(alice.bundle, owner, suspect, evidence, origin=ledger.trust.origin)
+    path = alice.bundle.claim(suspect.sha256, suspect.pointer)
+    path.parent.mkdir()
+    path.write_bytes(seal(unsent, origin=ledger.trust.origin, private_keys=[owner.private_key]))
+    do.act("rotate", alice, moved.key)
+    assert do.claim(moved).code == 0
+    (claim,) = ledger.replay.ledger.claims()
+    assert ledger.replay.ledger.find(claim).signed.signer != owner.public_key
+
+
+def test_the_receipt_of_a_rotation_is_kept_and_verifies(ledger, alice, moved, do):
+    do.publish(alice)
+    receipt = Path(do.act("rotate", alice, moved.key).document["receipt"])
+    assert verify_receipt(Receipt.parse(receipt.read_text()), ledger.trust).signed.message.KIND == "rotate"
+
+
+def test_a_receipt_of_another_rotation_moves_nobody(alice, bob, moved, do, tmp_path):
+    do.publish(alice), do.publish(bob)
+    create_signing_key(tmp_path / "bobs.pem")
+    of_bob = Path(do.act("rotate", bob, tmp_path / "bobs.pem").document["receipt"])
+    mine = Path(do.act("rotate", alice, moved.key).document["receipt"])
+    mine.write_bytes(of_bob.read_bytes())
+    assert code(do.claim(moved)) == (1, "malformed")
+    mine.write_text("nonsense")
+    assert code(do.claim(moved)) == (1, "malformed")
+
+
+def test_an_owner_may_move_more_than_once(ledger, alice, moved, do, tmp_path):
+    do.publish(alice)
+    create_signing_key(tmp_path / "third.pem")
+    do.act("rotate", alice, moved.key), do.act("rotate", moved, tmp_path / "third.pem")
+    third = replace(alice, key=tmp_path / "third.pem")
+    assert do.claim(third).code == 0
+    key = ledger.replay.ledger.find(ledger.replay.ledger.claims()[0]).signed.signer
+    assert len(Acts.default().earlier_keys(key, ledger.trust)) == 2
+
+
+def test_a_withdrawn_publication_cannot_be_claimed_and_withdrawing_again_is_the_same(ledger, alice, do):
+    published = do.publish(alice).document["message_hash"]
+    first, again = (do.act("withdraw", alice, published, "--reason", "the wrong head") for _ in range(2))
+    assert (first.code, again.code) == (0, 0)
+    assert again.document["duplicate"] is True
+    assert code(do.claim(alice)) == (1, "withdrawn")
+    assert len(ledger.raw) == 3
+
+
+def test_nobody_withdraws_what_is_not_his(alice, bob, do):
+    published = do.publish(alice).document["message_hash"]
+    assert code(do.act("withdraw", bob, published, "--reason", "because")) == (1, "not_the_publisher")
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 1001, "two\nlines"])
+def test_a_reason_that_the_ledger_would_not_take_is_a_usage_error(ledger, alice, do, reason):
+    published = do.publish(alice).document["message_hash"]
+    refused = do.act("withdraw", alice, published, "--reason", reason)
+    assert refused.code == 2
+    assert "reason" in refused.document["error"]["message"]
+    assert len(ledger.raw) == 2
+
+
+def test_an_objection_and_a_rival_are_shown_with_the_verdict(ledger, alice, bob, do, good):
+    do.publish(alice), do.publish(bob)
+    for party in (alice, bob):
+        ledger.vote(bytes.fromhex(do.claim(party).document["claim"]), good)
+    hers, his = (digest.hex() for digest in ledger.replay.ledger.claims())
+    objected = do.act("challenge", bob, hers, "--evidence", bob.directory, "--reason", "I trained it")
+    won, lost = do.status(hers), do.status(his)
+    assert objected.code == 0
+    assert ledger.replay.ledger.verdict(bytes.fromhex(hers)).outcome is Outcome.VERIFIED
+    assert "I trained it" in won.out
+    assert "Conflict" in won.out
+    assert "superseded" in lost.out
+    assert "Conflict" not in lost.out
+
+
+def test_nobody_challenges_his_own_claim(alice, do):
+    do.publish(alice)
+    claimed = do.claim(alice).document["claim"]
+    refused = do.act("challenge", alice, claimed, "--evidence", alice.directory, "--reason", "why not")
+    assert code(refused) == (1, "own_claim")
