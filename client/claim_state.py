@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from client import answers
 from client.errors import DONE, INVALID, UNAVAILABLE
-from client.output import table
+from client.output import printable, table
 from client.transport import UnreachableError
 from registry.verdict import Outcome
 
@@ -206,7 +206,7 @@ class ClaimState:
             for rival in later
             if rival.publication_index > self.publication_index
         ]
-        return remarks + [f"Objection by {said.challenger}: {said.reason}" for said in self.objections]
+        return remarks + [f"Objection by {said.challenger}: {printable(said.reason)}" for said in self.objections]
 
     def _verdict_text(self) -> str:
         if self.outcome is None:

@@ -15,6 +15,12 @@ _LIMITS = (
 )
 
 
+_LATER = (
+    "It shows the ledger at the size given above. Another owner's claim on this model with an older publication, a "
+    "withdrawal or an objection may stand in it since: `wmreg status` asks the ledger."
+)
+
+
 def certificate_text(story: Story) -> str:
     """Tell a certificate: who, what, when, by whose word, with which numbers."""
     agreeing = [vote for vote in story.votes if vote.outcome == "VERIFIED"]
@@ -24,6 +30,7 @@ def certificate_text(story: Story) -> str:
         [
             f"VERIFIED: the model with SHA-256 {story.model_sha256.hex()}",
             f"carries the {story.scheme} watermark of the owner {story.owner.hex()}.",
+            *_moved_lines(story),
             "",
             f"ledger     {story.origin}, {story.checkpoint_size} entries",
             f"published  entry {story.publication_index}, {_interval(story.published)}",
@@ -32,10 +39,17 @@ def certificate_text(story: Story) -> str:
             f"attested   by {', '.join(story.witnesses)}",
             "",
             table(headers, rows),
+            *(f"objection  by {said.challenger.hex()}: {said.reason}" for said in story.challenges),
             "",
-            _LIMITS,
+            f"{_LIMITS} {_LATER}",
         ]
     )
+
+
+def _moved_lines(story: Story) -> list[str]:
+    if story.published_by == story.owner:
+        return []
+    return [f"The owner published with the signing key {story.published_by.hex()} and has moved to this one since."]
 
 
 def certificate_document(story: Story) -> dict[str, object]:
@@ -44,6 +58,7 @@ def certificate_document(story: Story) -> dict[str, object]:
         "kind": "certificate",
         "origin": story.origin,
         "owner": story.owner.hex(),
+        "published_by": story.published_by.hex(),
         "scheme": story.scheme,
         "model_sha256": story.model_sha256.hex(),
         "publication": story.publication_hash.hex(),
@@ -52,8 +67,13 @@ def certificate_document(story: Story) -> dict[str, object]:
         "claim": story.claim_hash.hex(),
         "claim_index": story.claim_index,
         "claimed": _interval_document(story.claimed),
+        "policy_index": story.policy_index,
         "quorum": story.quorum,
         "members": story.members,
+        "challenges": [
+            {"challenger": said.challenger.hex(), "publication": said.publication.hex(), "reason": said.reason}
+            for said in story.challenges
+        ],
         "checkpoint_size": story.checkpoint_size,
         "witnesses": list(story.witnesses),
         "votes": [

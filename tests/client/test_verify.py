@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+from fakes import LedgerMaker, public_key
 
 
 @pytest.fixture
@@ -251,3 +252,19 @@ def test_evidence_that_shows_no_conflict_is_refused(equivocation, verify, ledger
     refused = verify(equivocation, "--json")
 
     assert (refused.code, refused.document["error"]["code"]) == (1, "no_conflict")
+
+
+def test_a_certificate_with_a_history_is_told_with_it(wmreg, tmp_path):
+    maker = LedgerMaker()
+    publication, others = maker.publish("alice"), maker.publish("bob")
+    maker.rotate("alice", "alice-2")
+    claim = maker.submit(maker.seal(maker.claim_message("alice", publication), "alice-2")).message_hash
+    maker.vote(1, claim), maker.vote(2, claim)
+    maker.challenge("bob", claim, others)
+    (tmp_path / "policy.txt").write_text(str(maker.trust))
+    (tmp_path / "certificate.json").write_bytes(maker.certificate(claim).encode())
+
+    told = wmreg("verify", tmp_path / "certificate.json", "--policy", tmp_path / "policy.txt")
+    for fact in (public_key("alice").hex(), public_key("alice-2").hex(), public_key("bob").hex(), "the model is mine"):
+        assert fact in told.out
+    assert told.code == 0
