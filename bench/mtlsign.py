@@ -73,10 +73,10 @@ def measure_seed(seed: int, directory: Path) -> Figures:
 def _embed(out: Path, task: Task, figures: Figures, who: str) -> Bundle:
     begun = time.monotonic()
     key_file = create_watermark_key(Ed25519PrivateKey.generate(), origin=ORIGIN)
-    marked = embed(task, key_file, scheme="mtlsign", show=_silent)
+    marked = embed(task, [key_file], scheme="mtlsign", show=_silent)
     figures[f"{who}: training and embedding, seconds"] = time.monotonic() - begun
     out.mkdir()
-    report = write_bundle(Bundle(out), marked, key_file, base_sha256=None, keep_clean=True)
+    report = write_bundle(Bundle(out), marked, [key_file], base_sha256=None, keep_clean=True)
     for when in ("clean", "marked"):
         figures[f"{who}: task accuracy, {when}"] = report["test_accuracy"][when]
     return Bundle(out)

@@ -12,6 +12,7 @@
     receipt.tlog-proof       the proof that it is recorded
     claims/<hash>-<place>.bin  the exact claim on the model with that hash, at that place
     certificate.json         the verdict
+    further/<number>/        evidence, watermark key, claims and certificate of each further watermark, from 1 on
 """
 
 import hashlib
@@ -79,6 +80,17 @@ class Bundle:
     def certificate(self) -> Path:
         """The first claim's certificate."""
         return self.directory / "certificate.json"
+
+    def part(self, number: int) -> "Bundle":
+        """Where evidence, key, claims and certificate of one watermark are: 0 is the first, which is here."""
+        return self if number == 0 else Bundle(self.directory / "further" / str(number))
+
+    def parts(self) -> "list[Bundle]":
+        """All watermarks of the model, the first one first."""
+        parts = [self]
+        while self.part(len(parts)).directory.is_dir():
+            parts.append(self.part(len(parts)))
+        return parts
 
     def claim(self, model_sha256: bytes, pointer: str) -> Path:
         """The envelope of the claim on a model that is at one place; claims on other places are other messages."""

@@ -15,17 +15,28 @@ from client.errors import InvalidError
 from client.files import read_limited
 from client.memory import Memory
 from client.outbox import submit_saved
-from client.publishing import Owner, check_ready, finishing, keep_seen
+from client.publishing import Owner, check_ready, committed_parts, finishing, keep_seen
 from client.suspects import Suspect
 from client.uploads import Blob, blob_of, upload
-from registry.claims import check_revealed_key
+from registry.claims import check_revealed_key, committed_by
+from registry.commitments import open_further
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage, seal, unseal
 from registry.errors import MalformedError, RefusedError
-from registry.messages import Claim, Publication
+from registry.messages import Claim
 
 
-def make_claim(bundle: Bundle, owner: Owner, suspect: Suspect, evidence: Blob, *, origin: str) -> Claim:
+def make_claim(
+    bundle: Bundle, owner: Owner, suspect: Suspect, evidence: Blob, *, origin: str, watermark: int = 0
+) -> Claim:
     """Make a claim after checking that the bundle's files fit the publication and the owner.
+
+    Args:
+        bundle: the owner's directory.
+        owner: who claims.
+        suspect: the model.
+        evidence: of the watermark that is claimed.
+        origin: the ledger's.
+        watermark: which of the bundle's watermarks; its key is revealed.
 
     Raises:
         InvalidError: another owner's publication, or evidence that was not committed to.
@@ -35,7 +46,7 @@ def make_claim(bundle: Bundle, owner: Owner, suspect: Suspect, evidence: Blob, *
     publication = bundle.load_publication(origin=origin)
     if not owner.speaks_for(publication.signer):
         raise InvalidError(f"{bundle.publication}: published with another signing key", code="not_the_publisher")
-    _check_evidence(bundle, publication)
+    part = bundle.part(watermark)
     claim = Claim(
         time_s=int(time.time()),
         publication=publication.hash,
@@ -43,14 +54,16 @@ def make_claim(bundle: Bundle, owner: Owner, suspect: Suspect, evidence: Blob, *
         model_sha256=suspect.sha256,
         evidence_pointer=evidence.pointer,
         evidence_sha256=evidence.sha256,
-        binding=bundle.load_watermark_key().binding,
+        binding=part.load_watermark_key().binding,
+        opening=open_further(committed_parts(bundle)[1:], watermark - 1) if watermark else None,
     )
+    _check_evidence(part, claim, publication)
     check_revealed_key(claim, publication, origin=origin)
     return claim
 
 
-async def submit_claim(
-    api: Api, memory: Memory, bundle: Bundle, owner: Owner, suspect: Suspect, *, again: bool = False
+async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two options by name)
+    api: Api, memory: Memory, bundle: Bundle, owner: Owner, suspect: Suspect, *, watermark: int = 0, again: bool = False
 ) -> Recorded:
     """Upload what the nodes need and submit the claim.
 
@@ -60,6 +73,7 @@ async def submit_claim(
         bundle: the owner's directory; the claim's message is kept there.
         owner: who claims.
         suspect: the model.
+        watermark: which of the bundle's watermarks is claimed.
         again: make a new claim although one on this model was sent from this bundle before.
 
     Raises:
@@ -68,9 +82,10 @@ async def submit_claim(
         ConsistencyError: the ledger does not continue what was seen of it before.
         UnfinishedError: it is recorded, but a file could not be written.
     """
-    origin, evidence = api.trust.origin, blob_of(bundle.evidence)
-    claim = make_claim(bundle, owner, suspect, evidence, origin=origin)
-    path = bundle.claim(suspect.sha256, suspect.pointer)
+    origin, part = api.trust.origin, bundle.part(watermark)
+    evidence = blob_of(part.evidence)
+    claim = make_claim(bundle, owner, suspect, evidence, origin=origin, watermark=watermark)
+    path = part.claim(suspect.sha256, suspect.pointer)
     path.parent.mkdir(exist_ok=True)
     saved = None if again else _saved(path, claim, owner, origin=origin)
     await check_ready(api, memory, bundle)
@@ -100,17 +115,15 @@ async def check_published(api: Api, memory: Memory, bundle: Bundle) -> None:
     await keep_seen(api, memory, recorded)
 
 
-def _check_evidence(bundle: Bundle, publication: SignedMessage) -> None:
-    evidence, message = bundle.load_evidence(), publication.message
-    if not isinstance(message, Publication):
-        raise InvalidError(f"{bundle.publication}: not a publication", code="malformed")
+def _check_evidence(part: Bundle, claim: Claim, publication: SignedMessage) -> None:
+    evidence, published = part.load_evidence(), committed_by(claim, publication)
     for what, found, committed in (
-        ("head", evidence.head_commitment, message.head_commitment),
-        ("info", evidence.info_commitment, message.info_commitment),
+        ("head", evidence.head_commitment, published.head),
+        ("info", evidence.info_commitment, published.info),
     ):
         if found != committed:
             raise InvalidError(
-                f"{bundle.evidence}: its {what} is not the one that was published", code=f"{what}_mismatch"
+                f"{part.evidence}: its {what} is not the one that was published", code=f"{what}_mismatch"
             )
 
 

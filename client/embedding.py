@@ -5,6 +5,7 @@ Nothing appears under the bundle's name until every file of it is written; what 
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,26 +36,36 @@ from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marked:
-    """A model before and after, and what embedding it gave."""
+    """A model before the embedding, and what embedding each watermark gave, one after the other.
+
+    Attributes:
+        clean: before the first.
+        embeddings: the last one's model carries all the watermarks.
+    """
 
     clean: nn.Module
-    embedding: wm.Embedding
+    embeddings: tuple[wm.Embedding, ...]
     report: dict[str, Any]
+
+    @property
+    def model(self) -> nn.Module:
+        """The marked model."""
+        return self.embeddings[-1].model
 
 
 def embed(
     task: Task,
-    key_file: WatermarkKeyFile,
+    key_files: Sequence[WatermarkKeyFile],
     *,
     scheme: str,
     settings: wm.EmbedSettings | None = None,
     show: Show,
 ) -> Marked:
-    """Train the model plainly, then embed the watermark; `wm.embed` works on a copy.
+    """Train the model plainly, then embed each watermark into what came before; `wm.embed` works on a copy.
 
     Args:
         task: what to train, on what.
-        key_file: the watermark key.
+        key_files: the watermark keys, at least one.
         scheme: the watermark scheme's name.
         settings: its recipe; None takes the measured one.
         show: is told how far it is.
@@ -66,24 +77,25 @@ def embed(
     data = load_data(task)
     architecture = architecture_of(task, data)
     check_taps(architecture, settings)
-    clean = trained_model(task, architecture, data, show)
-    watermark_key = key_file.binding.watermark_key
-    with watermark_errors():
-        embedding = wm.embed(
-            clean,
-            data,
-            watermark_key,
-            architecture=architecture,
-            scheme=scheme,
-            settings=settings,
-            seed=task.seed,
-            progress=reporting(show),
-        )
-    head, info = embedding.head, embedding.info
-    matched = {
-        "clean": count_matched(clean, head, info, watermark_key),
-        "marked": count_matched(embedding.model, head, info, watermark_key),
-    }
+    model = clean = trained_model(task, architecture, data, show)
+    embeddings = []
+    for number, key_file in enumerate(key_files):
+        with watermark_errors():
+            embedding = wm.embed(
+                model,
+                data,
+                key_file.binding.watermark_key,
+                architecture=architecture,
+                scheme=scheme,
+                settings=settings,
+                seed=task.seed + number,
+                progress=reporting(show),
+            )
+        embeddings.append(embedding)
+        model = embedding.model
+    first, *further = (
+        _matched(clean, model, embedding, key_file) for embedding, key_file in zip(embeddings, key_files, strict=True)
+    )
     report = {
         "scheme": scheme,
         "arch": task.arch,
@@ -91,37 +103,62 @@ def embed(
         "fraction": task.fraction,
         "seed": task.seed,
         "training_images": len(data.train),
-        "test_accuracy": {"clean": task_accuracy(clean, data), "marked": task_accuracy(embedding.model, data)},
+        "test_accuracy": {"clean": task_accuracy(clean, data), "marked": task_accuracy(model, data)},
+        **first,
+        "further": further,
+    }
+    return Marked(clean=clean, embeddings=tuple(embeddings), report=report)
+
+
+def _matched(
+    clean: nn.Module, marked: nn.Module, embedding: wm.Embedding, key_file: WatermarkKeyFile
+) -> dict[str, object]:
+    """How one watermark stands in the model before, and in the one that carries them all."""
+    head, info, watermark_key = embedding.head, embedding.info, key_file.binding.watermark_key
+    matched = {
+        name: count_matched(it, head, info, watermark_key) for name, it in (("clean", clean), ("marked", marked))
+    }
+    return {
         "matched": matched,
         "triggers": info.triggers,
         "p_value": p_value(matched["marked"], info.triggers),
         "embedding": embedding.report,
     }
-    return Marked(clean=clean, embedding=embedding, report=report)
 
 
 def write_bundle(
-    bundle: Bundle, marked: Marked, key_file: WatermarkKeyFile, *, base_sha256: str | None, keep_clean: bool
+    bundle: Bundle, marked: Marked, key_files: Sequence[WatermarkKeyFile], *, base_sha256: str | None, keep_clean: bool
 ) -> dict[str, Any]:
     """Write a bundle into an empty directory; return its report.
 
     Args:
         bundle: in a staged directory.
         marked: what to write.
-        key_file: the watermark key that was embedded.
+        key_files: the watermark keys that were embedded.
         base_sha256: hash of the weights that the training began with, if any.
         keep_clean: whether to write the model before the embedding as well.
     """
-    model_sha256 = saved_weights(marked.embedding.model, bundle.model)
-    info = marked.embedding.info.with_files(model_sha256=model_sha256, base_sha256=base_sha256)
-    evidence = EvidenceFile(marked.embedding.head, info, secrets.token_bytes(SALT_BYTES))
-    evidence_sha256 = save_evidence(bundle.evidence, evidence)
-    bundle.evidence.chmod(0o600)  # secret until a claim: whoever holds the head can train against it
-    save_watermark_key(bundle.watermark_key, key_file)
+    model_sha256 = saved_weights(marked.model, bundle.model)
+    files: dict[str, Any] = {"model_sha256": model_sha256, "base_sha256": base_sha256}
+    evidence_sha256 = [
+        _write_part(bundle.part(number), embedding, key_file, files)
+        for number, (embedding, key_file) in enumerate(zip(marked.embeddings, key_files, strict=True))
+    ]
     if keep_clean:
         saved_weights(marked.clean, bundle.clean)
-    files = {"model_sha256": model_sha256, "evidence_sha256": evidence_sha256, "base_sha256": base_sha256}
-    report = marked.report | files
+    report = marked.report | files | {"evidence_sha256": evidence_sha256[0]}
+    for told, sha256 in zip(report["further"], evidence_sha256[1:], strict=True):
+        told["evidence_sha256"] = sha256
     write_atomic(bundle.report, (json.dumps(report, indent=1) + "\n").encode())
     plot_report(report, bundle.plot)
     return report
+
+
+def _write_part(part: Bundle, embedding: wm.Embedding, key_file: WatermarkKeyFile, files: dict[str, Any]) -> str:
+    """Write one watermark's evidence and key; return the hash of the evidence file."""
+    part.directory.mkdir(parents=True, exist_ok=True)
+    evidence = EvidenceFile(embedding.head, embedding.info.with_files(**files), secrets.token_bytes(SALT_BYTES))
+    sha256 = save_evidence(part.evidence, evidence)
+    part.evidence.chmod(0o600)  # secret until a claim: whoever holds the head can train against it
+    save_watermark_key(part.watermark_key, key_file)
+    return sha256

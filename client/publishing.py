@@ -5,7 +5,7 @@ publication and not a second one (client.outbox).
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from client.memory import Memory, check_continuity, check_latest
 from client.outbox import submit_saved
 from registry import commitments
 from registry.certificate import Certificate
+from registry.commitments import Committed, Further
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage, seal
 from registry.errors import QuorumError, RefusedError, RegistryError
 from registry.evidence import EvidenceFile
@@ -112,10 +113,36 @@ def make_publication(bundle: Bundle, owner: Owner, *, origin: str) -> Publicatio
     """Make the commitments of a bundle, after checking that its files belong together.
 
     Raises:
-        InvalidError: the watermark key is for another ledger, or the model is not the one that was marked.
-        RefusedError: code key_not_bound, the watermark key is not bound to this owner.
+        InvalidError: a watermark key is for another ledger, or the model is not the one that was marked.
+        RefusedError: code key_not_bound, a watermark key is not bound to this owner.
         OSError: a file cannot be read.
     """
+    evidence = [part.load_evidence() for part in bundle.parts()]
+    for part in bundle.parts():
+        _check_key(part, owner, origin=origin)
+    first, *further = committed_parts(bundle)
+    return Publication(
+        time_s=int(time.time()),
+        scheme=evidence[0].scheme,
+        key_commitment=first.key,
+        head_commitment=first.head,
+        info_commitment=first.info,
+        model_commitment=_model_commitment(bundle, evidence),
+        further=commitments.commit_further(further) if further else None,
+    )
+
+
+def committed_parts(bundle: Bundle) -> list[Committed]:
+    """The commitments to each watermark of a bundle, the first one first.
+
+    Raises:
+        InvalidError, OSError: a file is damaged or missing.
+    """
+    return [_committed(part) for part in bundle.parts()]
+
+
+def _check_key(bundle: Bundle, owner: Owner, *, origin: str) -> None:
+    """Check that a watermark's key is this owner's for this ledger."""
     binding = bundle.load_watermark_key()
     if binding.origin != origin:
         raise InvalidError(
@@ -128,15 +155,13 @@ def make_publication(bundle: Bundle, owner: Owner, *, origin: str) -> Publicatio
             f"{bundle.watermark_key}: bound to another signing key than {owner.public_key.hex()}; see --signing-key"
         )
         raise RefusedError(message, code=error.code) from error
+
+
+def _committed(bundle: Bundle) -> Committed:
     evidence = bundle.load_evidence()
-    return Publication(
-        time_s=int(time.time()),
-        scheme=evidence.scheme,
-        key_commitment=commitments.key_commitment(binding.binding.watermark_key),
-        head_commitment=evidence.head_commitment,
-        info_commitment=evidence.info_commitment,
-        model_commitment=_model_commitment(bundle, evidence),
-    )
+    watermark_key = bundle.load_watermark_key().binding.watermark_key
+    key_commitment = commitments.key_commitment(watermark_key)
+    return Committed(key_commitment, evidence.head_commitment, evidence.info_commitment)
 
 
 async def keep_seen(api: Api, memory: Memory, recorded: Recorded) -> None:
@@ -168,19 +193,17 @@ def _saved(bundle: Bundle, owner: Owner, publication: Publication, *, origin: st
     return read_limited(bundle.publication, ENVELOPE_BYTES_MAX)
 
 
-def _model_commitment(bundle: Bundle, evidence: EvidenceFile) -> bytes | None:
-    """Salted H(M), if the marked model is still there; it must be the one that the info states."""
+def _model_commitment(bundle: Bundle, evidence: Sequence[EvidenceFile]) -> bytes | None:
+    """Salted H(M), if the marked model is still there; it must be the one that every info states."""
     if not bundle.model.exists():
         return None
     sha256, _ = sha256_file(bundle.model)
-    stated = stated_model_sha256(evidence)
-    if stated is not None and stated != sha256:
+    if not {stated_model_sha256(its) for its in evidence} <= {None, sha256}:
         message = f"{bundle.model}: not the model that was marked (its SHA-256 is not the one in the evidence)"
         raise InvalidError(message, code="model_mismatch")
-    return commitments.model_commitment(evidence.salt, sha256)
+    return commitments.model_commitment(evidence[0].salt, sha256)
 
 
-def _commitments(publication: Publication) -> tuple[str, bytes, bytes, bytes]:
+def _commitments(publication: Publication) -> tuple[str, Committed, Further | None]:
     # Without the model's: the file may have been moved away since.
-    p = publication
-    return p.scheme, p.key_commitment, p.head_commitment, p.info_commitment
+    return publication.scheme, publication.committed, publication.further

@@ -23,6 +23,13 @@ STRAGGLERS_S = 20
 @click.command("claim")
 @click.argument("model")
 @click.option("--evidence", "directory", type=options.DIRECTORY, required=True, help="Directory that embed made.")
+@click.option(
+    "--watermark",
+    type=click.IntRange(0, 15),
+    default=0,
+    show_default=True,
+    help="Which of the directory's watermarks to reveal; 0 is the first.",
+)
 @click.option("--sha256", help="Hash that the model file must have; required for a URL.")
 @click.option("--wait/--no-wait", default=True, help="Wait for the verdict.  [default: wait]")
 @click.option("--timeout-s", type=click.IntRange(0, 7 * 86400), default=TIMEOUT_S, show_default=True)
@@ -42,6 +49,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     *,
     model: str,
     directory: Path,
+    watermark: int,
     sha256: str | None,
     wait: bool,
     timeout_s: int,
@@ -67,14 +75,17 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     trust = options.load_policy(policy_path)
     owner = options.load_owner(signing_key_path, trust)
     bundle = open_bundle(directory)
+    part = open_bundle(bundle.part(watermark).directory)
     suspect = suspect_of(model, sha256=sha256)
 
     async def run() -> Report:
         async with options.ledger(trust, patience_s) as api:
-            recorded = await submit_claim(api, Memory.default(), bundle, owner, suspect, again=again)
+            recorded = await submit_claim(
+                api, Memory.default(), bundle, owner, suspect, watermark=watermark, again=again
+            )
             if not wait:
                 return _claimed(recorded)
-            return await _follow(api, bundle, recorded, timeout_s=timeout_s, stragglers_s=stragglers_s)
+            return await _follow(api, part, recorded, timeout_s=timeout_s, stragglers_s=stragglers_s)
 
     return asyncio.run(run())
 

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 @click.command("embed")
 @options.task
 @click.option("--scheme", default="mtlsign", show_default=True, help="Watermark scheme.")
+@click.option(
+    "--watermarks",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="How many, one for each claim that you expect: a claim makes its watermark key public.",
+)
 @click.option("--keep-clean", is_flag=True, help="Keep the model before the embedding too.")
 @click.option("--out", type=options.NEW_DIRECTORY, required=True, help="Directory to make.")
 @options.signing_key
@@ -32,6 +39,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     seed: int,
     device: str,
     scheme: str,
+    watermarks: int,
     keep_clean: bool,
     out: Path,
     signing_key_path: Path,
@@ -50,11 +58,13 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     from client.models import Task
 
     task = Task(data=data, fraction=fraction, arch=arch, weights=weights, seed=seed, epochs=epochs, device=device)
-    key_file = create_watermark_key(private_key, origin=origin)
-    return _report(_make(task, key_file, scheme=scheme, keep_clean=keep_clean, out=out), out)
+    key_files = [create_watermark_key(private_key, origin=origin) for _ in range(watermarks)]
+    return _report(_make(task, key_files, scheme=scheme, keep_clean=keep_clean, out=out), out)
 
 
-def _make(task: "Task", key_file: "WatermarkKeyFile", *, scheme: str, keep_clean: bool, out: Path) -> dict[str, Any]:
+def _make(
+    task: "Task", key_files: "list[WatermarkKeyFile]", *, scheme: str, keep_clean: bool, out: Path
+) -> dict[str, Any]:
     from client.bundle import Bundle
     from client.embedding import embed, write_bundle
     from client.progress import phases
@@ -62,8 +72,8 @@ def _make(task: "Task", key_file: "WatermarkKeyFile", *, scheme: str, keep_clean
     base_sha256 = sha256_file(task.weights)[0].hex() if task.weights else None
     with staged_directory(out) as staging:
         with phases() as show:
-            marked = embed(task, key_file, scheme=scheme, show=show)
-        return write_bundle(Bundle(staging), marked, key_file, base_sha256=base_sha256, keep_clean=keep_clean)
+            marked = embed(task, key_files, scheme=scheme, show=show)
+        return write_bundle(Bundle(staging), marked, key_files, base_sha256=base_sha256, keep_clean=keep_clean)
 
 
 def _report(report: dict[str, Any], out: Path) -> Report:
@@ -72,6 +82,10 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"task accuracy     {accuracy['clean']:.2%} before, {accuracy['marked']:.2%} after",
         f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
         f"chance            p = {report['p_value']}",
+        *(
+            f"watermark {number}       {told['matched']['marked']} matched, of {told['triggers']}"
+            for number, told in enumerate(report["further"], start=1)
+        ),
         f"model             {out / 'model.safetensors'}",
         f"SHA-256           {report['model_sha256']}",
         "",

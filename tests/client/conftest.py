@@ -590,7 +590,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Owner]:
     task = Task(data="digits", fraction=0.06, arch="resnet18", weights=None, seed=1, epochs=1, device="cpu")
     quick = EmbedSettings(triggers=100, pooling=2, hidden=32, shadows=0, steps=1, head_steps=100, feature_noise=0)
     key_file = create_watermark_key(private_key, origin=ORIGIN)
-    made = embed(task, key_file, scheme="mtlsign", settings=quick, show=lambda *_progress: None)
+    made = embed(task, [key_file], scheme="mtlsign", settings=quick, show=lambda *_progress: None)
     with staged_directory(place / "bundle") as staging:
-        write_bundle(Bundle(staging), made, key_file, base_sha256=None, keep_clean=True)
+        write_bundle(Bundle(staging), made, [key_file], base_sha256=None, keep_clean=True)
     return Bundle(place / "bundle"), Owner(private_key)

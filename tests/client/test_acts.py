@@ -1,20 +1,26 @@
 """Promises: what cannot be undone is recorded once and proven by a kept receipt; a moved owner keeps what is his."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from client.acts import Acts
 from client.claiming import make_claim
-from client.keystore import create_signing_key, load_signing_key
+from client.keystore import WatermarkKeyFile, create_signing_key, load_signing_key, save_watermark_key
 from client.publishing import Owner
 from client.suspects import suspect_of
 from client.uploads import blob_of
 from registry.envelope import seal
 from registry.receipt import Receipt, verify_receipt
 from registry.verdict import Outcome
+from registry.watermark_key import bind
+
+ORIGIN = "test.example/ledger"
 
 
 @pytest.fixture
@@ -27,7 +33,7 @@ def do(wmreg, ledger, publish, claim, stolen):
     return SimpleNamespace(
         act=act,
         publish=lambda party: publish(party, "--json"),
-        claim=lambda party: claim(party, stolen, "--no-wait", "--json"),
+        claim=lambda party, *more: claim(party, stolen, "--no-wait", "--json", *more),
         status=lambda digest: wmreg("status", digest, "--policy", ledger.policy_path),
     )
 
@@ -147,3 +153,41 @@ def test_nobody_challenges_his_own_claim(alice, do):
     claimed = do.claim(alice).document["claim"]
     refused = do.act("challenge", alice, claimed, "--evidence", alice.directory, "--reason", "why not")
     assert code(refused) == (1, "own_claim")
+
+
+def with_reserve(party, watermarks):
+    """Give a party's bundle further watermarks, each with its own key and head."""
+    private_key = load_signing_key(party.key)
+    for number in range(1, watermarks):
+        part = party.bundle.part(number)
+        part.directory.mkdir(parents=True)
+        binding = bind(private_key, origin=ORIGIN, nonce=number.to_bytes(16, "big"))
+        save_watermark_key(part.watermark_key, WatermarkKeyFile(origin=ORIGIN, binding=binding))
+        raw = party.bundle.evidence.read_bytes()
+        head = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3) + number}
+        part.evidence.write_bytes(safetensors.numpy.save(head, metadata=safe_metadata(raw)))
+
+
+def safe_metadata(raw):
+    length = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + length])["__metadata__"]
+
+
+def test_each_watermark_of_a_publication_is_claimed_by_itself(ledger, alice, do, good):
+    with_reserve(alice, 3)
+    ledger.voting = (good, 3)
+    assert do.publish(alice).code == 0
+    claims = [do.claim(alice, "--watermark", number, "--again") for number in (0, 1, 2)]
+    assert [claimed.code for claimed in claims] == [0, 0, 0]
+    states = [ledger.replay.ledger.claim_state(digest) for digest in ledger.replay.ledger.claims()]
+    assert [state.message.opening and state.message.opening.index for state in states] == [None, 0, 1]
+    assert len({state.committed.head for state in states}) == 3
+
+
+def test_a_watermark_that_is_not_there_or_was_not_published_reveals_nothing(ledger, alice, do):
+    do.publish(alice)
+    assert do.claim(alice, "--watermark", 1).code == 2
+    with_reserve(alice, 2)
+    size = len(ledger.raw)
+    assert code(do.claim(alice, "--watermark", 1)) == (1, "bad_opening")
+    assert len(ledger.raw) == size

@@ -112,7 +112,7 @@ def test_a_failure_leaves_no_bundle(marked, tmp_path):
     def fail_half_way():
         with staged_directory(tmp_path / "out") as staging:
             save_watermark_key(Bundle(staging).watermark_key, key_file)
-            write_bundle(Bundle(staging), None, key_file, base_sha256=None, keep_clean=False)
+            write_bundle(Bundle(staging), None, [key_file], base_sha256=None, keep_clean=False)
 
     with pytest.raises(AttributeError):
         fail_half_way()
