@@ -9,14 +9,11 @@ each with a consistency proof to the last, bound the times at which publication 
 The file is JSON in one spelling with a hash over itself; damage is told from distrust before anything else is.
 """
 
-import binascii
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from registry import merkle
+from registry import hashed_json, merkle
 from registry.entry import Entry, Placed
 from registry.envelope import SignedMessage, message_hash
 from registry.errors import MalformedError, RefusedError, UntrustedError
@@ -28,6 +25,7 @@ from registry.verdict import Outcome, p_value
 
 FORMAT = "wmreg-certificate/1"
 CERTIFICATE_BYTES_MAX = 8 * 2**20
+_DOMAIN = "wmreg/v1/certificate"
 CHALLENGES_SHOWN_MAX = 32
 _ENTRIES_MAX, _ATTESTATIONS_MAX, _PROOF_HASHES_MAX = 256, 16, 128
 
@@ -60,8 +58,7 @@ class Certificate:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        content = _content(self)
-        return _spell(content | {"sha256": _digest(content)})
+        return hashed_json.encode(_content(self), domain=_DOMAIN)
 
     @classmethod
     def decode(cls, raw: bytes) -> "Certificate":
@@ -70,18 +67,9 @@ class Certificate:
         Raises:
             MalformedError: damaged (any changed byte), of another format, or too large.
         """
-        if len(raw) > CERTIFICATE_BYTES_MAX:
-            raise MalformedError(f"a certificate of more than {CERTIFICATE_BYTES_MAX} bytes", code="too_large")
-        try:
-            content = json.loads(raw)
-            certificate = _from_content(content)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-            raise MalformedError(f"the certificate is damaged: {error!r}", code="damaged") from error
-        if certificate.encode() != raw:
-            raise MalformedError(
-                "the certificate is damaged: its content is not what its own hash says", code="damaged"
-            )
-        return certificate
+        return hashed_json.decode(
+            raw, _from_content, Certificate.encode, what="certificate", bytes_max=CERTIFICATE_BYTES_MAX
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,11 +325,3 @@ def _hashes(values: list[str]) -> tuple[bytes, ...]:
     if len(values) > _PROOF_HASHES_MAX:
         raise ValueError("a proof is too long")
     return tuple(decode_base64(value) for value in values)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(b"wmreg/v1/certificate\0" + _spell(content)).hexdigest()
-
-
-def _spell(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()

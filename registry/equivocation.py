@@ -10,20 +10,18 @@ no key did, the log forked between the nodes, and the file says who signed which
 The file is JSON in one spelling with a hash over itself, as a certificate is.
 """
 
-import binascii
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from registry import merkle
+from registry import hashed_json, merkle
 from registry.checkpoint import Checkpoint
-from registry.errors import ConsistencyError, MalformedError, RefusedError, UntrustedError
+from registry.errors import ConsistencyError, RefusedError, UntrustedError
 from registry.note import Note, VerifierKey, decode_base64, encode_base64, verify_signatures
 from registry.trust import TrustedKey, TrustPolicy
 
 FORMAT = "wmreg-equivocation/1"
 EQUIVOCATION_BYTES_MAX = 2**20
+_DOMAIN = "wmreg/v1/equivocation"
 _PROOF_HASHES_MAX = 128
 
 
@@ -50,8 +48,7 @@ class Equivocation:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        content = _content(self)
-        return _spell(content | {"sha256": _digest(content)})
+        return hashed_json.encode(_content(self), domain=_DOMAIN)
 
     @classmethod
     def decode(cls, raw: bytes) -> "Equivocation":
@@ -60,15 +57,9 @@ class Equivocation:
         Raises:
             MalformedError: damaged (any changed byte), of another format, or too large.
         """
-        if len(raw) > EQUIVOCATION_BYTES_MAX:
-            raise MalformedError(f"a file of more than {EQUIVOCATION_BYTES_MAX} bytes", code="too_large")
-        try:
-            evidence = _from_content(json.loads(raw))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-            raise MalformedError(f"the evidence is damaged: {error!r}", code="damaged") from error
-        if evidence.encode() != raw:
-            raise MalformedError("the evidence is damaged: its content is not what its own hash says", code="damaged")
-        return evidence
+        return hashed_json.decode(
+            raw, _from_content, Equivocation.encode, what="evidence", bytes_max=EQUIVOCATION_BYTES_MAX
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,11 +187,3 @@ def _from_content(content: dict[str, Any]) -> Equivocation:
     root = None if content["root"] is None else decode_base64(content["root"])
     proof = tuple(decode_base64(digest) for digest in content["proof"])
     return Equivocation(smaller_note=smaller, larger_note=larger, root=root, proof=proof)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(b"wmreg/v1/equivocation\0" + _spell(content)).hexdigest()
-
-
-def _spell(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()

@@ -9,12 +9,12 @@ predicates: names in lowerCamelCase, times in RFC 3339 with Z, a field that is n
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from registry import hashed_json
 from registry.certificate import Attested, Story
 from registry.errors import RefusedError
 from registry.verdict import Outcome
@@ -46,7 +46,7 @@ def statement(story: Story, certificate: bytes) -> bytes:
             "story": _value(story),
         },
     }
-    return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()
+    return hashed_json.spell(content)
 
 
 def rfc3339(time_s: int) -> str:

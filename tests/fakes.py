@@ -20,7 +20,7 @@ from registry.messages import Challenge, Claim, Genesis, Message, PolicyChange, 
 from registry.note import Note, cosign, sign
 from registry.policy import Member, Policy
 from registry.receipt import Receipt
-from registry.rules import Accepted, Applied, Ledger
+from registry.rules import Accepted, Applied, Ledger, Refused
 from registry.trust import TrustPolicy
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
 
@@ -68,6 +68,12 @@ def good_measurement(matched: int = 600, *, total: int = 600) -> Measurement:
 
 def binding(owner: str, *, origin: str = ORIGIN, number: int = 0) -> watermark_key.KeyBinding:
     return watermark_key.bind(private_key(owner), origin=origin, nonce=number.to_bytes(16, "big"))
+
+
+def refused(applied: Applied) -> str:
+    """The code of a refusal; fails for anything else."""
+    assert isinstance(applied, Refused), applied
+    return applied.code
 
 
 class LedgerMaker:

@@ -3,21 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from fakes import LedgerMaker, public_key
+from fakes import public_key, refused
 
 from registry.commitments import FURTHER_MAX, commit_further, open_further
-from registry.rules import Accepted, Refused
+from registry.rules import Accepted
 from registry.verdict import Outcome
-
-
-@pytest.fixture
-def maker():
-    return LedgerMaker()
-
-
-def refused(applied):
-    assert isinstance(applied, Refused), applied
-    return applied.code
 
 
 def test_after_a_rotation_the_new_key_claims_what_the_old_one_published(maker):

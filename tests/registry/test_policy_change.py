@@ -3,22 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from fakes import LedgerMaker, policy
+from fakes import policy, refused
 
 from registry.errors import MalformedError
 from registry.policy import Policy, Thresholds
-from registry.rules import Accepted, Refused
+from registry.rules import Accepted
 from registry.verdict import CONTROLS_MAX, Outcome
-
-
-@pytest.fixture
-def maker():
-    return LedgerMaker()
-
-
-def refused(applied):
-    assert isinstance(applied, Refused), applied
-    return applied.code
 
 
 def test_a_quorum_lets_a_node_join_and_another_leave(maker):

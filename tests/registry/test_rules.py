@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fakes import ORIGIN, START_S, LedgerMaker, binding, good_measurement, policy, private_key, public_key
+from fakes import ORIGIN, START_S, LedgerMaker, binding, good_measurement, policy, private_key, public_key, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,16 +14,6 @@ from registry.envelope import seal, unseal
 from registry.messages import Genesis, Publication
 from registry.rules import Accepted, Duplicate, Ledger, Refused
 from registry.verdict import Outcome
-
-
-@pytest.fixture
-def maker():
-    return LedgerMaker()
-
-
-def refused(applied):
-    assert isinstance(applied, Refused), applied
-    return applied.code
 
 
 def publication(owner="alice", **change):
