@@ -116,8 +116,16 @@ async def audit_ledger(
     return _finish(audit, findings, remarks)
 
 
-def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore) -> Audit:
+def audit_mirror(
+    mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *, remembered: str | None = None
+) -> Audit:
     """Check an existing mirror without any network.
+
+    Args:
+        mirror: the copy of the entries.
+        trust: whom the reader trusts.
+        evidence: where files that convict nodes are written.
+        remembered: the signed checkpoint that this reader saw last.
 
     Raises:
         RegistryError: the policy does not vouch for the mirror's checkpoint.
@@ -137,6 +145,8 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore) ->
             findings.add(Finding(code="mirror", where=str(path), what="it holds no valid signed checkpoints"))
         for where, other in attestations.strays.items():
             findings.add(comparison.check_offline("fork", where, other))
+    if remembered is not None:
+        findings.add(comparison.check_offline("rewritten_past", "the checkpoint that was seen before", remembered))
     audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     return _finish(audit, findings, remarks)
 

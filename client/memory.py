@@ -112,6 +112,19 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
         memory.remember(seen)
 
 
+def check_offline(memory: Memory, note: str) -> None:
+    """Check without the ledger what can be checked: a checkpoint of the remembered size is the remembered one.
+
+    Raises:
+        AlarmError: it is another. It is kept beside the remembered one, with the evidence.
+    """
+    new = checkpoint_in(note)
+    old = memory.recall(new.origin)
+    if old is not None and old.size == new.size and old.root != new.root:
+        error = ConsistencyError(f"another tree of size {new.size} was seen before", code="fork")
+        raise _alarm(memory, note, error) from error
+
+
 def _alarm(memory: Memory, note: str, error: ConsistencyError) -> AlarmError:
     """Keep what proves that a signed note contradicts the remembered one."""
     origin = checkpoint_in(note).origin

@@ -62,7 +62,8 @@ def command(
         from client.auditing import audit_mirror
         from client.mirror import Mirror
 
-        return _finish(audit_mirror(Mirror(mirror), trust, store), report)
+        seen = Memory.default().recall_note(trust.origin)
+        return _finish(audit_mirror(Mirror(mirror), trust, store, remembered=seen), report)
     with _directory(mirror) as directory:
         return _finish(asyncio.run(_audit(directory, trust, patience_s, store)), report)
 

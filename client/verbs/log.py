@@ -1,6 +1,7 @@
 """`wmreg log`: the ledger page by page."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import click
 
 from client import options
 from client.output import Report, table, utc
+from registry.errors import QuorumError
 
 if TYPE_CHECKING:
     from client.log_page import LogPage
@@ -22,11 +24,18 @@ PAGE = 20
 @options.patience
 @options.as_json
 def command(start: int | None, limit: int, policy_path: Path, patience_s: float) -> Report:
-    """Page through the ledger, by one node's word; `wmreg show` and `wmreg audit` check it."""
+    """Page through the ledger, by one node's word; `wmreg show` and `wmreg audit` check it.
+
+    Whether the ledger continues what was seen of it before is checked, if enough nodes answer.
+    """
     trust = options.load_policy(policy_path)
 
     async def run() -> "LogPage":
+        from client.memory import Memory, check_latest
+
         async with options.ledger(trust, patience_s) as api:
+            with suppress(QuorumError):  # one node is enough to page through its log
+                await check_latest(api, Memory.default())
             first = start
             if first is None:
                 first = max(0, (await api.entries(start=0, limit=1)).size - limit)

@@ -9,7 +9,7 @@ from client import options
 from client.output import Report
 
 if TYPE_CHECKING:
-    from registry.certificate import Story
+    from registry.certificate import Certificate, Story
 
 
 @click.command("verify", epilog="Example:  wmreg verify certificate.json --in-toto statement.json")
@@ -31,7 +31,8 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     from client import stories
     from client.errors import INCONSISTENT, InputError, InvalidError
     from client.files import read_limited
-    from registry.certificate import CERTIFICATE_BYTES_MAX, verify_certificate
+    from client.memory import Memory, check_offline
+    from registry.certificate import CERTIFICATE_BYTES_MAX, Certificate, verify_certificate
     from registry.equivocation import verify_equivocation
     from registry.receipt import HEADER, Receipt, verify_receipt
 
@@ -50,6 +51,7 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     if content.lstrip()[:1] == b"{":
         with options.naming(file):
             story = verify_certificate(content, trust)
+            _check_remembered(Certificate.decode(content))
         report = Report(document=stories.certificate_document(story), text=stories.certificate_text(story))
         return report if statement_path is None else _export(report, story, content, statement_path)
     if statement_path is not None:
@@ -61,8 +63,18 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     except UnicodeDecodeError as error:
         raise InvalidError(f"{file}: the receipt is damaged: not text", code="malformed") from error
     with options.naming(file):
-        verified = verify_receipt(Receipt.parse(text), trust)
+        receipt = Receipt.parse(text)
+        verified = verify_receipt(receipt, trust)
+        check_offline(Memory.default(), receipt.checkpoint_note)
     return Report(document=stories.receipt_document(verified), text=stories.receipt_text(verified))
+
+
+def _check_remembered(certificate: "Certificate") -> None:
+    """Compare the certificate's checkpoints with the one that this reader saw last."""
+    from client.memory import Memory, check_offline
+
+    for note in (certificate.checkpoint_note, *(earlier.checkpoint_note for earlier in certificate.attestations)):
+        check_offline(Memory.default(), note)
 
 
 def _export(report: Report, story: "Story", certificate: bytes, path: Path) -> Report:

@@ -6,6 +6,8 @@ import json
 import pytest
 from fakes import LedgerMaker, public_key
 
+from client.memory import Memory
+
 
 @pytest.fixture
 def certificate(ledger, alice, publish, claim, good):
@@ -268,3 +270,25 @@ def test_a_certificate_with_a_history_is_told_with_it(wmreg, tmp_path):
     for fact in (public_key("alice").hex(), public_key("alice-2").hex(), public_key("bob").hex(), "the model is mine"):
         assert fact in told.out
     assert told.code == 0
+
+
+def test_a_receipt_of_another_tree_than_was_seen_before_is_an_alarm(ledger, alice, publish, verify):
+    publish(alice)
+    assert verify(alice.bundle.receipt).code == 0
+    seen = ledger.note(len(ledger.raw), root=b"\x07" * 32)
+    Memory.default().path(ledger.trust.origin).write_text(seen)
+
+    told = verify(alice.bundle.receipt, "--json")
+    assert (told.code, told.document["error"]["code"]) == (5, "fork")
+
+
+def test_an_offline_audit_of_another_past_than_was_seen_before_is_an_alarm(ledger, alice, publish, wmreg, tmp_path):
+    publish(alice)
+    mirror = tmp_path / "mirror"
+    assert wmreg("audit", "--mirror", mirror, "--policy", ledger.policy_path).code == 0
+    assert wmreg("audit", "--mirror", mirror, "--offline", "--policy", ledger.policy_path).code == 0
+    Memory.default().path(ledger.trust.origin).write_text(ledger.note(1, root=b"\x07" * 32))
+
+    told = wmreg("audit", "--mirror", mirror, "--offline", "--policy", ledger.policy_path, "--json")
+    assert told.code == 5
+    assert [finding["code"] for finding in told.document["findings"]] == ["rewritten_past"]
