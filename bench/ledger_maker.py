@@ -32,6 +32,7 @@ class Ledgers:
     def __init__(self) -> None:
         self.origin = "bench.example/wmreg"
         self.owner = _key("owner")
+        self._policy_hash = b""
         self.policy = Policy(members=tuple(_member(number) for number in range(1, _NODES + 1)), quorum=2)
 
     @property
@@ -57,7 +58,9 @@ class Ledgers:
         """The envelopes of a ledger without an end: six publications, a claim on the first, three votes, and again."""
         founders = [_key(f"node-{number}/signing") for number in range(1, _NODES + 1)]
         genesis = Genesis(time_s=START_S, origin=self.origin, policy=self.policy)
-        yield seal(genesis, origin=self.origin, private_keys=founders)
+        envelope = seal(genesis, origin=self.origin, private_keys=founders)
+        self._policy_hash = message_hash(envelope)
+        yield envelope
         number = 0
         while True:
             published = [self._seal(self.publication(number + i), self.owner) for i in range(_CYCLE - 1 - _NODES)]
@@ -97,6 +100,7 @@ class Ledgers:
         return Vote(
             time_s=START_S + number,
             claim=claim,
+            policy=self._policy_hash,
             outcome=Outcome.VERIFIED,
             reason="matched",
             measurement=_measurement(number // _CYCLE),

@@ -26,7 +26,7 @@ def act(message: Act, private_keys: Sequence[Ed25519PrivateKey], trust: TrustPol
         type(message).from_body(message.to_body())
     except MalformedError as error:
         raise InputError(str(error)) from error
-    acts = Acts.default()
+    acts = Acts.default(trust.origin)
 
     async def run() -> Recorded:
         async with options.ledger(trust, patience_s) as api:

@@ -4,6 +4,7 @@ Each message is saved before it is sent and its receipt is kept, in the state di
 later that what an earlier key published is the present key's.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from client.files import check_writable, read_limited, read_text, state_director
 from client.memory import Memory
 from client.outbox import submit_saved
 from client.publishing import finishing, keep_seen
-from registry.envelope import ENVELOPE_BYTES_MAX, seal
+from registry.entry import Entry
+from registry.envelope import ENVELOPE_BYTES_MAX, seal, unseal
 from registry.errors import RegistryError
 from registry.messages import Challenge, Rotation, Withdrawal
-from registry.receipt import RECEIPT_BYTES_MAX, Receipt, verify_receipt
-from registry.trust import TrustPolicy
+from registry.receipt import RECEIPT_BYTES_MAX, Receipt
 
 Act: TypeAlias = Withdrawal | Rotation | Challenge
 _MOVES_MAX = 1000
@@ -34,9 +35,9 @@ class Acts:
     directory: Path
 
     @classmethod
-    def default(cls) -> "Acts":
-        """Those in $WMREG_HOME or ~/.local/share/wmreg."""
-        return cls(state_directory() / "acts")
+    def default(cls, origin: str) -> "Acts":
+        """Those in one ledger, in $WMREG_HOME or ~/.local/share/wmreg; an origin may hold any character."""
+        return cls(state_directory() / "acts" / hashlib.sha256(origin.encode()).hexdigest()[:32])
 
     def receipt(self, act: Act) -> Path:
         """Where the receipt of a message is kept."""
@@ -63,7 +64,7 @@ class Acts:
             await keep_seen(api, memory, recorded)
         return recorded
 
-    def earlier_keys(self, key: bytes, trust: TrustPolicy) -> list[bytes]:
+    def earlier_keys(self, key: bytes, *, origin: str) -> list[bytes]:
         """The signing keys from which an owner moved to this one, by the receipts of his rotations; the last first.
 
         Raises:
@@ -71,11 +72,11 @@ class Acts:
         """
         keys: list[bytes] = []
         while len(keys) < _MOVES_MAX and (path := self.directory / f"{_rotation_name(key)}.tlog-proof").exists():
-            key = _read_rotation(path, key, trust).old_key
+            key = _read_rotation(path, key, origin).old_key
             keys.append(key)
         return keys
 
-    def later_key(self, key: bytes, trust: TrustPolicy) -> bytes | None:
+    def later_key(self, key: bytes, *, origin: str) -> bytes | None:
         """The signing key to which an owner moved from this one, by the receipt of the rotation; None if he did not.
 
         Raises:
@@ -83,14 +84,16 @@ class Acts:
         """
         for path in sorted(self.directory.glob("rotate-*.tlog-proof"))[:_MOVES_MAX]:
             new_key = bytes.fromhex(path.stem.removeprefix("rotate-"))
-            if _read_rotation(path, new_key, trust).old_key == key:
+            if _read_rotation(path, new_key, origin).old_key == key:
                 return new_key
         return None
 
 
-def _read_rotation(path: Path, new_key: bytes, trust: TrustPolicy) -> Rotation:
+def _read_rotation(path: Path, new_key: bytes, origin: str) -> Rotation:
+    """The rotation in a receipt of one's own. Who vouches for the receipt may have changed since; the nodes know."""
     try:
-        message = verify_receipt(Receipt.parse(read_text(path, RECEIPT_BYTES_MAX)), trust).signed.message
+        entry = Entry.decode(Receipt.parse(read_text(path, RECEIPT_BYTES_MAX)).entry)
+        message = unseal(entry.envelope, origin=origin).message
     except RegistryError as error:
         raise InvalidError(f"{path}: {error}", code=error.code) from error
     if not isinstance(message, Rotation) or message.new_key != new_key:

@@ -130,13 +130,13 @@ def load_owner(path: Path, trust: "TrustPolicy") -> "Owner":
     from client.errors import InvalidError
     from client.publishing import Owner
 
-    private_key, acts = load_key(path), Acts.default()
+    private_key, acts = load_key(path), Acts.default(trust.origin)
     public_key = private_key.public_key().public_bytes_raw()
-    later = acts.later_key(public_key, trust)
+    later = acts.later_key(public_key, origin=trust.origin)
     if later is not None:
         message = f"{path}: given up for the signing key {later.hex()}; use that one as --signing-key"
         raise InvalidError(message, code="rotated_key")
-    return Owner(private_key, tuple(acts.earlier_keys(public_key, trust)))
+    return Owner(private_key, tuple(acts.earlier_keys(public_key, origin=trust.origin)))
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ FINAL_REFUSALS = frozenset(
     {
         *("time_skew", "deadline", "second_genesis", "key_commitment_used", "key_not_bound", "key_mismatch"),
         *("bad_opening", "withdrawn", "voted_before", "contradictory_vote", "own_claim", "challenged_before"),
-        *("rotated_key", "key_in_use"),
+        *("rotated_key", "key_in_use", "other_policy"),
     }
 )
 

@@ -156,8 +156,8 @@ class Voter:
         """Whether the rules would take a vote of this node now; forgets a claim on which they never will again."""
         state = self._ledger.store.claim_state(digest)
         signing_key = self._voice.signing.public_key().public_bytes_raw()
-        member = state and state.policy.member_of(signing_key)
-        if state is None or member is None or state.withdrawal is not None or self._voice.name in state.votes:
+        member = state.policy.member_of(signing_key) if state else None
+        if state is None or member is None or state.withdrawal is not None or member.name in state.votes:
             del self._unsettled[digest]
             return False
         return self._ledger.store.policy.member_of(signing_key) is not None
@@ -268,6 +268,7 @@ class Voter:
         return Vote(
             time_s=int(self._clock()),
             claim=state.claim.signed.hash,
+            policy=state.policy_hash,
             outcome=outcome,
             reason=reason,
             measurement=answer.measurement,

@@ -27,7 +27,8 @@ FORMAT = "wmreg-certificate/1"
 CERTIFICATE_BYTES_MAX = 8 * 2**20
 _DOMAIN = "wmreg/v1/certificate"
 CHALLENGES_SHOWN_MAX = 32
-_ENTRIES_MAX, _ATTESTATIONS_MAX, _PROOF_HASHES_MAX = 256, 16, 128
+ENTRIES_MAX = 1024
+_ATTESTATIONS_MAX, _PROOF_HASHES_MAX = 16, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +146,17 @@ def entries_of(ledger: Ledger, claim: bytes) -> list[int]:
     needed = [state.publication, state.claim, *state.votes.values(), *ledger.moves_to(state.claim.signed.signer)]
     for challenge in list(state.challenges.values())[:CHALLENGES_SHOWN_MAX]:
         message = cast("Challenge", challenge.signed.message)
-        needed += [challenge, _find(ledger, message.publication), *ledger.moves_to(challenge.signed.signer)]
-    policies = [_find(ledger, digest) for digest in ledger.policy_hashes]
-    needed += [policy for policy in policies if policy.index < state.claim.index]
-    return sorted({placed.index for placed in needed})
+        more = [challenge, _find(ledger, message.publication), *ledger.moves_to(challenge.signed.signer)]
+        if len(_with_policies(ledger, [*needed, *more])) <= ENTRIES_MAX:  # an objection must not cost the proof
+            needed += more
+    return sorted(_with_policies(ledger, needed))
+
+
+def _with_policies(ledger: Ledger, needed: Sequence[Placed]) -> set[int]:
+    """With every policy that came before one of them: members and limits of the day decide what may enter."""
+    indexes = {placed.index for placed in needed}
+    policies = {_find(ledger, digest).index for digest in ledger.policy_hashes}
+    return indexes | {index for index in policies if index < max(indexes)}
 
 
 def _find(ledger: Ledger, digest: bytes) -> Placed:
@@ -292,7 +300,7 @@ def _content(certificate: Certificate) -> dict[str, Any]:
 def _from_content(content: dict[str, Any]) -> Certificate:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']!r} is not {FORMAT}")
-    if len(content["entries"]) > _ENTRIES_MAX or len(content["attestations"]) > _ATTESTATIONS_MAX:
+    if len(content["entries"]) > ENTRIES_MAX or len(content["attestations"]) > _ATTESTATIONS_MAX:
         raise ValueError("too many entries or attestations")
     entries = tuple(
         ProvenEntry(index=_index(e["index"]), entry=decode_base64(e["entry"]), proof=_hashes(e["proof"]))

@@ -24,15 +24,17 @@ class ClaimState:
 
     Attributes:
         policy: the one that was in force when the claim was made.
+        policy_hash: of the message that set it.
         committed: the commitments to the watermark that it reveals.
         votes: by member name.
-        challenges: by the hash of the challenger's publication.
+        challenges: one of each owner, by the key under which he first appeared.
         withdrawal: of the claim or of its publication, whichever came first.
     """
 
     claim: Placed
     publication: Placed
     policy: Policy
+    policy_hash: bytes
     committed: Committed
     votes: dict[str, Placed] = field(default_factory=dict)
     challenges: dict[bytes, Placed] = field(default_factory=dict)

@@ -145,6 +145,8 @@ class Vote:
 
     Attributes:
         claim: hash of the claim's envelope.
+        policy: hash of the message that set the policy by which the claim is judged. A certificate shows a few entries
+            of the log; by this they cannot be read under another policy.
         reason: stable word for why, such as matched, below_threshold, hash_mismatch.
         measurement: None where nothing could be measured.
         device: what computed it, such as "cpu".
@@ -154,6 +156,7 @@ class Vote:
     KIND: ClassVar = "vote"
     time_s: int
     claim: bytes
+    policy: bytes
     outcome: Outcome
     reason: str
     measurement: Measurement | None
@@ -165,6 +168,7 @@ class Vote:
         return {
             "time_s": self.time_s,
             "claim": self.claim,
+            "policy": self.policy,
             "outcome": str(self.outcome),
             "reason": self.reason,
             "measurement": self.measurement.to_value() if self.measurement else None,
@@ -307,6 +311,7 @@ _CLAIM: _Fields = {
 _VOTE: _Fields = {
     "time_s": _TIME,
     "claim": _HASH,
+    "policy": _HASH,
     "outcome": _outcome,
     "reason": schema.text(64),
     "measurement": schema.optional(Measurement.from_value),

@@ -91,7 +91,7 @@ class Ledger:
         self._key_commitments: set[tuple[bytes, bytes]] = set()
         self._withdrawals: dict[bytes, Placed] = {}
         self._claims: dict[bytes, ClaimState] = {}
-        self._claims_on: dict[bytes, list[bytes]] = {}
+        self._verified_on: dict[bytes, list[bytes]] = {}
         self._claims_by: dict[bytes, list[bytes]] = {}
         self._moves: dict[bytes, Placed] = {}
 
@@ -188,10 +188,9 @@ class Ledger:
     def _rivals(self, state: ClaimState) -> list[ClaimState]:
         """Verified claims of other owners on the same model, the one that goes before all others first."""
         owner = self._owner_of(state.claim)
-        on_model = [self._claims[digest] for digest in self._claims_on[state.message.model_sha256]]
-        others = [other for other in on_model if self._owner_of(other.claim) != owner]
-        verified = [other for other in others if count_votes(other).outcome is Outcome.VERIFIED]
-        return sorted(verified, key=lambda rival: rival.order)
+        verified = (self._claims[digest] for digest in self._verified_on.get(state.message.model_sha256, ()))
+        others = [other for other in verified if self._owner_of(other.claim) != owner and other.withdrawal is None]
+        return sorted(others, key=lambda rival: rival.order)
 
     def _owner_of(self, placed: Placed) -> bytes:
         """Identity of a message's signer, the same for all keys that he has moved to."""
@@ -215,6 +214,8 @@ class Ledger:
             case Vote() as vote:
                 self._check_vote(vote, signed.signer, recorded_s)
             case Rotation() as rotation:
+                if self.policy.member_of(rotation.old_key):
+                    raise RefusedError("a member's key is changed by a policy", code="key_in_use")
                 self._owners.check_rotation(rotation, signed.signers)
             case _:
                 self._owners.check_speaks(signed.signer)
@@ -253,6 +254,8 @@ class Ledger:
             )
         if not after - before <= set(signers):
             raise RefusedError("the member that joins has not signed", code="not_signed_by_both")
+        for key in after - before:
+            self._owners.check_speaks(key)
 
     def _check_claim(self, claim: Claim, signer: bytes) -> None:
         publication = self._publication_of(claim.publication, signer)
@@ -274,10 +277,12 @@ class Ledger:
         if state is None:
             raise RefusedError(f"no claim {challenge.claim.hex()}", code="unknown_claim")
         self._publication_of(challenge.publication, signer)
+        if challenge.publication in self._withdrawals:
+            raise RefusedError("the publication was withdrawn", code="withdrawn")
         if self._owner_of(state.claim) == self._owners.first_key(signer):
             raise RefusedError("nobody challenges his own claim; it can be withdrawn", code="own_claim")
-        if challenge.publication in state.challenges:
-            raise RefusedError("a challenge by this publication stands already", code="challenged_before")
+        if self._owners.first_key(signer) in state.challenges:
+            raise RefusedError("this owner has challenged the claim already", code="challenged_before")
 
     def _publication_of(self, digest: bytes, signer: bytes) -> Placed:
         """The publication with this hash, which must be the signer's."""
@@ -296,6 +301,8 @@ class Ledger:
             raise RefusedError(f"no claim {vote.claim.hex()}", code="unknown_claim")
         if cast("Member", state.policy.member_of(signer)).name in state.votes:
             raise RefusedError("this member has voted on this claim", code="voted_before")
+        if vote.policy != state.policy_hash:
+            raise RefusedError("the vote is by another policy than the claim's", code="other_policy")
         if state.withdrawal is not None:
             raise RefusedError("the claim was withdrawn", code="withdrawn")
         if recorded_s > state.deadline_s:
@@ -321,15 +328,14 @@ class Ledger:
             case Claim() as claim:
                 self._admit_claim(claim, placed)
             case Vote() as vote:
-                state = self._claims[vote.claim]
-                state.votes[cast("Member", state.policy.member_of(signed.signer)).name] = placed
+                self._admit_vote(vote, placed)
             case Rotation() as rotation:
                 self._owners.rotate(rotation)
                 self._moves[rotation.new_key] = placed
             case Withdrawal(target=target):
                 self._withdraw(target, placed)
-            case Challenge(claim=digest, publication=publication):
-                self._claims[digest].challenges[publication] = placed
+            case Challenge(claim=digest):
+                self._claims[digest].challenges[self._owner_of(placed)] = placed
 
     def _set_policy(self, policy: Policy, digest: bytes) -> None:
         self._policy = policy
@@ -342,10 +348,20 @@ class Ledger:
         committed = committed_by(claim, publication.signed)
         digest = placed.signed.hash
         self._claims[digest] = ClaimState(
-            claim=placed, publication=publication, policy=self.policy, committed=committed
+            claim=placed,
+            publication=publication,
+            policy=self.policy,
+            policy_hash=self._policy_hashes[-1],
+            committed=committed,
         )
-        self._claims_on.setdefault(claim.model_sha256, []).append(digest)
         self._claims_by.setdefault(claim.publication, []).append(digest)
+
+    def _admit_vote(self, vote: Vote, placed: Placed) -> None:
+        state = self._claims[vote.claim]
+        was_verified = count_votes(state).outcome is Outcome.VERIFIED
+        state.votes[cast("Member", state.policy.member_of(placed.signed.signer)).name] = placed
+        if not was_verified and count_votes(state).outcome is Outcome.VERIFIED:
+            self._verified_on.setdefault(state.message.model_sha256, []).append(vote.claim)
 
     def _withdraw(self, target: bytes, placed: Placed) -> None:
         self._withdrawals[target] = placed

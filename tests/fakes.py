@@ -175,9 +175,11 @@ class LedgerMaker:
     ) -> Vote:
         if measurement is None and outcome is Outcome.VERIFIED:
             measurement = good_measurement()
+        state = self.ledger.claim_state(claim)
         return Vote(
             time_s=self.now_s,
             claim=claim,
+            policy=state.policy_hash if state else self.ledger.policy_hashes[-1],
             outcome=outcome,
             reason=reason,
             measurement=measurement,

@@ -9,13 +9,13 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fakes import binding, private_key
+from fakes import LedgerMaker, binding, private_key
 
 from node.api import Services, make_app
 from node.api.limits import TokenBuckets
@@ -35,7 +35,7 @@ from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from registry import commitments
 from registry.envelope import message_hash, seal
-from registry.messages import Claim, Message, Publication
+from registry.messages import Claim, Message, Publication, Vote
 from registry.trust import TrustPolicy
 
 ORIGIN = "node.test/wmreg"
@@ -231,6 +231,13 @@ def publication(owner: str = "alice", *, number: int = 0, time_s: int | None = N
         info_commitment=b"i" * 32,
     )
     return sealed(message, private_key(owner))
+
+
+def vote_message(nodes: NodeSet, digest: bytes, **what: object) -> Vote:
+    """A vote on a claim of this ledger, signed by nobody yet; `what` as LedgerMaker takes it."""
+    state = nodes.nodes[0].ledger.store.claim_state(digest)
+    message = LedgerMaker().vote_message(digest, **what)
+    return replace(message, time_s=int(time.time()), policy=state.policy_hash if state else bytes(32))
 
 
 def claim(published: bytes, owner: str = "alice", *, number: int = 0, **fields: object) -> bytes:

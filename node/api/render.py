@@ -1,6 +1,7 @@
 """Ledger values as JSON: bytes as lower-case hex, everything else as it is."""
 
 from dataclasses import fields, is_dataclass
+from itertools import islice
 from typing import Any, cast
 
 from node.ledger import LedgerService
@@ -10,6 +11,7 @@ from registry.messages import Challenge, Vote
 from registry.verdict import Measurement, p_value
 
 Json = dict[str, Any]
+SHOWN_MAX = 32  # rivals and challenges of one claim; strangers can make any number of them
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 -- JSON is any of its types
@@ -49,8 +51,10 @@ def claim(ledger: LedgerService, digest: bytes, state: ClaimState) -> Json:
         "members": list(verdict.members),
         "superseded_by": verdict.superseded_by.hex() if verdict.superseded_by else None,
         "superseding": _rival(rivals[0]) if verdict.superseded_by else None,
-        "rivals": [_rival(rival) for rival in rivals],
-        "challenges": [_challenge(placed) for placed in state.challenges.values()],
+        "rivals": [_rival(rival) for rival in rivals[:SHOWN_MAX]],
+        "rivals_total": len(rivals),
+        "challenges": [_challenge(placed) for placed in islice(state.challenges.values(), SHOWN_MAX)],
+        "challenges_total": len(state.challenges),
         "withdrawn_by": state.withdrawal.signed.hash.hex() if state.withdrawal else None,
         "deadline_s": state.deadline_s,
         "quorum": state.policy.quorum,

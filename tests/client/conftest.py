@@ -173,6 +173,7 @@ class FakeLedger:
         vote = Vote(
             time_s=int(time.time()),
             claim=claim,
+            policy=self.replay.ledger.claim_state(claim).policy_hash,
             outcome=outcome,
             reason=reason,
             measurement=measurement,

@@ -107,7 +107,7 @@ def test_an_owner_may_move_more_than_once(ledger, alice, moved, do, tmp_path):
     third = replace(alice, key=tmp_path / "third.pem")
     assert do.claim(third).code == 0
     key = ledger.replay.ledger.find(ledger.replay.ledger.claims()[0]).signed.signer
-    assert len(Acts.default().earlier_keys(key, ledger.trust)) == 2
+    assert len(Acts.default(ORIGIN).earlier_keys(key, origin=ORIGIN)) == 2
 
 
 def test_a_withdrawn_publication_cannot_be_claimed_and_withdrawing_again_is_the_same(ledger, alice, do):

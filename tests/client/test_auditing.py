@@ -196,6 +196,7 @@ def test_a_vote_that_its_numbers_contradict_is_named_and_the_rest_is_compared(
     vote = Vote(
         time_s=ledger.now_s(),
         claim=bytes.fromhex(claimed.document["claim"]),
+        policy=ledger.replay.ledger.policy_hashes[-1],
         outcome=Outcome.REFUTED,
         reason="below_threshold",
         measurement=good,

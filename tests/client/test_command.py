@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,8 +16,15 @@ START_S_MAX = 1.5  # 0.3 s on an idle machine; this one may be busy
 HEAVY = {"torch", "aiohttp", "rich", "matplotlib", "numpy", "msgpack", "cryptography"}
 
 
-def python(*words):
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=60)
+def python(*words, **environment):
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | environment,
+    )
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
@@ -143,14 +151,14 @@ def test_the_traceback_is_shown_on_demand_only(wmreg, tmp_path, monkeypatch):
     assert "Traceback" in debugged.err
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(ledger):
+def test_a_reader_that_goes_away_ends_the_command_quietly(ledger, tmp_path):
     code = (
         "import os, sys; from client.command import run\n"
         "r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r)\n"
         f"sys.exit(run(['log', '--policy', {str(ledger.policy_path)!r}]))"
     )
 
-    done = python("-c", code)
+    done = python("-c", code, WMREG_HOME=str(tmp_path / "home"))
 
     assert done.returncode == 141
     assert done.stderr == ""

@@ -1,12 +1,10 @@
 """Promises: what real nodes answer passes the client's strict readers; claims, pages and health as they truly are."""
 
 import asyncio
-import dataclasses
-import time
 from pathlib import Path
 
-from fakes import LedgerMaker, good_measurement
-from nodeset import NodeSet, claim, publication, sealed
+from fakes import good_measurement
+from nodeset import NodeSet, claim, publication, sealed, vote_message
 
 from client.api import Api, open_ledger
 from client.health import survey
@@ -17,9 +15,9 @@ from client.verdicts import ask_state, fetch_certificate, older_publication
 
 async def vote(nodes: NodeSet, digest: bytes) -> None:
     """Let two nodes, a quorum, verify a claim."""
-    message = LedgerMaker().vote_message(digest, measurement=good_measurement())
+    message = vote_message(nodes, digest, measurement=good_measurement())
     for node in nodes.nodes[:2]:
-        envelope = sealed(dataclasses.replace(message, time_s=int(time.time())), node.identity.signing)
+        envelope = sealed(message, node.identity.signing)
         await node.ledger.submit(envelope, timeout_s=5)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fakes import LedgerMaker, good_measurement, private_key
-from nodeset import ORIGIN, NodeSet, claim, publication, sealed
+from fakes import good_measurement, private_key
+from nodeset import ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
 from node import gather as gather_module
 from registry.certificate import verify_certificate
@@ -263,22 +263,20 @@ async def _claimed(nodes: NodeSet, owner: str = "alice", **fields: object) -> by
 
 async def _vote(nodes: NodeSet, digest: bytes, *numbers: int, outcome: Outcome = Outcome.VERIFIED) -> None:
     verified = outcome is Outcome.VERIFIED
-    message = LedgerMaker().vote_message(
+    message = vote_message(
+        nodes,
         digest,
         outcome=outcome,
         reason="matched" if verified else "unreachable",
         measurement=good_measurement() if verified else None,
     )
-    message = dataclasses.replace(message, time_s=int(time.time()))
     for number in numbers:
         envelope = sealed(message, nodes.nodes[number - 1].identity.signing)
         await nodes.nodes[0].ledger.submit(envelope, timeout_s=30)
 
 
 def _sealed_vote(nodes: NodeSet, digest: bytes, number: int) -> bytes:
-    message = LedgerMaker().vote_message(digest, measurement=good_measurement())
-    message = dataclasses.replace(message, time_s=int(time.time()))
-    return sealed(message, nodes.nodes[number - 1].identity.signing)
+    return sealed(vote_message(nodes, digest, measurement=good_measurement()), nodes.nodes[number - 1].identity.signing)
 
 
 def _again(nodes: NodeSet) -> NodeSet:

@@ -1,15 +1,13 @@
 """A submission ends with the entry in this node's log, a refusal, or an honest "not known"; never with two entries."""
 
 import asyncio
-import dataclasses
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import LedgerMaker, private_key
-from nodeset import NodeSet, claim, publication, sealed
+from fakes import private_key
+from nodeset import NodeSet, claim, publication, sealed, vote_message
 
 from node import database
 from node import ledger as ledger_module
@@ -78,8 +76,8 @@ async def test_what_the_rules_refuse_is_refused_with_their_code(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         for envelope, code in [
             (publication(time_s=1_000), "time_skew"),
-            (sealed(vote(b"\0" * 32), private_key("pirate")), "not_a_member"),
-            (sealed(vote(b"\0" * 32), nodes.nodes[0].identity.signing), "unknown_claim"),
+            (sealed(vote(nodes, b"\0" * 32), private_key("pirate")), "not_a_member"),
+            (sealed(vote(nodes, b"\0" * 32), nodes.nodes[0].identity.signing), "unknown_claim"),
         ]:
             with pytest.raises(RefusedError) as refused:
                 await first(nodes).submit(envelope, timeout_s=30)
@@ -267,7 +265,7 @@ async def test_open_claims_are_counted_without_looking_at_the_decided_ones_again
             digests.append((await first(nodes).submit(claim(published, owner), timeout_s=30)).message_hash)
         assert first(nodes).claims_open() == 2
         for node in nodes.nodes[:2]:
-            await first(nodes).submit(sealed(vote(digests[0]), node.identity.signing), timeout_s=30)
+            await first(nodes).submit(sealed(vote(nodes, digests[0]), node.identity.signing), timeout_s=30)
         assert first(nodes).claims_open() == 1
         assert first(nodes)._undecided == [digests[1]]
 
@@ -278,6 +276,5 @@ async def until(condition: Callable[[], object], *, timeout_s: float = 20) -> No
             await asyncio.sleep(0.01)
 
 
-def vote(digest: bytes) -> Vote:
-    message = LedgerMaker().vote_message(digest, outcome=Outcome.UNVERIFIABLE, reason="unreachable")
-    return dataclasses.replace(message, time_s=int(time.time()))
+def vote(nodes: NodeSet, digest: bytes) -> Vote:
+    return vote_message(nodes, digest, outcome=Outcome.UNVERIFIABLE, reason="unreachable")

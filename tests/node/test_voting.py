@@ -1,7 +1,6 @@
 """Every claim gets this node's vote once, whatever fails on the way; the vote says what the numbers say."""
 
 import asyncio
-import dataclasses
 import errno
 import hashlib
 import time
@@ -10,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fakes import LedgerMaker, private_key
-from nodeset import FAKE_WORKER, ORIGIN, NodeParts, NodeSet, claim, publication, sealed
+from fakes import private_key
+from nodeset import FAKE_WORKER, ORIGIN, NodeParts, NodeSet, claim, publication, sealed, vote_message
 
 from node import voting as voting_module
 from node.blobs import BlobLimits, BlobStore
@@ -344,8 +343,8 @@ async def test_a_vote_is_submitted_until_the_ledger_takes_it(tmp_path: Path, mon
 async def test_a_vote_that_is_there_already_ends_the_matter(tmp_path: Path):
     async with make(tmp_path) as nodes:
         digest = await claim_on(nodes, b"590")
-        message = LedgerMaker().vote_message(digest, outcome=Outcome.UNVERIFIABLE, reason="timeout")
-        earlier = sealed(dataclasses.replace(message, time_s=int(time.time())), nodes.nodes[0].identity.signing)
+        message = vote_message(nodes, digest, outcome=Outcome.UNVERIFIABLE, reason="timeout")
+        earlier = sealed(message, nodes.nodes[0].identity.signing)
         voter = nodes.nodes[0].services.voter
         state = nodes.nodes[0].ledger.store.claim_state(digest)
         await nodes.nodes[0].ledger.submit(earlier, timeout_s=5)

@@ -154,13 +154,15 @@ class Rulebook(RuleBasedStateMachine):
         applied = self.maker.challenge(self.keys[by][-1], claim.digest, own.digest)
         if own.owner != by:
             expected = "not_the_publisher"
+        elif own.withdrawn:
+            expected = "withdrawn"
         elif claim.of.owner == by:
             expected = "own_claim"
         else:
-            expected = "challenged_before" if own in claim.challenged_by else "accepted"
+            expected = "challenged_before" if by in claim.challenged_by else "accepted"
         self.check(applied, expected)
         if expected == "accepted":
-            claim.challenged_by.append(own)
+            claim.challenged_by.append(by)
 
     @rule(node=st.integers(1, 5), absent=st.sets(st.integers(1, 5), max_size=2))
     def change_members(self, node, absent):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import LedgerMaker, good_measurement, private_key, public_key
-from nodeset import ORIGIN, STATUS, NodeSet, claim, publication, sealed
+from fakes import good_measurement, private_key, public_key
+from nodeset import ORIGIN, STATUS, NodeSet, claim, publication, sealed, vote_message
 
 from registry import merkle, signing
 from registry.audit import replay
@@ -62,9 +62,9 @@ class Api:
 
 
 async def vote(nodes: NodeSet, digest: bytes, *numbers: int) -> None:
-    message = LedgerMaker().vote_message(digest, measurement=good_measurement())
+    message = vote_message(nodes, digest, measurement=good_measurement())
     for number in numbers:
-        envelope = sealed(dataclasses.replace(message, time_s=int(time.time())), nodes.nodes[number].identity.signing)
+        envelope = sealed(message, nodes.nodes[number].identity.signing)
         await nodes.nodes[0].ledger.submit(envelope, timeout_s=5)
 
 
