@@ -143,9 +143,11 @@ class LedgerMaker:
     def withdraw(self, owner: str, target: bytes) -> Applied:
         return self.submit(self.seal(Withdrawal(time_s=self.now_s, target=target, reason="a mistake"), owner))
 
+    def challenge_message(self, claim: bytes, publication: bytes) -> Challenge:
+        return Challenge(time_s=self.now_s, claim=claim, publication=publication, reason="the model is mine")
+
     def challenge(self, challenger: str, claim: bytes, publication: bytes) -> Applied:
-        message = Challenge(time_s=self.now_s, claim=claim, publication=publication, reason="the model is mine")
-        return self.submit(self.seal(message, challenger))
+        return self.submit(self.seal(self.challenge_message(claim, publication), challenger))
 
     def claim_message(self, owner: str, publication: bytes, *, model: bytes = b"model", number: int = 0) -> Claim:
         model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(b"evidence").digest()

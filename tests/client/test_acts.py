@@ -191,3 +191,11 @@ def test_a_watermark_that_is_not_there_or_was_not_published_reveals_nothing(ledg
     size = len(ledger.raw)
     assert code(do.claim(alice, "--watermark", 1)) == (1, "bad_opening")
     assert len(ledger.raw) == size
+
+
+def test_a_rotation_in_one_ledger_says_nothing_in_another(alice, moved, do):
+    do.publish(alice)
+    do.act("rotate", alice, moved.key)
+    old = load_signing_key(alice.key).public_key().public_bytes_raw()
+    assert Acts.default(ORIGIN).later_key(old, origin=ORIGIN) is not None
+    assert Acts.default("other.example/ledger").later_key(old, origin="other.example/ledger") is None

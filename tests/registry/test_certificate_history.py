@@ -1,13 +1,16 @@
 """A certificate carries what its claim rests on: changes of policy, moves to other keys, objections."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
-from fakes import LedgerMaker, policy, public_key
+from fakes import LedgerMaker, good_measurement, policy, public_key
 
-from registry.certificate import CHALLENGES_SHOWN_MAX, Certificate, verify_certificate
+from registry.certificate import CHALLENGES_SHOWN_MAX, ENTRIES_MAX, Certificate, verify_certificate
 from registry.errors import RefusedError, RegistryError, UntrustedError
+from registry.rules import Accepted
 from registry.trust import TrustPolicy
+from registry.verdict import Outcome
 
 
 def eventful():
@@ -86,3 +89,56 @@ def test_many_objections_do_not_make_a_certificate_too_large():
     raw = maker.certificate(claim).encode()
     assert len(verify_certificate(raw, maker.trust).challenges) == CHALLENGES_SHOWN_MAX
     assert Certificate.decode(raw).encode() == raw
+
+
+def grown(*, founders, members, votes):
+    """A ledger that grew before the claim, and a forged certificate that leaves the growth out."""
+    maker = LedgerMaker(nodes=founders)
+    for count in range(founders + 1, members + 1):
+        signers = [f"node-{number}" for number in range(1, count + 1)]
+        assert isinstance(maker.change_policy(policy(*range(1, count + 1)), *signers), Accepted)
+    claim = maker.claim("mallory", maker.publish("mallory"))
+    for node in range(1, members + 1):
+        bad = {"outcome": Outcome.REFUTED, "reason": "below_threshold", "measurement": good_measurement(300)}
+        maker.vote(node, claim, **({} if node <= votes else bad))
+    forged = maker.certificate(claim)
+    state = maker.ledger.claim_state(claim)
+    kept = {0, *state.order, *(state.votes[f"node-{node}"].index for node in range(1, votes + 1))}
+    return maker, claim, replace(forged, entries=tuple(maker.proven(index) for index in sorted(kept)))
+
+
+@pytest.mark.parametrize(("founders", "members", "votes"), [(3, 5, 2), (1, 3, 1)])
+def test_a_claim_is_not_read_under_an_older_policy_by_leaving_the_newer_one_out(founders, members, votes):
+    maker, claim, forged = grown(founders=founders, members=members, votes=votes)
+    assert maker.ledger.verdict(claim).outcome is Outcome.REFUTED
+    with pytest.raises(RefusedError, match="other_policy"):
+        verify_certificate(forged.encode(), maker.trust)
+
+
+def test_no_choice_of_policies_but_all_of_them_makes_a_certificate():
+    chosen = [number for number, proven in enumerate(CERTIFICATE.entries) if proven.index in (0, 2, 5)]
+    assert len(chosen) == 3
+    for left_out in (chosen[1:], chosen[1:2], chosen[2:]):
+        kept = tuple(proven for number, proven in enumerate(CERTIFICATE.entries) if number not in left_out)
+        with pytest.raises(RegistryError):
+            verify_certificate(replace(CERTIFICATE, entries=kept).encode(), MAKER.trust)
+
+
+def test_a_policy_that_came_after_the_claim_is_shown_with_what_it_allowed():
+    maker = LedgerMaker()
+    others, claim = maker.publish("bob"), maker.verified_claim("alice")
+    patient = replace(maker.policy, time_skew_s=3600)
+    maker.change_policy(patient, "node-1", "node-2")
+    objection = replace(maker.challenge_message(claim, others), time_s=maker.now_s - 2000)
+    assert isinstance(maker.submit(maker.seal(objection, "bob")), Accepted)
+    assert len(verify_certificate(maker.certificate(claim).encode(), maker.trust).challenges) == 1
+
+
+def test_a_challenger_with_a_long_past_does_not_cost_the_certificate():
+    maker = LedgerMaker()
+    others, claim = maker.publish("bob"), maker.verified_claim("alice")
+    keys = ["bob", *(f"bob-{number}" for number in range(ENTRIES_MAX))]
+    for old, new in pairwise(keys):
+        maker.rotate(old, new)
+    assert isinstance(maker.challenge(keys[-1], claim, others), Accepted)
+    assert verify_certificate(maker.certificate(claim).encode(), maker.trust).challenges == ()

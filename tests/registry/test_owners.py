@@ -117,6 +117,23 @@ def test_a_challenge_comes_from_the_owner_of_another_publication_once(maker):
     assert refused(maker.challenge("bob", claim, bobs)) == "challenged_before"
 
 
+def test_one_owner_challenges_a_claim_once_whatever_he_has_published(maker):
+    first, second, claim = maker.publish("bob"), maker.publish("bob", number=1), maker.verified_claim("alice")
+    assert isinstance(maker.challenge("bob", claim, first), Accepted)
+    maker.rotate("bob", "bob-2")
+    assert refused(maker.challenge("bob-2", claim, second)) == "challenged_before"
+
+
+def test_a_withdrawn_publication_challenges_nothing(maker):
+    bobs, claim = maker.publish("bob"), maker.verified_claim("alice")
+    maker.withdraw("bob", bobs)
+    assert refused(maker.challenge("bob", claim, bobs)) == "withdrawn"
+
+
+def test_a_members_key_is_changed_by_a_policy_and_not_by_a_rotation(maker):
+    assert refused(maker.rotate("node-1/signing", "new")) == "key_in_use"
+
+
 def reserve(maker, count):
     """An owner's further watermarks: number 1, 2, … beside the first, 0."""
     return [maker.committed("alice", number=number) for number in range(1, count + 1)]

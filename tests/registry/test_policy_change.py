@@ -70,6 +70,20 @@ def test_a_change_that_was_signed_for_another_policy_is_stale(maker):
     assert isinstance(maker.change_policy(slower, "node-1", "node-2", "node-3"), Accepted)
 
 
+def test_a_vote_names_the_policy_that_judges_the_claim(maker):
+    claim = maker.claim("alice", maker.publish("alice"))
+    maker.change_policy(policy(1, 2, 3, 4), "node-1", "node-2", "node-4")
+    by_the_new_one = replace(maker.vote_message(claim), policy=maker.ledger.policy_hashes[-1])
+    assert refused(maker.submit(maker.seal(by_the_new_one, "node-1/signing"))) == "other_policy"
+    assert isinstance(maker.vote(1, claim), Accepted)
+
+
+def test_a_key_that_was_given_up_does_not_join(maker):
+    maker.publish("node-4/signing")
+    maker.rotate("node-4/signing", "another")
+    assert refused(maker.change_policy(policy(1, 2, 3, 4), "node-1", "node-2", "node-4")) == "rotated_key"
+
+
 def test_votes_come_before_the_deadline_and_a_reader_sees_when_it_is_over(maker):
     claim = maker.claim("alice", maker.publish("alice"))
     maker.vote(1, claim)
