@@ -12,7 +12,7 @@ import ssl
 import sys
 import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -82,20 +82,24 @@ class _State:
 
 def _open_state(config: Config) -> _State:
     identity = load_identity(config.keys)
-    store = Store(config.state_directory / STORE_FILE)
-    _check_genesis(config.genesis, store)
-    member = next((m for m in store.policy.members if m.name == config.name), None)
-    if member is None:
-        raise ConfigError(f"name: {config.name!r} is not a member of {store.origin}")
-    check_identity(identity, member)
-    signer = Signer(
-        config.state_directory / SIGNER_FILE,
-        name=SignerName(origin=store.origin, member=member.name),
-        identity=identity,
-        clock=time.time,
-    )
-    signer.check(store.size, store.read_node)
-    notes = NoteCache(config.state_directory / NOTES_FILE)
+    with ExitStack() as opened:
+        store = Store(config.state_directory / STORE_FILE)
+        opened.callback(store.close)
+        _check_genesis(config.genesis, store)
+        member = next((m for m in store.policy.members if m.name == config.name), None)
+        if member is None:
+            raise ConfigError(f"name: {config.name!r} is not a member of {store.origin}")
+        check_identity(identity, member)
+        signer = Signer(
+            config.state_directory / SIGNER_FILE,
+            name=SignerName(origin=store.origin, member=member.name),
+            identity=identity,
+            clock=time.time,
+        )
+        opened.callback(signer.close)
+        signer.check(store.size, store.read_node)
+        notes = NoteCache(config.state_directory / NOTES_FILE)
+        opened.pop_all()  # _serve closes them
     return _State(identity=identity, member=member, store=store, signer=signer, notes=notes)
 
 
