@@ -28,35 +28,34 @@ async def submit(api: Api, owner: str) -> bytes:
     return (await api.submit(claim(published, owner))).verified.signed.hash
 
 
-async def follow_two_claims(directory: Path) -> None:
-    memory = Memory(directory / "memory")
-    async with NodeSet(directory / "ledger") as nodes:
-        await nodes.serve()
-        async with open_ledger(nodes.trust, Timing(patience_s=5)) as api:
-            alice, pirate = await submit(api, "alice"), await submit(api, "pirate")
+def test_two_competing_claims_are_followed_to_their_verdicts(tmp_path: Path):
+    async def follow() -> None:
+        memory = Memory(tmp_path / "memory")
+        async with NodeSet(tmp_path / "ledger") as nodes:
+            await nodes.serve()
+            async with open_ledger(nodes.trust, Timing(patience_s=5)) as api:
+                alice, pirate = await submit(api, "alice"), await submit(api, "pirate")
 
-            opened = await ask_state(api, alice)
-            assert (opened.outcome, opened.votes, opened.confirmed) == (None, (), True)
+                opened = await ask_state(api, alice)
+                assert (opened.outcome, opened.votes, opened.confirmed) == (None, (), True)
 
-            await vote(nodes, pirate)
-            await vote(nodes, alice)
-            won, lost = await ask_state(api, alice), await ask_state(api, pirate)
-            assert won.prevails
-            assert [node.matched for node in won.votes] == [600, 600]
-            _, story = await fetch_certificate(api, memory, alice)
-            assert story.claim_hash == alice
+                await vote(nodes, pirate)
+                await vote(nodes, alice)
+                won, lost = await ask_state(api, alice), await ask_state(api, pirate)
+                assert won.prevails
+                assert [node.matched for node in won.votes] == [600, 600]
+                _, story = await fetch_certificate(api, memory, alice)
+                assert story.claim_hash == alice
 
-            assert (lost.prevails, lost.confirmed, lost.exit_code) == (False, True, 1)
-            older = await older_publication(api, memory, lost)
-            assert older is not None
-            assert older.verified.index == 1
+                assert (lost.prevails, lost.confirmed, lost.exit_code) == (False, True, 1)
+                older = await older_publication(api, memory, lost)
+                assert older is not None
+                assert older.verified.index == 1
 
-            page = await api.entries(start=0, limit=3)
-            assert ([line.kind for line in page.lines], page.following) == (["genesis", "publish", "claim"], 3)
-            assert await api.find(alice) is not None
-            assert await api.find(bytes(32)) is None
-            assert [node.agrees for node in (await survey(api)).nodes] == [True, True, True]
+                page = await api.entries(start=0, limit=3)
+                assert ([line.kind for line in page.lines], page.following) == (["genesis", "publish", "claim"], 3)
+                assert await api.find(alice) is not None
+                assert await api.find(bytes(32)) is None
+                assert [node.agrees for node in (await survey(api)).nodes] == [True, True, True]
 
-
-def test_two_competing_claims_are_followed_to_their_verdicts(tmp_path):
-    asyncio.run(follow_two_claims(tmp_path))
+    asyncio.run(follow())

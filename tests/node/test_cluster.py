@@ -220,6 +220,7 @@ def test_a_killed_node_leaves_no_verifier_process_behind(cluster: Cluster):
     eventually(lambda: not any(_is_alive(pid) for pid in children), timeout_s=30, what="the verifier's end")
     node.start()
     cluster.wait_until_healthy()
+    assert not any(_is_alive(pid) for pid in children)
 
 
 def _children(parent: int) -> list[int]:

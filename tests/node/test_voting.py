@@ -189,9 +189,9 @@ async def test_a_claim_that_comes_while_the_node_looks_for_claims_does_not_wait_
 
     monkeypatch.setattr(Voter, "_next", next_and_then_a_claim)
     async with make(tmp_path) as nodes, voting(nodes, 0):
-        await until(
-            lambda: nodes.nodes[0].ledger.store.claims() and votes(nodes, nodes.nodes[0].ledger.store.claims()[0])
-        )
+        store = nodes.nodes[0].ledger.store
+        await until(lambda: store.claims() and votes(nodes, store.claims()[0]))
+        assert votes(nodes, store.claims()[0]) == {"node-1": (Outcome.UNVERIFIABLE, "unreachable")}
 
 
 async def test_a_delayed_claim_that_is_withdrawn_leaves_nothing_to_wait_for(tmp_path: Path):

@@ -53,7 +53,8 @@ def test_a_receipt_of_every_release_still_holds(release):
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
 def test_a_log_of_every_release_replays_to_its_checkpoint(release):
     checkpoint = Checkpoint.parse(Note.parse((release / "checkpoint").read_text()).text)
-    replay(tiles.parse_entry_bundle((release / "entries").read_bytes())).check(checkpoint)
+    state = replay(tiles.parse_entry_bundle((release / "entries").read_bytes()))
+    assert (state.size, state.root_at(state.size)) == (checkpoint.size, checkpoint.root)
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)

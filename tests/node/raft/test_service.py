@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+import socket
 import subprocess
 import sys
 import textwrap
@@ -202,8 +203,9 @@ def test_without_a_leader_a_command_is_refused(tmp_path):
     service.start()
     failures: list[str] = []
     service.propose(b"too early", failures.append)
-    wait_for(lambda: failures == ["no_leader"])
+    wait_for(lambda: failures)
     service.stop()
+    assert failures == ["no_leader"]
 
 
 def raises(reason: str) -> None:
@@ -265,7 +267,10 @@ def test_a_service_starts_once(single):
 
 
 def test_a_service_that_never_started_can_be_stopped(tmp_path):
-    Cluster(tmp_path, 1).services["node-1"].stop()
+    service = Cluster(tmp_path, 1).services["node-1"]
+    before = set(tmp_path.iterdir())
+    service.stop()
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_port_in_use_is_an_error_at_the_start_and_releases_the_journal(single, tmp_path):
@@ -311,4 +316,6 @@ def test_the_listening_address_can_differ_from_the_advertised_one(tmp_path):
     service = make_service(tmp_path, "node-1", peers, machine=ListMachine(), settings=settings)
     service.start()
     wait_for(lambda: service.status().state == "leader")
+    with socket.create_connection(("127.0.0.1", peers[0].port), timeout=5) as listening:
+        assert listening.getpeername() == ("127.0.0.1", peers[0].port)
     service.stop()

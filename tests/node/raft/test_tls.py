@@ -1,6 +1,7 @@
 """Promised: an identity that the peers would refuse, or a list of peers that makes no sense, is refused at once."""
 
 import dataclasses
+import ssl
 
 import pytest
 from raft_cluster import NOW, make_peers
@@ -36,8 +37,9 @@ def test_both_certificates_of_a_rotation_are_accepted(tmp_path, peers):
         certificate_pins=(*peers[0].certificate_pins, new.pin),
         certificate_pem=peers[0].certificate_pem + new.certificate_pem,
     )
-    load(tmp_path, [both, peers[1]])
-    load(tmp_path, [both, peers[1]], files="new")
+    for files in ("node-1", "new"):
+        contexts = load(tmp_path, [both, peers[1]], files=files)
+        assert (contexts.server.verify_mode, contexts.client.verify_mode) == (ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)
 
 
 def test_a_certificate_of_another_node_is_refused(tmp_path, peers):

@@ -1,5 +1,6 @@
 """Promised: a wake-up ends the poll in progress or the next one, any number of them cost one, and none after close."""
 
+import os
 import threading
 import time
 
@@ -54,4 +55,10 @@ def test_it_wakes_again_once_it_is_rearmed(poller):
 def test_after_close_it_touches_no_descriptor(poller):
     waker = Waker(poller)
     waker.close()
+    reused, other_end = os.pipe()  # takes the numbers that the waker has given back
+    os.set_blocking(reused, False)
     waker.wake()
+    with pytest.raises(BlockingIOError):
+        os.read(reused, 1)
+    os.close(reused)
+    os.close(other_end)
