@@ -18,7 +18,8 @@ from client.bundle import Bundle
 from client.embedding import embed, write_bundle
 from client.keystore import create_watermark_key, save_watermark_key
 from client.measuring import Trial, measure
-from client.models import Task, architecture_of, load_data, task_accuracy, trained_model
+from client.models import architecture_of, load_data, task_accuracy, trained_model
+from client.task import Task
 from registry.policy import Thresholds
 from registry.verdict import Measurement, Outcome, judge
 from wm.weights import load_weights, save_weights

@@ -17,7 +17,6 @@ from client.files import write_atomic
 from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.models import (
     Show,
-    Task,
     architecture_of,
     check_scheme,
     check_taps,
@@ -29,6 +28,7 @@ from client.models import (
     watermark_errors,
 )
 from client.plots import plot_report
+from client.task import Task
 from registry.verdict import p_value
 from wm.branch import count_matched
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence

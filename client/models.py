@@ -14,6 +14,7 @@ from torch import nn
 
 import wm
 from client.errors import InputError, InvalidError
+from client.task import Task
 from wm import data as datasets
 from wm.architectures import Architecture, build, default_taps, names
 from wm.progress import Progress, ProgressCallback
@@ -38,35 +39,6 @@ FROM_SCRATCH = Schedule(epochs=6, lr=1e-3)
 FINE_TUNING = Schedule(epochs=10, lr=1e-4)  # ten times gentler: a trained model keeps its accuracy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What to train on, and what.
-
-    Attributes:
-        data: "digits", or the path of an .npz file.
-        fraction: share of the training set that is used, in (0, 1].
-        arch: name in the catalogue.
-        weights: safetensors to begin with; None trains from scratch.
-        seed: decides the initial weights, the share and every order.
-        epochs: of the plain training; None takes the default of the two schedules.
-        device: torch's word for where to compute, or "auto".
-    """
-
-    data: str
-    fraction: float
-    arch: str
-    weights: Path | None
-    seed: int
-    epochs: int | None
-    device: str
-
-    @property
-    def schedule(self) -> Schedule:
-        """The plain training that comes first."""
-        usual = FROM_SCRATCH if self.weights is None else FINE_TUNING
-        return usual if self.epochs is None else replace(usual, epochs=self.epochs)
-
-
 @contextmanager
 def watermark_errors(path: Path | None = None) -> Iterator[None]:
     """Turn what `wm` objects to into the client's error, with the file's path in front; a full device as well."""
@@ -78,6 +50,12 @@ def watermark_errors(path: Path | None = None) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         message = f"{where}not enough memory on this device for it; take another --device, or less data"
         raise InputError(message, code="out_of_memory") from error
+
+
+def schedule_of(task: Task) -> Schedule:
+    """The plain training that comes first."""
+    usual = FROM_SCRATCH if task.weights is None else FINE_TUNING
+    return usual if task.epochs is None else replace(usual, epochs=task.epochs)
 
 
 def load_data(task: Task) -> datasets.Dataset:
@@ -148,8 +126,8 @@ def trained_model(task: Task, architecture: Architecture, data: datasets.Dataset
             model = load_weights(task.weights, architecture)
     with watermark_errors():
         model.to(device_of(task.device))
-        if task.schedule.epochs:
-            schedule = task.schedule
+        if schedule_of(task).epochs:
+            schedule = schedule_of(task)
             fit(model, data, epochs=schedule.epochs, lr=schedule.lr, seed=task.seed, progress=reporting(show))
     return model.eval()
 

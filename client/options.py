@@ -3,6 +3,8 @@
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +12,7 @@ import click
 
 from client.errors import InputError
 from client.files import read_text, state_directory
+from client.task import Task
 from registry.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -187,8 +190,17 @@ def device(function: Function) -> Function:
     )(function)
 
 
-def task(function: Function) -> Function:
-    """The options that say what to train, and on what: --arch, --weights, --data, --fraction, --epochs, --seed."""
+def task(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what to train, and on what: --arch, --weights, --data, --fraction, --epochs, --seed.
+
+    The command takes them as one parameter, task.
+    """
+
+    @wraps(function)
+    def with_task(**options: Any) -> object:  # noqa: ANN401 (whatever options the verb has)
+        named = {field.name: options.pop(field.name) for field in fields(Task)}
+        return function(task=Task(**named), **options)
+
     decorators = (
         click.option("--arch", default="resnet18", show_default=True, help="Network, by its name in the catalogue."),
         click.option("--weights", type=FILE, help="Begin with these weights (safetensors), by fine-tuning."),
@@ -206,6 +218,7 @@ def task(function: Function) -> Function:
         ),
         device,
     )
+    decorated: Callable[..., Any] = with_task
     for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+        decorated = decorator(decorated)
+    return decorated

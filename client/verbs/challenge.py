@@ -24,8 +24,8 @@ def command(
 
     An objection decides nothing. It is shown with the verdict and stands in certificates that are made after it.
     """
-    from client.acting import act
     from client.bundle import open_bundle
+    from client.verbs.acting import act
     from registry.messages import Challenge
 
     claim, private_key = options.hash_of(claim_hash, what="CLAIM_HASH"), options.load_key(signing_key_path)

@@ -8,10 +8,10 @@ import click
 from client import options
 from client.files import check_output, sha256_file, staged_directory
 from client.output import Report
+from client.task import Task
 
 if TYPE_CHECKING:
     from client.keystore import WatermarkKeyFile
-    from client.models import Task
 
 
 @click.command("embed")
@@ -31,13 +31,7 @@ if TYPE_CHECKING:
 @options.as_json
 def command(  # noqa: PLR0913 (one parameter for each option)
     *,
-    arch: str,
-    weights: Path | None,
-    data: str,
-    fraction: float,
-    epochs: int | None,
-    seed: int,
-    device: str,
+    task: Task,
     scheme: str,
     watermarks: int,
     keep_clean: bool,
@@ -55,15 +49,13 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     private_key = options.load_key(signing_key_path)
 
     from client.keystore import create_watermark_key
-    from client.models import Task
 
-    task = Task(data=data, fraction=fraction, arch=arch, weights=weights, seed=seed, epochs=epochs, device=device)
     key_files = [create_watermark_key(private_key, origin=origin) for _ in range(watermarks)]
     return _report(_make(task, key_files, scheme=scheme, keep_clean=keep_clean, out=out), out)
 
 
 def _make(
-    task: "Task", key_files: "list[WatermarkKeyFile]", *, scheme: str, keep_clean: bool, out: Path
+    task: Task, key_files: "list[WatermarkKeyFile]", *, scheme: str, keep_clean: bool, out: Path
 ) -> dict[str, Any]:
     from client.bundle import Bundle
     from client.embedding import embed, write_bundle

@@ -21,7 +21,7 @@ def command(new_key_path: Path, signing_key_path: Path, policy_path: Path, patie
     The new key claims what the old one published, and the old one says nothing more in this ledger. Both sign. Use the
     new key as --signing-key from then on; keep the old one, should the move have to be explained.
     """
-    from client.acting import act
+    from client.verbs.acting import act
     from registry.messages import Rotation
 
     old, new = options.load_key(signing_key_path), options.load_key(new_key_path)

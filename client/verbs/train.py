@@ -6,29 +6,19 @@ import click
 
 from client import options
 from client.output import Report
+from client.task import Task
 
 
 @click.command("train")
 @options.task
 @click.option("--out", type=options.NEW_FILE, required=True, help="Weights file to write (safetensors).")
 @options.as_json
-def command(  # noqa: PLR0913 (one parameter for each option)
-    *,
-    arch: str,
-    weights: Path | None,
-    data: str,
-    fraction: float,
-    epochs: int | None,
-    seed: int,
-    device: str,
-    out: Path,
-) -> Report:
+def command(*, task: Task, out: Path) -> Report:
     """Train a model without a watermark: a baseline, a control, or a model of one's own."""
     from client.files import staged_file
-    from client.models import Task, architecture_of, load_data, saved_weights, task_accuracy, trained_model
+    from client.models import architecture_of, load_data, saved_weights, task_accuracy, trained_model
     from client.progress import phases
 
-    task = Task(data=data, fraction=fraction, arch=arch, weights=weights, seed=seed, epochs=epochs, device=device)
     with staged_file(out) as staging:
         dataset = load_data(task)
         architecture = architecture_of(task, dataset)
@@ -37,6 +27,6 @@ def command(  # noqa: PLR0913 (one parameter for each option)
         accuracy = task_accuracy(model, dataset)
         sha256 = saved_weights(model, staging)
     return Report(
-        document={"path": str(out), "sha256": sha256, "arch": arch, "seed": seed, "test_accuracy": accuracy},
+        document={"path": str(out), "sha256": sha256, "arch": task.arch, "seed": task.seed, "test_accuracy": accuracy},
         text=f"weights        {out}\nSHA-256        {sha256}\ntest accuracy  {accuracy:.2%}",
     )

@@ -22,7 +22,7 @@ def command(message_hash: str, reason: str, signing_key_path: Path, policy_path:
     Nothing is erased: the ledger shows the message and its withdrawal. A withdrawn publication carries no claims any
     more, and those that stand on it fall; its watermark key cannot be published again.
     """
-    from client.acting import act
+    from client.verbs.acting import act
     from registry.messages import Withdrawal
 
     target, private_key = options.hash_of(message_hash, what="MESSAGE_HASH"), options.load_key(signing_key_path)

@@ -583,7 +583,7 @@ def poor() -> Measurement:
 def marked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Owner]:
     """A bundle of a real network, with a mark that was only just embedded; and the owner who made it."""
     from client.embedding import embed, write_bundle
-    from client.models import Task
+    from client.task import Task
     from wm import EmbedSettings
 
     place = tmp_path_factory.mktemp("marked")

@@ -1,0 +1,27 @@
+"""What `wmreg train` and `wmreg embed` are asked to train; light, so that the command line can make it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to train on, and what.
+
+    Attributes:
+        data: "digits", or the path of an .npz file.
+        fraction: share of the training set that is used, in (0, 1].
+        arch: name in the catalogue.
+        weights: safetensors to begin with; None trains from scratch.
+        seed: decides the initial weights, the share and every order.
+        epochs: of the plain training; None takes the default of the two schedules.
+        device: torch's word for where to compute, or "auto".
+    """
+
+    data: str
+    fraction: float
+    arch: str
+    weights: Path | None
+    seed: int
+    epochs: int | None
+    device: str
