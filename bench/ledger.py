@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.demo import watch
 from bench.ledger_maker import Ledgers, make_certificate, make_mirror
 from bench.results import Row, write
-from client.mirror import Mirror
+from client.audit.mirror import Mirror
 from registry import merkle
 from registry.audit import Tree
 from registry.certificate import verify_certificate

@@ -9,9 +9,9 @@ from pathlib import Path
 def main() -> int:
     """Audit the mirror of the first argument by the policy of the second."""
     # Imported here, as the command does it: worker processes import this module again.
-    from client.auditing import audit_mirror  # noqa: PLC0415
+    from client.audit.auditing import audit_mirror  # noqa: PLC0415
+    from client.audit.mirror import Mirror  # noqa: PLC0415
     from client.evidence import EvidenceStore  # noqa: PLC0415
-    from client.mirror import Mirror  # noqa: PLC0415
     from registry.trust import TrustPolicy  # noqa: PLC0415
 
     mirror, policy = Mirror(Path(sys.argv[1])), TrustPolicy.parse(Path(sys.argv[2]).read_text())

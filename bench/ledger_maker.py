@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.mirror import Mirror
+from client.audit.mirror import Mirror
 from registry import commitments, merkle, tiles
 from registry.audit import Tree
 from registry.certificate import Certificate, ProvenEntry

@@ -17,7 +17,7 @@ from client.output import Report, table, utc
 from client.progress import status_line
 
 if TYPE_CHECKING:
-    from client.auditing import Audit
+    from client.audit.auditing import Audit
     from client.evidence import EvidenceStore
     from registry.trust import TrustPolicy
 
@@ -59,8 +59,8 @@ def command(
     if offline:
         if mirror is None:
             raise click.UsageError("--offline checks an existing mirror: give --mirror DIR")
-        from client.auditing import audit_mirror
-        from client.mirror import Mirror
+        from client.audit.auditing import audit_mirror
+        from client.audit.mirror import Mirror
 
         seen = Memory.default().recall_note(trust.origin)
         return _finish(audit_mirror(Mirror(mirror), trust, store, remembered=seen), report)
@@ -69,9 +69,9 @@ def command(
 
 
 async def _audit(directory: Path, trust: "TrustPolicy", patience_s: float, store: "EvidenceStore") -> "Audit":
-    from client.auditing import audit_ledger
+    from client.audit.auditing import audit_ledger
+    from client.audit.mirror import Mirror
     from client.memory import Memory
-    from client.mirror import Mirror
 
     with status_line("asking the nodes") as show:
         async with options.ledger(trust, patience_s) as api:
@@ -88,7 +88,7 @@ def _directory(mirror: Path | None) -> Iterator[Path]:
 
 
 def _finish(audit: "Audit", path: Path | None) -> Report:
-    from client.findings import exit_code
+    from client.audit.findings import exit_code
 
     document = _document(audit)
     if path is not None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from client.api import Api, SeenCheckpoint
+from client.audit.findings import Finding
 from client.evidence import EvidenceStore, checkpoint_in, contradiction
-from client.findings import Finding
 from client.memory import contradiction_by_tiles
 from registry.audit import Tree
 from registry.equivocation import Equivocation

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from client.mirror import Mirror
+from client.audit.mirror import Mirror
 from registry import tiles
 from registry.envelope import seal
 from registry.messages import Vote

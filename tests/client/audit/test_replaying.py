@@ -3,11 +3,11 @@
 import pytest
 
 from bench.ledger_maker import Ledgers, make_certificate, make_mirror
-from client import replaying
-from client.auditing import audit_mirror
+from client.audit import replaying
+from client.audit.auditing import audit_mirror
+from client.audit.replaying import replay_entries
+from client.audit.verifying import Verifiers, are_signed
 from client.evidence import EvidenceStore
-from client.replaying import replay_entries
-from client.verifying import Verifiers, are_signed
 from registry import signing
 from registry.audit import Replay
 from registry.certificate import verify_certificate

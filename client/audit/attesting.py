@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.api import Api
+from client.audit.mirror import Mirror
 from client.evidence import checkpoint_in
-from client.mirror import Mirror
 from client.transport import UnreachableError
 from registry.attestation import Mark, mark_of
 from registry.audit import Tree

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from client.verifying import Verifiers
+from client.audit.verifying import Verifiers
 from registry.audit import Replay
 
 PARALLEL_ENTRIES_MIN = 2000  # below it the workers' start costs more than they save

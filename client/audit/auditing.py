@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from client.api import Api, SeenCheckpoint, quorum_size
-from client.attesting import Attestations
-from client.comparing import Comparison
-from client.dating import check_times, fetch_attestations
+from client.audit.attesting import Attestations
+from client.audit.comparing import Comparison
+from client.audit.dating import check_times, fetch_attestations
+from client.audit.findings import Finding, Findings
+from client.audit.mirror import Mirror
+from client.audit.replaying import replay_entries
 from client.evidence import EvidenceStore
-from client.findings import Finding, Findings
 from client.memory import AlarmError, Memory, check_still_there, shown_in
-from client.mirror import Mirror
-from client.replaying import replay_entries
 from registry.audit import Replay
 from registry.errors import ConsistencyError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import Note

@@ -1,4 +1,4 @@
-"""Worker processes that verify signatures in batches; see `client.replaying`, which says when their word counts.
+"""Worker processes that verify signatures in batches; see `client.audit.replaying`, which says when their word counts.
 
 The workers import this module, so it imports little.
 """

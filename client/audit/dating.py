@@ -1,8 +1,8 @@
 """The audit of the entries' own times: are they where the nodes' cosignatures say? See `registry.attestation`."""
 
 from client.api import Api
-from client.attesting import Attestations, sizes_of_interest
-from client.findings import Finding, Findings
+from client.audit.attesting import Attestations, sizes_of_interest
+from client.audit.findings import Finding, Findings
 from client.output import utc
 from registry.attestation import Chronology, Misdated
 from registry.audit import Replay
