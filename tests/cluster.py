@@ -202,12 +202,23 @@ class Cluster:
         texts = {node.get(f"/v1/checkpoints/{size}?wait_s=20").body.split(b"\n\n")[0] for node in self.running}
         assert len(texts) == 1, texts
 
-    def verdict(self, claim: bytes, *, timeout_s: float = 120) -> tuple[Outcome, str]:
-        """Wait for the verdict on a claim at the first running node."""
+    def verdict(self, claim: bytes, *, node: NodeProcess | None = None, timeout_s: float = 120) -> tuple[Outcome, str]:
+        """Wait until one node, the first running one unless told, has the verdict; the others may have it later."""
+        asked = node or self.running[0]
 
         def read() -> tuple[Outcome, str] | None:
-            found = self.running[0].get(f"/v1/claims/{claim.hex()}?wait_s=5").json
+            answer = asked.get(f"/v1/claims/{claim.hex()}?wait_s=5")
+            if answer.status == 404:  # it has not heard of the claim yet
+                return None
+            found = answer.json
             return (Outcome(found["outcome"]), found["reason"]) if found["outcome"] else None
 
-        result: tuple[Outcome, str] = eventually(read, timeout_s=timeout_s, what="a verdict")
+        result: tuple[Outcome, str] = eventually(read, timeout_s=timeout_s, what=f"a verdict at {asked.name}")
         return result
+
+    def certificate(self, claim: bytes, *, node: NodeProcess) -> bytes:
+        """The certificate of a claim from one node, which may hear of the verdict later than another."""
+        self.verdict(claim, node=node)
+        answer = node.get(f"/v1/certificates/{claim.hex()}")
+        assert answer.status == 200, answer.body
+        return answer.body

@@ -153,7 +153,7 @@ def test_a_marked_model_is_verified_and_certified_and_an_independent_one_is_refu
         assert cluster.verdict(digest, timeout_s=280) == (Outcome.VERIFIED, "matched")
         other = claimed(cluster, published, number=0, model=independent, evidence=evidence)
         assert cluster.verdict(other, timeout_s=120) == (Outcome.REFUTED, "below_threshold")
-        raw = cluster.nodes[2].get(f"/v1/certificates/{digest.hex()}").body
+        raw = cluster.certificate(digest, node=cluster.nodes[2])
         story = verify_certificate(raw, cluster.trust)
         assert (story.claim_hash, story.model_sha256) == (digest, hashlib.sha256(model).digest())
         numbers_of_all = {(vote.matched, vote.total, vote.p_value) for vote in story.votes}
@@ -177,7 +177,7 @@ def test_any_one_node_may_be_killed_while_it_verifies_and_the_others_reach_the_v
             digest = claimed(cluster, published, number=0, model=model, evidence=evidence, node=other)
             cluster.nodes[victim].kill()
             assert cluster.verdict(digest, timeout_s=120) == (Outcome.VERIFIED, "matched")
-            raw = cluster.nodes[other].get(f"/v1/certificates/{digest.hex()}").body
+            raw = cluster.certificate(digest, node=cluster.nodes[other])
             voters = {vote.member for vote in verify_certificate(raw, cluster.trust).votes}
             assert voters == {"node-1", "node-2", "node-3"} - {cluster.nodes[victim].name}
             cluster.nodes[victim].start()
