@@ -120,6 +120,11 @@ class Fetcher:
                     problem = FetchError("unreachable", f"{url.host}: {error}", may_pass=True)
         raise problem
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the fetched files, kept and being written."""
+        return self._cache.bytes_total
+
     def release(self, sha256: bytes) -> None:
         """Drop a fetched file; the node's own uploads stay."""
         self._cache.remove(sha256)

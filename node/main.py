@@ -39,6 +39,7 @@ from node.store import Store
 from node.sweeper import Sweeper
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
+from node.watch import Watch
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
@@ -155,6 +156,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         unreachable_retry_s=config.fetch.unreachable_retry_s,
         clock=time.time,
     )
+    gatherer = Gatherer(config.name, ledger, state.notes, session)
+    watch = Watch(ledger, gatherer, raft.status)
     node = Services(
         name=config.name,
         device=config.verifier.device,
@@ -162,15 +165,18 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         submissions=TokenBuckets(config.api.submissions_per_s, clock=time.monotonic),
         blob_bytes_max=config.blobs.blob_bytes_max,
         ledger=ledger,
-        gatherer=Gatherer(config.name, ledger, state.notes, session),
+        gatherer=gatherer,
         blobs=blobs,
+        fetcher=fetcher,
         voter=voter,
         verifier=verifier,
         raft_status=raft.status,
+        watch=watch,
     )
     await _listen(config, node, stack)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
+    _in_background(watch.run(), "watch", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
     return node

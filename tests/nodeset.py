@@ -33,6 +33,7 @@ from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
+from node.watch import Watch
 from registry import commitments
 from registry.envelope import message_hash, seal
 from registry.messages import Claim, Message, Publication, Vote
@@ -201,6 +202,7 @@ class NodeSet:
             unreachable_retry_s=config.fetch.unreachable_retry_s,
             clock=time.time,
         )
+        gatherer = Gatherer(config.name, ledger, notes, self.session)
         return Services(
             name=config.name,
             device="cpu",
@@ -208,11 +210,13 @@ class NodeSet:
             submissions=TokenBuckets(0, clock=time.monotonic),
             blob_bytes_max=1_000_000,
             ledger=ledger,
-            gatherer=Gatherer(config.name, ledger, notes, self.session),
+            gatherer=gatherer,
             blobs=blobs,
+            fetcher=fetcher,
             voter=voter,
             verifier=verifier,
             raft_status=lambda: STATUS,
+            watch=Watch(ledger, gatherer, lambda: STATUS),
         )
 
 

@@ -48,6 +48,8 @@ def status(policy_path: Path) -> Report:
     exit_code = DONE if health.spare >= 0 else UNAVAILABLE
     return Report(
         document=health.document(),
-        text=f"{table(health.HEADERS, [node.row() for node in health.nodes])}\n\n{health.summary()}",
+        text="\n".join(
+            [table(health.HEADERS, [node.row() for node in health.nodes]), "", health.summary(), *health.troubles()]
+        ),
         exit_code=INCONSISTENT if health.disagreeing else exit_code,
     )

@@ -33,7 +33,7 @@ async def submit(request: web.Request) -> web.Response:
             "message_hash": done.message_hash.hex(),
             "recorded_s": done.recorded_s,
             "duplicate": done.duplicate,
-            "receipt": str(receipt),
+            "receipt": receipt,
         }
     )
 
@@ -62,7 +62,7 @@ async def receipt(request: web.Request) -> web.Response:
     """GET /v1/receipts/{hash}: the receipt of an entry."""
     node = services(request)
     placed = _find(node, hash_of(request))
-    return web.Response(text=str(await node.gatherer.receipt(placed.index, timeout_s=node.submit_timeout_s)))
+    return web.Response(text=await node.gatherer.receipt(placed.index, timeout_s=node.submit_timeout_s))
 
 
 async def claim(request: web.Request) -> web.Response:

@@ -1,6 +1,7 @@
 """What the handlers of the HTTP API work with."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -8,11 +9,13 @@ from aiohttp import web
 
 from node.api.limits import TokenBuckets
 from node.blobs import BlobStore
+from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.ledger import LedgerService
 from node.raft.types import RaftStatus
 from node.verifier.supervisor import Verifier
 from node.voting import Voter
+from node.watch import Watch
 
 WAIT_S_MAX = 60
 
@@ -28,7 +31,9 @@ class Services:
         submissions: how many entries an address may submit.
         blob_bytes_max: largest upload.
         raft_status: what the consensus layer says of itself.
+        watch: whether the node keeps up.
         alarms: what makes the node unhealthy, by the part that says so.
+        refused: how many requests were answered by an error, by its code.
         stopping: set when the node shuts down; ends the long polls.
     """
 
@@ -41,9 +46,12 @@ class Services:
     gatherer: Gatherer
     blobs: BlobStore
     voter: Voter
+    fetcher: Fetcher
     verifier: Verifier
     raft_status: Callable[[], RaftStatus]
+    watch: Watch
     alarms: dict[str, str] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

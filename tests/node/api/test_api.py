@@ -12,6 +12,8 @@ import pytest
 from fakes import good_measurement, private_key, public_key
 from nodeset import ORIGIN, STATUS, NodeSet, claim, publication, sealed, vote_message
 
+from node.receipts import VerifiedReceipts
+from node.watch import Watch
 from registry import merkle, signing
 from registry.audit import replay
 from registry.certificate import verify_certificate
@@ -423,19 +425,53 @@ async def test_health_turns_bad_with_an_alarm_or_without_a_leader(tmp_path: Path
     async with NodeSet(tmp_path / "ledger", nodes=2) as nodes:
         await nodes.serve(0)
         api, node = Api(nodes), nodes.nodes[0]
-        assert await api.json("/healthz") == {"status": "ok"}
+        for path in ("/health", "/healthz"):
+            assert await api.json(path) == {"status": "ok"}
         node.ledger.signer.alarm = "another tree"
-        assert (await api.json("/healthz", status=503))["alarms"] == {"signer": "another tree"}
+        assert (await api.json("/health", status=503))["problems"] == {"signer": "another tree"}
         node.ledger.signer.alarm = None
         node.services.alarms["voter"] = "stopped"
-        assert (await api.json("/healthz", status=503))["alarms"] == {"voter": "stopped"}
+        assert (await api.json("/health", status=503))["problems"] == {"voter": "stopped"}
         node.services.alarms.clear()
         node.services.verifier.alarm = "did not start"
-        assert (await api.json("/healthz", status=503))["alarms"] == {"verifier": "did not start"}
+        assert (await api.json("/health", status=503))["problems"] == {"verifier": "did not start"}
         node.services.verifier.alarm = None
         alone = dataclasses.replace(STATUS, leader=None)
         await nodes.serve_app(nodes.nodes[1], _app(dataclasses.replace(node.services, raft_status=lambda: alone)))
-        assert await Api(nodes, 1).json("/healthz", status=503) == {"status": "no_leader"}
+        (problem,) = (await Api(nodes, 1).json("/health", status=503))["problems"].items()
+        assert problem[0] == "consensus"
+        assert "no leader is known" in problem[1]
+
+
+async def test_health_says_what_waits_and_for_how_long(tmp_path: Path):
+    now_s = 0.0
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        node = nodes.nodes[0]
+        watch = Watch(node.ledger, node.services.gatherer, lambda: STATUS, clock=lambda: now_s)
+        await nodes.serve_app(node, _app(dataclasses.replace(node.services, watch=watch)))
+        await node.ledger.submit(publication(), timeout_s=5)
+        assert await node.ledger.signed.wait_for(2, 30)
+        assert await Api(nodes).json("/health") == {"status": "ok"}
+        now_s = 61.0
+        assert (await Api(nodes).json("/health", status=503))["problems"] == {
+            "cosigned": "a quorum has cosigned 0 of 2 entries; what is missing has waited for 61 s"
+        }
+        assert (await Api(nodes).json("/v1/node"))["problems"].keys() == {"cosigned"}
+        await nodes.serve(1, 2)
+        assert (await Api(nodes).get("/checkpoint"))[0] == 200
+        assert await Api(nodes).json("/health") == {"status": "ok"}
+
+
+async def test_a_receipt_that_does_not_hold_is_500_and_turns_health_bad(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        api, store = Api(nodes), nodes.nodes[0].ledger.store
+        digest = (await api.submit(publication()))["message_hash"]
+        await api.submit(publication(number=1))
+        nodes.nodes[0].services.gatherer._receipts = VerifiedReceipts()
+        right, store.entry = store.entry, lambda _index: right(2)
+        assert await api.error("GET", f"/v1/receipts/{digest}") == (500, "self_check")
+        assert (await api.json("/health", status=503))["problems"].keys() == {"self_check"}
 
 
 @pytest.mark.parametrize(
