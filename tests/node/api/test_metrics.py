@@ -115,6 +115,7 @@ async def test_trouble_shows_by_the_part_that_has_it(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
         await nodes.serve()
         node: Services = nodes.nodes[0].services
+        assert await node.ledger.signed.wait_for(1, 30)
         assert (await samples(nodes))["wmreg_healthy",] == 1
         node.ledger.signer.alarm = "another tree"
         found = await samples(nodes)
