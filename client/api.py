@@ -84,7 +84,7 @@ class Api:
         Raises:
             QuorumError: neither a receipt, nor enough nodes that say that there is none.
         """
-        answers = await self.transport.ask_all(Request(path=f"/v1/receipts/{digest.hex()}"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path=f"/v1/receipts/{digest.hex()}"), least=self.quorum)
         for answer in answers.values():
             if isinstance(answer, bytes):
                 with suppress(RegistryError):
@@ -100,7 +100,7 @@ class Api:
 
     async def claim_by_all(self, digest: bytes) -> dict[str, ClaimState | RegistryError]:
         """A claim's state by every node's word, or why there is none, by URL."""
-        answers = await self.transport.ask_all(Request(path=f"/v1/claims/{digest.hex()}"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path=f"/v1/claims/{digest.hex()}"), least=self.quorum)
         return {url: _caught(answer, lambda body: _read_claim(body, digest)) for url, answer in answers.items()}
 
     async def certificate(self, digest: bytes) -> tuple[bytes, Story]:
@@ -129,13 +129,13 @@ class Api:
 
     async def checkpoints(self) -> dict[str, SeenCheckpoint | RegistryError]:
         """The latest checkpoint of every node that the policy vouches for, or why there is none, by URL."""
-        answers = await self.transport.ask_all(Request(path="/checkpoint"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path="/checkpoint"), least=self.quorum)
         return {url: self._read_checkpoint(answer) for url, answer in answers.items()}
 
     async def own_notes(self, size: int, *, wait_s: int = 0) -> dict[str, Note | RegistryError]:
         """Every node's own signed note at a size, or why there is none, by URL; its signatures hold."""
         request = Request(path=f"/v1/checkpoints/{size}?wait_s={wait_s}", wait_s=wait_s)
-        answers = await self.transport.ask_all(request, least=self._quorum)
+        answers = await self.transport.ask_all(request, least=self.quorum)
         return {url: self._read_own_note(answer) for url, answer in answers.items()}
 
     async def own_note(self, url: str, size: int) -> Note | RegistryError:
@@ -148,11 +148,12 @@ class Api:
 
     async def nodes(self) -> dict[str, dict[str, object] | RegistryError]:
         """What every node says of itself, or why it does not, by URL."""
-        answers = await self.transport.ask_all(Request(path="/v1/node"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path="/v1/node"), least=self.quorum)
         return {url: _caught(answer, read_json) for url, answer in answers.items()}
 
     @property
-    def _quorum(self) -> int:
+    def quorum(self) -> int:
+        """How many nodes' answers, refusals included, are enough when all are asked."""
         return max(1, quorum_size(self.trust))
 
     def _read_submitted(self, body: bytes, envelope: bytes) -> Recorded:

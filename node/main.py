@@ -29,6 +29,7 @@ from node.errors import ConfigError, InconsistentStateError
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, check_identity, load_identity
+from node.index import Index
 from node.init import SIGNER_FILE, STORE_FILE
 from node.ledger import LedgerService
 from node.logs import fields
@@ -44,7 +45,8 @@ from registry.entry import Entry
 from registry.policy import Member, Policy
 
 EXIT_CONFIG, EXIT_STATE = 2, 5
-NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "raft.journal", "blobs", "cache"
+NOTES_FILE, INDEX_FILE, JOURNAL_FILE = "notes.db", "search.db", "raft.journal"
+BLOBS_DIRECTORY, CACHE_DIRECTORY = "blobs", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 SHUTDOWN_TIMEOUT_S = 3.0
 IDLE_TIMEOUT_S = 30.0
@@ -156,6 +158,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         unreachable_retry_s=config.fetch.unreachable_retry_s,
         clock=time.time,
     )
+    index = Index(config.state_directory / INDEX_FILE, state.store)
+    stack.callback(index.close)
     gatherer = Gatherer(config.name, ledger, state.notes, session)
     watch = Watch(ledger, gatherer, raft.status)
     node = Services(
@@ -166,6 +170,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         blob_bytes_max=config.blobs.blob_bytes_max,
         ledger=ledger,
         gatherer=gatherer,
+        index=index,
         blobs=blobs,
         fetcher=fetcher,
         voter=voter,
@@ -177,6 +182,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
     _in_background(watch.run(), "watch", node, stack)
+    _in_background(index.run(ledger.applied), "search", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
     return node

@@ -5,6 +5,7 @@ API on its own port. Commands are ordered by `FakeOrder`, which asserts what Raf
 before or after the write, or never answer.
 """
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -24,6 +25,7 @@ from node.config import Config, VerifierSettings, load_config
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, load_identity
+from node.index import Index
 from node.init import SIGNER_FILE, STORE_FILE, ClusterOptions, init_cluster
 from node.ledger import LedgerService
 from node.notes import NoteCache
@@ -202,6 +204,10 @@ class NodeSet:
             unreachable_retry_s=config.fetch.unreachable_retry_s,
             clock=time.time,
         )
+        index = Index(config.state_directory / "search.db", ledger.store)
+        self._stack.callback(index.close)
+        indexing = asyncio.create_task(index.run(ledger.applied))
+        self._stack.push_async_callback(_ended, indexing)
         gatherer = Gatherer(config.name, ledger, notes, self.session)
         return Services(
             name=config.name,
@@ -211,6 +217,7 @@ class NodeSet:
             blob_bytes_max=1_000_000,
             ledger=ledger,
             gatherer=gatherer,
+            index=index,
             blobs=blobs,
             fetcher=fetcher,
             voter=voter,
@@ -218,6 +225,12 @@ class NodeSet:
             raft_status=lambda: STATUS,
             watch=Watch(ledger, gatherer, lambda: STATUS),
         )
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def sealed(message: Message, *signers: Ed25519PrivateKey) -> bytes:

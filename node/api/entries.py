@@ -10,8 +10,8 @@ from node.api.services import WAIT_S_MAX, Services, services
 from node.bodies import read_limited
 from node.errors import UnavailableError
 from registry.claims import ClaimState
-from registry.entry import Entry, Placed
-from registry.envelope import ENVELOPE_BYTES_MAX, message_hash
+from registry.entry import Placed
+from registry.envelope import ENVELOPE_BYTES_MAX
 from registry.errors import RefusedError
 from registry.note import encode_base64
 
@@ -51,10 +51,10 @@ async def page(request: web.Request) -> web.Response:
     store = services(request).ledger.store
     size = store.size
     start = number(request, "start", default=0, maximum=size)
-    limit = number(request, "limit", default=PAGE_MAX, maximum=PAGE_MAX)
+    limit = number(request, "limit", default=PAGE_MAX, minimum=1, maximum=PAGE_MAX)
     entries = store.entries(start, min(start + limit, size))
     stop = start + len(entries)
-    listed = [render.entry(placed) for raw in entries if (placed := store.find(_message_hash(raw)))]
+    listed = [render.entry(store.placed(raw)) for raw in entries]
     return web.json_response({"entries": listed, "size": size, "next": stop if stop < size else None})
 
 
@@ -102,7 +102,3 @@ def _claim_state(node: Services, digest: bytes) -> ClaimState:
     if state is None:
         raise RefusedError(f"no claim {digest.hex()}", code="not_found")
     return state
-
-
-def _message_hash(raw: bytes) -> bytes:
-    return message_hash(Entry.decode(raw).envelope)

@@ -59,6 +59,7 @@ class NodeCollector(Collector):
             "applied": store.size,
             "signed": ledger.signed.value,
             "cosigned": self._node.gatherer.latest_size,
+            "searchable": self._node.index.indexed.value,
         }
         yield _labelled("wmreg_log_size_entries", "Entries of the log that have come this far.", "step", sizes)
         yield _labelled(

@@ -11,6 +11,7 @@ from node.api.limits import TokenBuckets
 from node.blobs import BlobStore
 from node.fetch import Fetcher
 from node.gather import Gatherer
+from node.index import Index
 from node.ledger import LedgerService
 from node.raft.types import RaftStatus
 from node.verifier.supervisor import Verifier
@@ -44,6 +45,7 @@ class Services:
     blob_bytes_max: int
     ledger: LedgerService
     gatherer: Gatherer
+    index: Index
     blobs: BlobStore
     voter: Voter
     fetcher: Fetcher

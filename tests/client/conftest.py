@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from registry.messages import Genesis, Publication, Vote
 from registry.policy import Member, Policy
 from registry.receipt import Receipt
 from registry.rules import Duplicate, Ledger, Refused
+from registry.terms import terms_of
 from registry.trust import TrustPolicy
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge, p_value
 from registry.watermark_key import bind
@@ -225,6 +226,10 @@ class FakeLedger:
         """What honest nodes say of a claim."""
         return claim_document(self.replay.ledger, bytes.fromhex(digest))
 
+    def hash_of(self, index: int) -> str:
+        """Name of the message at a place, in hexadecimal."""
+        return message_hash(Entry.decode(self.raw[index]).envelope).hex()
+
     def index_of(self, digest: bytes) -> int | None:
         """Where a message is."""
         hashes = [message_hash(Entry.decode(raw).envelope) for raw in self.raw]
@@ -282,6 +287,8 @@ class Handlers:
     def read(self, what: str, words: list[str], request: web.Request) -> web.Response:
         if what == "entries":
             return web.json_response(self.page(int(request.query["start"]), int(request.query["limit"])))
+        if what == "search":
+            return web.json_response(self.search(request.query))
         if what == "node":
             return web.json_response(self.describe())
         if what == "checkpoints":
@@ -356,6 +363,17 @@ class Handlers:
             return web.Response(body=tiles.entry_bundle(self.ledger.raw[first : first + width]))
         read = self.ledger.replay.read_node
         return web.Response(body=b"".join(read(8 * int(level), first + i) for i in range(width)))
+
+    def search(self, query: Mapping[str, str]) -> dict[str, object]:
+        (value,) = [bytes.fromhex(query[name]) for name in ("hash", "owner") if name in query]
+        found = []
+        for index, raw in enumerate(self.ledger.raw[: self.size]):
+            signed = unseal(Entry.decode(raw).envelope, origin=ORIGIN)
+            roles = {term.role for term in terms_of(raw, signed) if term.value == value}
+            if index >= int(query["start"]) and (roles & {"signer"} if "owner" in query else roles - {"signer"}):
+                found.append({"index": index, "message_hash": signed.hash.hex()})
+        limit = int(query["limit"])
+        return {"entries": found[:limit], "next": found[limit]["index"] if len(found) > limit else None}
 
     def page(self, start: int, limit: int) -> dict[str, object]:
         entries = [
