@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from node.api import blobs, entries, log, metrics, search, status
+from node.api import blobs, entries, events, log, metrics, search, status
 from node.api.errors import answer_errors
 from node.api.services import SERVICES, Services
 
@@ -19,6 +19,7 @@ def make_app(node: Services) -> web.Application:
             web.post("/v1/entries", entries.submit),
             web.get("/v1/entries", entries.page),
             web.get("/v1/entries/{hash}", entries.show),
+            web.get("/v1/events", events.follow),
             web.get("/v1/search", search.search),
             web.get("/v1/receipts/{hash}", entries.receipt),
             web.get("/v1/claims/{hash}", entries.claim),

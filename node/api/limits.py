@@ -1,16 +1,20 @@
-"""What one client, or many, may ask of the API at once: submissions by address, connections in all."""
+"""What one client, or many, may ask of the API at once: submissions by address, streams and connections in all."""
 
 import asyncio
 import ipaddress
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
+from node.errors import UnavailableError
+
 ADDRESSES_MAX = 10_000
 BURST_S = 10.0
+STREAMS_MAX = 64
 _IPV6_NETWORK_BITS = 64  # what one client has to himself
 _FULL_BODY = json.dumps({"error": {"code": "too_many_connections", "message": "the node is busy; come back"}}).encode()
 _FULL = (
@@ -57,6 +61,31 @@ def network_of(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
         return str(ipaddress.ip_network((int(parsed), _IPV6_NETWORK_BITS), strict=False))
     return str(parsed)
+
+
+class Streams:
+    """The streams that are open.
+
+    Args:
+        streams_max: at the same time.
+    """
+
+    def __init__(self, streams_max: int = STREAMS_MAX) -> None:
+        self._streams_max = streams_max
+        self.open = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one more while it lasts; raises UnavailableError when there are too many."""
+        if self.open >= self._streams_max:
+            raise UnavailableError(
+                f"{self._streams_max} streams are open already", code="too_many_streams", retry_after_s=10
+            )
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
 
 
 class LimitedConnections:

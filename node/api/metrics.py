@@ -122,6 +122,7 @@ class NodeCollector(Collector):
         yield from node.verifier.durations.collect()
         stored = {"uploads": node.blobs.bytes_total, "fetched": node.fetcher.cache_bytes}
         yield _labelled("wmreg_blob_bytes", "Bytes of files, by store.", "store", stored)
+        yield GaugeMetricFamily("wmreg_event_streams", "Open streams of events.", value=node.streams.open)
 
     def _trouble(self) -> Iterator[Metric]:
         node, found = self._node, problems(self._node)

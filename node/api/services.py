@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from node.api.limits import TokenBuckets
+from node.api.limits import Streams, TokenBuckets
 from node.blobs import BlobStore
 from node.fetch import Fetcher
 from node.gather import Gatherer
@@ -34,6 +34,7 @@ class Services:
         raft_status: what the consensus layer says of itself.
         watch: whether the node keeps up.
         alarms: what makes the node unhealthy, by the part that says so.
+        streams: of events, that are open.
         refused: how many requests were answered by an error, by its code.
         stopping: set when the node shuts down; ends the long polls.
     """
@@ -53,6 +54,7 @@ class Services:
     raft_status: Callable[[], RaftStatus]
     watch: Watch
     alarms: dict[str, str] = field(default_factory=dict)
+    streams: Streams = field(default_factory=Streams)
     refused: Counter[str] = field(default_factory=Counter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -285,12 +285,11 @@ class Handlers:
         return web.Response(status=200 if name in self.node.blobs else 404)
 
     def read(self, what: str, words: list[str], request: web.Request) -> web.Response:
-        if what == "entries":
-            return web.json_response(self.page(int(request.query["start"]), int(request.query["limit"])))
-        if what == "search":
-            return web.json_response(self.search(request.query))
-        if what == "node":
-            return web.json_response(self.describe())
+        if what == "events":
+            return web.Response(text=self.events(int(request.query["since"])), content_type="text/event-stream")
+        whole = {"entries": self.page_of, "search": self.search, "node": self.describe}
+        if what in whole and not words:
+            return web.json_response(whole[what](request.query))
         if what == "checkpoints":
             size = int(words[0])
             behind = size > self.size
@@ -316,7 +315,7 @@ class Handlers:
             return fail(409, "open" if outcome is None else "not_verified")
         return web.Response(body=self.ledger.certificate(digest), content_type="application/json")
 
-    def describe(self) -> dict[str, object]:
+    def describe(self, _query: Mapping[str, str]) -> dict[str, object]:
         return {
             "name": self.node.name,
             "origin": ORIGIN,
@@ -364,6 +363,13 @@ class Handlers:
         read = self.ledger.replay.read_node
         return web.Response(body=b"".join(read(8 * int(level), first + i) for i in range(width)))
 
+    def events(self, since: int) -> str:
+        """All that there is; a real node would go on."""
+        entries = self.page(since, 100)["entries"]
+        return ": hello\n\n" + "".join(
+            f"id: {entry['index']}\nevent: entry\ndata: {json.dumps(entry)}\n\n" for entry in entries
+        )
+
     def search(self, query: Mapping[str, str]) -> dict[str, object]:
         (value,) = [bytes.fromhex(query[name]) for name in ("hash", "owner") if name in query]
         found = []
@@ -374,6 +380,9 @@ class Handlers:
                 found.append({"index": index, "message_hash": signed.hash.hex()})
         limit = int(query["limit"])
         return {"entries": found[:limit], "next": found[limit]["index"] if len(found) > limit else None}
+
+    def page_of(self, query: Mapping[str, str]) -> dict[str, object]:
+        return self.page(int(query["start"]), int(query["limit"]))
 
     def page(self, start: int, limit: int) -> dict[str, object]:
         entries = [
