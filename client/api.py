@@ -8,6 +8,7 @@ node's health) is a node's word, and the verbs say so.
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, cast
 
 from client.claim_state import ClaimState
@@ -201,13 +202,15 @@ class Api:
 
 
 @asynccontextmanager
-async def open_ledger(trust: TrustPolicy, timing: Timing | None = None) -> AsyncIterator[Api]:
-    """Open a session with the nodes that the trust policy names.
+async def open_ledger(
+    trust: TrustPolicy, timing: Timing | None = None, *, ca_file: Path | None = None
+) -> AsyncIterator[Api]:
+    """Open a session with the nodes that the trust policy names; ca_file as `client.transport.connect` takes it.
 
     Raises:
         QuorumError: it names none.
     """
-    async with connect(trust.urls, timing) as transport:
+    async with connect(trust.urls, timing, ca_file=ca_file) as transport:
         yield Api(transport, trust)
 
 

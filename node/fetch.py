@@ -57,6 +57,7 @@ class Fetcher:
         peer_urls: API addresses of the other nodes.
         settings: limits.
         tls: trust of https pointers; the system's by default.
+        peer_tls: trust of the other nodes' APIs; the system's by default.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Fetcher:
         peer_urls: Sequence[str],
         settings: FetchSettings,
         tls: ssl.SSLContext | None = None,
+        peer_tls: ssl.SSLContext | None = None,
     ) -> None:
         self._blobs, self._cache, self._peer_urls, self._settings = blobs, cache, peer_urls, settings
         resolver = ThreadedResolver()
@@ -74,7 +76,7 @@ class Fetcher:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S)
         connector = aiohttp.TCPConnector(resolver=public, ssl=tls or True)
         self._strangers = aiohttp.ClientSession(connector=connector, timeout=limit, trust_env=False)
-        self._peers = aiohttp.ClientSession(timeout=limit)
+        self._peers = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls or True), timeout=limit)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -58,7 +58,7 @@ def load_identity(paths: KeyPaths) -> Identity:
     Raises:
         ConfigError: a file is missing, readable by others, or holds something else; the message names it.
     """
-    _check_mode(paths.tls_private_key)
+    check_private(paths.tls_private_key)
     try:
         certificate_pem = paths.tls_certificate.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -103,6 +103,16 @@ def certificate_ders(certificate_pem: str) -> tuple[bytes, ...]:
     return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates)
 
 
+def check_private(path: Path) -> None:
+    """Check that nobody else may read a private key; raises ConfigError."""
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigError(f"{path}: others may read this private key (mode {mode:03o}); chmod 600 it")
+
+
 def _to_pem(private_key: Ed25519PrivateKey) -> bytes:
     return private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -120,7 +130,7 @@ def _write_private(path: Path, pem: bytes) -> None:
 
 
 def _load_private(path: Path) -> Ed25519PrivateKey:
-    _check_mode(path)
+    check_private(path)
     try:
         loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
@@ -128,12 +138,3 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
     if not isinstance(loaded, Ed25519PrivateKey):
         raise ConfigError(f"{path}: not an Ed25519 key")
     return loaded
-
-
-def _check_mode(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode & 0o777
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigError(f"{path}: others may read this private key (mode {mode:03o}); chmod 600 it")

@@ -102,8 +102,15 @@ class LedgerService:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._deliver, outcomes, size)
 
-    async def submit(self, envelope: bytes, *, timeout_s: float) -> Submitted:
+    async def submit(
+        self, envelope: bytes, *, timeout_s: float, admit: Callable[[SignedMessage], None] | None = None
+    ) -> Submitted:
         """Get a message into the log.
+
+        Args:
+            envelope: the message.
+            timeout_s: how long to wait for the order.
+            admit: called with a message that is new and whose signatures hold; what it raises is raised.
 
         Raises:
             MalformedError, RefusedError: the bytes or the rules say no.
@@ -114,6 +121,8 @@ class LedgerService:
         known = self._known(signed.hash, duplicate=True)
         if known is not None:
             return known
+        if admit is not None:
+            admit(signed)
         self._check(signed)
         if len(self._waiting) >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")

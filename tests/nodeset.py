@@ -214,6 +214,7 @@ class NodeSet:
             device="cpu",
             submit_timeout_s=5,
             submissions=TokenBuckets(0, clock=time.monotonic),
+            key_submissions=TokenBuckets(0, clock=time.monotonic),
             blob_bytes_max=1_000_000,
             ledger=ledger,
             gatherer=gatherer,

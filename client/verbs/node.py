@@ -33,6 +33,7 @@ def run(directory: Path) -> int:
 
 @command.command("status")
 @options.policy
+@options.ca_file
 @options.as_json
 def status(policy_path: Path) -> Report:
     """Show every node of the ledger, whether their trees agree, and how many more may fail."""

@@ -5,13 +5,14 @@ import asyncio
 from aiohttp import web
 
 from node.api import render
+from node.api.limits import TokenBuckets, network_of
 from node.api.parameters import hash_of, number
 from node.api.services import WAIT_S_MAX, Services, services
 from node.bodies import read_limited
 from node.errors import UnavailableError
 from registry.claims import ClaimState
 from registry.entry import Placed
-from registry.envelope import ENVELOPE_BYTES_MAX
+from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage
 from registry.errors import RefusedError
 from registry.note import encode_base64
 
@@ -21,11 +22,12 @@ PAGE_MAX = 100
 async def submit(request: web.Request) -> web.Response:
     """POST /v1/entries: into the log, and out with a receipt."""
     node = services(request)
-    wait_s = node.submissions.take(request.remote)
-    if wait_s:
-        raise UnavailableError("too many entries from this address", code="too_many_requests", retry_after_s=wait_s)
+    if request.remote is not None:  # otherwise the connection is gone already
+        _take(node.submissions, network_of(request.remote), "address")
     envelope = await read_limited(request.content, ENVELOPE_BYTES_MAX)
-    done = await node.ledger.submit(envelope, timeout_s=node.submit_timeout_s)
+    done = await node.ledger.submit(
+        envelope, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
+    )
     receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)
     return web.json_response(
         {
@@ -79,6 +81,18 @@ async def certificate(request: web.Request) -> web.Response:
     node = services(request)
     body = await node.gatherer.certificate(hash_of(request), timeout_s=node.submit_timeout_s)
     return web.Response(body=body, content_type="application/json")
+
+
+def _admit(node: Services, signed: SignedMessage) -> None:
+    """Charge those who signed a new message; forgeries are refused before, so nobody uses up another's rate."""
+    for signer in signed.signers:
+        _take(node.key_submissions, signer.hex(), "signing key")
+
+
+def _take(buckets: TokenBuckets, client: str, what: str) -> None:
+    wait_s = buckets.take(client)
+    if wait_s:
+        raise UnavailableError(f"too many entries from this {what}", code="too_many_requests", retry_after_s=wait_s)
 
 
 async def _wait_for_verdict(node: Services, digest: bytes, wait_s: int) -> None:

@@ -30,6 +30,7 @@ class Services:
         device: where its verifier computes.
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions: how many entries an address may submit.
+        key_submissions: how many entries a signing key may submit.
         blob_bytes_max: largest upload.
         raft_status: what the consensus layer says of itself.
         watch: whether the node keeps up.
@@ -43,6 +44,7 @@ class Services:
     device: str
     submit_timeout_s: float
     submissions: TokenBuckets
+    key_submissions: TokenBuckets
     blob_bytes_max: int
     ledger: LedgerService
     gatherer: Gatherer
