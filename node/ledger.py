@@ -106,7 +106,7 @@ class LedgerService:
             UnavailableError: code no_leader, timeout or queue_full; the outcome may be unknown, and submitting the same
                 bytes again is safe.
         """
-        signed = unseal(envelope, origin=self.store.origin)
+        signed = unseal(envelope, origin=self.store.origin, is_signed=self.store.signatures.is_signed)
         known = self._known(signed.hash, duplicate=True)
         if known is not None:
             return known

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
+from node.signatures import VerifiedSignatures
 from registry import merkle
 from registry.certificate import entries_of
 from registry.claims import ClaimState, Verdict, count_votes
@@ -48,6 +49,9 @@ class Store:
     Args:
         path: the SQLite file, made by `create`.
 
+    Attributes:
+        signatures: of entries, verified once.
+
     Raises:
         InconsistentStateError: the file is missing, damaged, or contradicts itself.
     """
@@ -55,7 +59,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        self._ledger, self._frontier = Ledger(), merkle.Frontier()
+        self.signatures = VerifiedSignatures()
+        self._ledger, self._frontier = Ledger(self.signatures.is_signed), merkle.Frontier()
         self._outcomes: list[Applied] = []
         try:
             self._writer = open_database(path, schema=_SCHEMA, version=VERSION, create=False)
