@@ -24,12 +24,14 @@ from registry.certificate import entries_of
 from registry.claims import ClaimState, Verdict, count_votes
 from registry.entry import Placed
 from registry.envelope import SignedMessage
+from registry.messages import Genesis, PolicyChange
+from registry.note import VerifierKey
 from registry.policy import Policy
 from registry.rules import Accepted, Applied, Ledger, Refused
 
 T = TypeVar("T")
 VERSION = 1
-_SCHEMA = """
+SCHEMA = """
     CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
     CREATE TABLE nodes (level INTEGER, position INTEGER, digest BLOB NOT NULL, PRIMARY KEY (level, position))
         WITHOUT ROWID;
@@ -58,7 +60,7 @@ class Store:
         self._ledger, self._frontier = Ledger(), merkle.Frontier()
         self._outcomes: list[Applied] = []
         try:
-            self._writer = open_database(path, schema=_SCHEMA, version=VERSION, create=False)
+            self._writer = open_database(path, schema=SCHEMA, version=VERSION, create=False)
         except (OSError, sqlite3.Error) as error:
             raise InconsistentStateError(f"{path}: {error!r}; a node without it cannot run, {_REMEDY}") from error
         with ExitStack() as opened:
@@ -84,7 +86,7 @@ class Store:
         applied = Ledger().apply(genesis_entry)
         if not isinstance(applied, Accepted):
             raise ValueError(f"not a genesis: {applied}")  # noqa: TRY004 -- the bytes are wrong, not their type
-        connection = open_database(path, schema=_SCHEMA, version=VERSION, create=True)
+        connection = open_database(path, schema=SCHEMA, version=VERSION, create=True)
         connection.execute("BEGIN")
         _insert(connection, 0, genesis_entry, merkle.Frontier())
         connection.execute("INSERT INTO raft VALUES (0)")
@@ -247,6 +249,21 @@ class Store:
             ValueError: there is no such claim.
         """
         return self._locked(lambda ledger: entries_of(ledger, digest))
+
+    def keys_of(self, name: str) -> frozenset[VerifierKey]:
+        """What checks the checkpoints of a member, by every policy so far; members may change their keys."""
+        placed = self._locked(lambda ledger: [ledger.find(digest) for digest in ledger.policy_hashes])
+        messages = [found.signed.message for found in placed if found is not None]
+        members = [
+            member
+            for message in messages
+            if isinstance(message, Genesis | PolicyChange)
+            for member in message.policy.members
+            if member.name == name
+        ]
+        return frozenset(
+            key for member in members for key in (member.log_key(self.origin), member.cosigner(self.origin))
+        )
 
     def _locked(self, read: Callable[[Ledger], T]) -> T:
         with self._lock:

@@ -53,7 +53,7 @@ class JournalFile:
             _create(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            _lock(path, descriptor)
+            lock(path, descriptor)
             seed = decode_file_header(path, os.pread(descriptor, FILE_HEADER_BYTES, 0))
             recovered = recover(path, descriptor, seed=seed)
         except BaseException:
@@ -101,15 +101,7 @@ class JournalFile:
             JournalCorruptError: the record is no longer what was written.
         """
         offset = self._offsets[index - 1]
-        header = os.pread(self._descriptor, RECORD_HEADER_BYTES, offset)
-        data = os.pread(self._descriptor, announced_bytes(header), offset)
-        record = parse_record(data, 0, seed=self._seed, offset=offset)
-        if record is None or record.kind != KIND_ENTRY:
-            raise JournalCorruptError(self._path, offset, f"unreadable entry {index}")
-        entry = decode_entry(record.body)
-        if entry[1] != index:
-            raise JournalCorruptError(self._path, offset, f"entry {entry[1]} in place of {index}")
-        return entry
+        return read_entry(self._path, self._descriptor, index=index, offset=offset, seed=self._seed)
 
     def close(self) -> None:
         """Release the file and its lock."""
@@ -123,6 +115,35 @@ class JournalFile:
             os.fdatasync(self._descriptor)
         except OSError:
             fail_stop(f"cannot write the journal {self._path}", exit_code=EXIT_STORAGE)
+
+
+def read_entry(path: Path, descriptor: int, *, index: int, offset: int, seed: int) -> Entry:
+    """Read one entry's record at an offset and check it.
+
+    Raises:
+        JournalCorruptError: the record is no longer what was written.
+    """
+    header = os.pread(descriptor, RECORD_HEADER_BYTES, offset)
+    data = os.pread(descriptor, announced_bytes(header), offset)
+    record = parse_record(data, 0, seed=seed, offset=offset)
+    if record is None or record.kind != KIND_ENTRY:
+        raise JournalCorruptError(path, offset, f"unreadable entry {index}")
+    entry = decode_entry(record.body)
+    if entry[1] != index:
+        raise JournalCorruptError(path, offset, f"entry {entry[1]} in place of {index}")
+    return entry
+
+
+def lock(path: Path, descriptor: int) -> None:
+    """Take the journal's lock, which whoever uses the file holds.
+
+    Raises:
+        JournalError: another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalError(f"{path}: another process holds this journal; stop it first") from None
 
 
 def _create(path: Path) -> None:
@@ -140,10 +161,3 @@ def _create(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _lock(path: Path, descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalError(f"{path}: another process holds this journal; stop it first") from None
