@@ -33,6 +33,7 @@ from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, ST
 from node.ledger import LedgerService
 from node.logs import fields
 from node.notes import NoteCache
+from node.proving import Proof, is_unproven
 from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
 from node.signer import Signer, SignerName
 from node.store import Store
@@ -138,7 +139,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     ledger = LedgerService(state.store, state.signer, clock=time.time)
     raft = _make_raft(config, state, ledger)
     session = await stack.enter_async_context(aiohttp.ClientSession())
-    ledger.start(raft)
+    ledger.start(raft, proof=_proof(config, state, ledger, session))
     stack.push_async_callback(ledger.stop)
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
@@ -175,6 +176,12 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
     return node
+
+
+def _proof(config: Config, state: _State, ledger: LedgerService, session: aiohttp.ClientSession) -> Proof | None:
+    if not is_unproven(config.state_directory):
+        return None
+    return Proof(config.name, config.state_directory, store=state.store, applied=ledger.applied, session=session)
 
 
 def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, BlobStore]:

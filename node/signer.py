@@ -81,7 +81,8 @@ class Signer:
         except (OSError, sqlite3.Error) as error:
             raise InconsistentStateError(
                 f"{path}: {error!r}; it must not be made anew while this node's keys are in use, or the node could "
-                "sign a second history: restore it, but only from a copy taken after the node's last stop"
+                "sign a second history: put back the file as it was at the node's last stop, or let the node come back "
+                "as a new member (`wmreg node restore`)"
             ) from error
 
     @classmethod

@@ -39,8 +39,8 @@ SCHEMA = """
 """
 _INSERT_NODE = "INSERT INTO nodes (level, position, digest) VALUES (?, ?, ?)"
 _REMEDY = (
-    "keep the files for inquiry, and restore this node's directory, but only from a copy that was taken after its last "
-    "stop: an older one does not know what the node has signed and acknowledged since"
+    "keep the files for inquiry; `wmreg node fsck` says whether `wmreg node rebuild` can make the ledger anew from the "
+    "journal"
 )
 
 

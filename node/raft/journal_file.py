@@ -19,8 +19,8 @@ from node.raft.journal_format import (
     Change,
     Entry,
     HardState,
+    JournalBusyError,
     JournalCorruptError,
-    JournalError,
     announced_bytes,
     decode_entry,
     decode_file_header,
@@ -46,7 +46,7 @@ class JournalFile:
 
         Raises:
             JournalCorruptError: damage before the tail, or not a journal.
-            JournalError: another process holds it.
+            JournalBusyError: another process holds it.
             OSError: the file cannot be read or made.
         """
         if not path.exists():
@@ -138,12 +138,12 @@ def lock(path: Path, descriptor: int) -> None:
     """Take the journal's lock, which whoever uses the file holds.
 
     Raises:
-        JournalError: another process holds it.
+        JournalBusyError: another process holds it.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise JournalError(f"{path}: another process holds this journal; stop it first") from None
+        raise JournalBusyError(path) from None
 
 
 def _create(path: Path) -> None:

@@ -33,7 +33,7 @@ class JournalReader:
 
     Raises:
         JournalCorruptError: damage before the tail, or not a journal.
-        JournalError: its owner runs, and is_exclusive.
+        JournalBusyError: its owner runs, and is_exclusive.
         OSError: the file cannot be read.
     """
 

@@ -15,7 +15,7 @@ from node import notes, signer, store
 from node.config import Config
 from node.errors import ConfigError
 from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
-from node.raft import JournalCorruptError, JournalError, JournalReader
+from node.raft import JournalBusyError, JournalCorruptError, JournalReader
 from node.upkeep.files import GENESIS, check_files, check_membership, verifier_keys
 from node.upkeep.findings import NEW_IDENTITY, REBUILD, Findings, Problem, Show
 from node.upkeep.history import JOURNAL, LEDGER, History
@@ -105,7 +105,7 @@ def _journal(path: Path, findings: Findings) -> Iterator[JournalReader | None]:
         findings.add(JOURNAL, str(error), NEW_IDENTITY)
         yield None
         return
-    except JournalError as error:
+    except JournalBusyError as error:
         raise ConfigError(str(error)) from error
     except (OSError, ValueError) as error:  # mmap of an empty file among them
         findings.add(JOURNAL, str(error), NEW_IDENTITY)

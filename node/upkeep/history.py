@@ -50,6 +50,11 @@ class History:
         self._journal, self._own, self._notes, self._findings, self._show = journal, own, notes, findings, show
         self.rules, self._frontier = Ledger(), merkle.Frontier()
 
+    @property
+    def root(self) -> bytes:
+        """Root of the tree over what was replayed."""
+        return self._frontier.root()
+
     def check(self, ledger: sqlite3.Connection) -> None:
         """Check a ledger against the journal and the checkpoints."""
         rows = ledger.execute("SELECT applied_index FROM raft").fetchall()

@@ -1,4 +1,4 @@
-"""SQLite files of a node that does not run, read without changing a byte of the directory.
+"""SQLite files of a node, read without changing a byte of the directory.
 
 A file that was closed cleanly is opened as immutable. One whose node was killed has a write-ahead log that belongs to
 it; SQLite then needs an index of that log in shared memory, which is removed again if it was not there before.
@@ -16,8 +16,12 @@ MESSAGES_MAX = 20
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, *, is_live: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a file for reading.
+
+    Args:
+        path: the file.
+        is_live: a process has it open; then its shared memory is used and left alone.
 
     Raises:
         FileNotFoundError: there is none.
@@ -27,12 +31,12 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise FileNotFoundError(path)
     log, index = path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
     has_log, had_index = log.exists() and log.stat().st_size > 0, index.exists()
-    uri = f"file:{quote(str(path.absolute()))}?{'mode=ro' if has_log else 'immutable=1'}"
+    uri = f"file:{quote(str(path.absolute()))}?{'mode=ro' if has_log or is_live else 'immutable=1'}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             yield connection
     finally:
-        if not had_index:
+        if not had_index and not is_live:
             index.unlink(missing_ok=True)
 
 
