@@ -20,6 +20,7 @@ from node.proving import Proof
 from node.raft.types import LEADER_CHANGED, NO_LEADER, TOO_LARGE, OnFailed
 from node.rising import RisingCount
 from node.signer import Signer
+from node.space import is_disk_full
 from node.store import Store
 from registry.claims import Verdict
 from registry.entry import Entry
@@ -228,8 +229,11 @@ class LedgerService:
                 return
             except Exception as error:
                 # Whatever it is, a node that quietly signs no more would be taken for a healthy one.
+                if is_disk_full(error):
+                    pause_s = SIGN_RETRY_MIN_S
+                if self.signing_trouble != repr(error):
+                    logger.exception("signing failed, and is tried again", extra=fields(pause_s=pause_s))
                 self.signing_trouble = repr(error)
-                logger.exception("signing failed, and is tried again", extra=fields(pause_s=pause_s))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, SIGN_RETRY_MAX_S)
             else:

@@ -1,7 +1,8 @@
 """One node, from its node.toml to SIGTERM.
 
-Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing. The
-consensus layer stops the process itself (70, 74) when going on could break a promise.
+Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing, 74 there
+is no room on the disk to start. The consensus layer stops the process itself (70, 74) when going on could break a
+promise.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from node.notes import NoteCache
 from node.proving import Proof, is_unproven
 from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
 from node.signer import Signer, SignerName
+from node.space import START_BYTES_MIN, DiskSpace
 from node.store import Store
 from node.sweeper import Sweeper
 from node.upkeep.startup import check_state
@@ -44,7 +46,7 @@ from node.voting import Voice, Voter
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
-EXIT_CONFIG, EXIT_STATE = 2, 5
+EXIT_CONFIG, EXIT_STATE, EXIT_STORAGE = 2, 5, 74
 CACHE_DIRECTORY = "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 SHUTDOWN_TIMEOUT_S = 3.0
@@ -60,6 +62,9 @@ def run(config_path: Path) -> int:
     logs.configure()
     try:
         config = load_config(config_path)
+        if config.state_directory.is_dir() and DiskSpace(config.state_directory).free_bytes < START_BYTES_MIN:
+            logger.critical("the disk is full", extra=fields(path=str(config.state_directory)))
+            return EXIT_STORAGE
         state = _open_state(config)
         asyncio.run(_serve(config, state))
     except ConfigError as error:
@@ -168,6 +173,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         blobs=blobs,
         voter=voter,
         verifier=verifier,
+        space=DiskSpace(config.state_directory),
         raft_status=raft.status,
     )
     await _listen(config, node, stack)

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
+from node.space import is_disk_full, wait_for_space
 from registry import merkle
 from registry.certificate import entries_of
 from registry.claims import ClaimState, Verdict, count_votes
@@ -37,6 +38,7 @@ SCHEMA = """
         WITHOUT ROWID;
     CREATE TABLE raft (applied_index INTEGER NOT NULL);
 """
+_INSERT_ENTRY = "INSERT INTO entries VALUES (?, ?)"
 _INSERT_NODE = "INSERT INTO nodes (level, position, digest) VALUES (?, ?, ?)"
 _REMEDY = (
     "keep the files for inquiry; `wmreg node fsck` says whether `wmreg node rebuild` can make the ledger anew from the "
@@ -59,6 +61,8 @@ class Store:
         self._lock = threading.RLock()
         self._ledger, self._frontier = Ledger(), merkle.Frontier()
         self._outcomes: list[Applied] = []
+        self._entries: list[tuple[int, bytes]] = []  # of the batch
+        self._nodes: list[merkle.Node] = []
         try:
             self._writer = open_database(path, schema=SCHEMA, version=VERSION, create=False)
         except (OSError, sqlite3.Error) as error:
@@ -88,7 +92,8 @@ class Store:
             raise ValueError(f"not a genesis: {applied}")  # noqa: TRY004 -- the bytes are wrong, not their type
         connection = open_database(path, schema=SCHEMA, version=VERSION, create=True)
         connection.execute("BEGIN")
-        _insert(connection, 0, genesis_entry, merkle.Frontier())
+        connection.execute(_INSERT_ENTRY, (0, genesis_entry))
+        connection.executemany(_INSERT_NODE, merkle.Frontier().append(merkle.leaf_hash(genesis_entry)))
         connection.execute("INSERT INTO raft VALUES (0)")
         connection.execute("COMMIT")
         connection.close()
@@ -106,8 +111,8 @@ class Store:
         return self._applied_index
 
     def begin(self) -> None:
-        """Open one transaction."""
-        self._writer.execute("BEGIN")
+        """Begin a batch."""
+        self._entries, self._nodes = [], []
 
     def apply(self, raft_index: int, command: bytes | None) -> None:
         """Apply one command; what the rules refuse leaves no trace but the index."""
@@ -117,15 +122,36 @@ class Store:
             with self._lock:
                 applied = self._ledger.apply(command)
             if isinstance(applied, Accepted):
-                _insert(self._writer, applied.index, command, self._frontier)
+                self._entries.append((applied.index, command))
+                self._nodes += self._frontier.append(merkle.leaf_hash(command))
             self._outcomes.append(applied)
         self._applied_index = raft_index
 
     def commit(self) -> None:
-        """Make the batch durable, then visible."""
-        self._writer.execute("UPDATE raft SET applied_index = ?", (self._applied_index,))
-        self._writer.execute("COMMIT")
+        """Make the batch durable, then visible; on a full disk, when there is room."""
+        attempt = 0
+        while True:
+            try:
+                self._write()
+                break
+            except sqlite3.Error as error:
+                if not is_disk_full(error):
+                    raise
+                wait_for_space(self._path, error, attempt=attempt)
+                attempt += 1
         self._size = self._ledger.size
+
+    def _write(self) -> None:
+        """Write the batch in one transaction, or nothing of it."""
+        self._writer.execute("BEGIN")
+        try:
+            self._writer.executemany(_INSERT_ENTRY, self._entries)
+            self._writer.executemany(_INSERT_NODE, self._nodes)
+            self._writer.execute("UPDATE raft SET applied_index = ?", (self._applied_index,))
+            self._writer.execute("COMMIT")
+        finally:
+            if self._writer.in_transaction:  # SQLite may have rolled it back itself
+                self._writer.execute("ROLLBACK")
 
     def take_outcomes(self) -> list[Applied]:
         """What became of the commands since the last call; raft thread only, after a commit."""
@@ -297,8 +323,3 @@ class Store:
             if (index, type(entry)) != (expected, bytes):
                 raise InconsistentStateError(f"{self._path}: entry {expected} is missing; {_REMEDY}")
             yield index, entry
-
-
-def _insert(connection: sqlite3.Connection, index: int, entry: bytes, frontier: merkle.Frontier) -> None:
-    connection.execute("INSERT INTO entries VALUES (?, ?)", (index, entry))
-    connection.executemany(_INSERT_NODE, frontier.append(merkle.leaf_hash(entry)))

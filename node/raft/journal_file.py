@@ -1,7 +1,7 @@
 """The journal's file: opened and repaired, appended to in groups, read entry by entry.
 
 A failed write ends the process: after a failed fdatasync nobody knows what the disk holds, and a second one may succeed
-without having written anything (failstop.py).
+without having written anything (failstop.py). One that finds no room on the disk has done nothing, and waits for it.
 """
 
 import fcntl
@@ -29,6 +29,7 @@ from node.raft.journal_format import (
     parse_record,
 )
 from node.raft.journal_recovery import Recovered, recover
+from node.space import is_disk_full, wait_for_space
 
 
 class JournalFile:
@@ -111,10 +112,22 @@ class JournalFile:
         try:
             written = 0
             while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], self._end + written)
+                written += self._write_some(data[written:], self._end + written)
             os.fdatasync(self._descriptor)
         except OSError:
             fail_stop(f"cannot write the journal {self._path}", exit_code=EXIT_STORAGE)
+
+    def _write_some(self, data: bytes, offset: int) -> int:
+        """Write at least a byte; on a full disk, when there is room."""
+        attempt = 0
+        while True:
+            try:
+                return os.pwrite(self._descriptor, data, offset)
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                wait_for_space(self._path, error, attempt=attempt)
+                attempt += 1
 
 
 def read_entry(path: Path, descriptor: int, *, index: int, offset: int, seed: int) -> Entry:

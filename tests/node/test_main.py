@@ -51,6 +51,14 @@ def run(directory: Path, log: io.StringIO) -> tuple[int, str]:
     return code, line["why"]
 
 
+def test_no_room_on_the_disk_is_exit_74_and_no_verdict_on_the_state(
+    directory: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(main, "START_BYTES_MIN", 2**80)
+    assert main.run(directory / "node.toml") == 74
+    assert "the disk is full" in log.getvalue()
+
+
 def test_a_missing_settings_file_is_exit_2(tmp_path: Path, log: io.StringIO):
     code, why = run(tmp_path, log)
     assert code == 2
