@@ -7,6 +7,7 @@ given evidence of a fork, which is logged whole.
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
@@ -183,7 +184,10 @@ class Gatherer:
             raise QuorumError(f"{nodes} of the {quorum} nodes of a quorum signed size {size} in time")
         note = Note(own.text, tuple(lines))
         self.trust.check(note)
-        await asyncio.to_thread(self._notes.put, size, note)
+        try:
+            await asyncio.to_thread(self._notes.put, size, note)
+        except sqlite3.Error as error:  # it can be gathered again
+            logger.warning("a gathered note was not kept", extra=fields(size=size, why=repr(error)))
         return note
 
     async def _ask_all(self, text: str, size: int) -> AsyncGenerator[tuple[SignatureLine, ...], None]:

@@ -27,6 +27,7 @@ from registry.policy import MEMBERS_MAX, Member, Policy, Thresholds
 from registry.trust import TrustPolicy
 
 STORE_FILE, SIGNER_FILE = "ledger.db", "signer.db"
+NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY = "notes.db", "raft.journal", "blobs"
 GENESIS_FILE, CONFIG_FILE, POLICY_FILE = "genesis", "node.toml", "policy.txt"
 
 

@@ -1,7 +1,8 @@
 """One node, from its node.toml to SIGTERM.
 
-Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing. The
-consensus layer stops the process itself (70, 74) when going on could break a promise.
+Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing, 74 there
+is no room on the disk to start. The consensus layer stops the process itself (70, 74) when going on could break a
+promise.
 """
 
 import asyncio
@@ -29,21 +30,24 @@ from node.errors import ConfigError, InconsistentStateError
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, check_identity, load_identity
-from node.init import SIGNER_FILE, STORE_FILE
+from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
 from node.ledger import LedgerService
 from node.logs import fields
 from node.notes import NoteCache
+from node.proving import Proof, is_unproven
 from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
 from node.signer import Signer, SignerName
+from node.space import START_BYTES_MIN, DiskSpace
 from node.store import Store
 from node.sweeper import Sweeper
+from node.upkeep.startup import check_state
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
-EXIT_CONFIG, EXIT_STATE = 2, 5
-NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "raft.journal", "blobs", "cache"
+EXIT_CONFIG, EXIT_STATE, EXIT_STORAGE = 2, 5, 74
+CACHE_DIRECTORY = "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 SHUTDOWN_TIMEOUT_S = 3.0
 IDLE_TIMEOUT_S = 30.0
@@ -58,6 +62,9 @@ def run(config_path: Path) -> int:
     logs.configure()
     try:
         config = load_config(config_path)
+        if config.state_directory.is_dir() and DiskSpace(config.state_directory).free_bytes < START_BYTES_MIN:
+            logger.critical("the disk is full", extra=fields(path=str(config.state_directory)))
+            return EXIT_STORAGE
         state = _open_state(config)
         asyncio.run(_serve(config, state))
     except ConfigError as error:
@@ -97,7 +104,7 @@ def _open_state(config: Config) -> _State:
             clock=time.time,
         )
         opened.callback(signer.close)
-        signer.check(store.size, store.read_node)
+        check_state(config, store, signer)
         notes = NoteCache(config.state_directory / NOTES_FILE)
         opened.pop_all()  # _serve closes them
     return _State(identity=identity, member=member, store=store, signer=signer, notes=notes)
@@ -137,7 +144,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     ledger = LedgerService(state.store, state.signer, clock=time.time)
     raft = _make_raft(config, state, ledger)
     session = await stack.enter_async_context(aiohttp.ClientSession())
-    ledger.start(raft)
+    ledger.start(raft, proof=_proof(config, state, ledger, session))
     stack.push_async_callback(ledger.stop)
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
@@ -166,6 +173,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         blobs=blobs,
         voter=voter,
         verifier=verifier,
+        space=DiskSpace(config.state_directory),
         raft_status=raft.status,
     )
     await _listen(config, node, stack)
@@ -174,6 +182,12 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
     return node
+
+
+def _proof(config: Config, state: _State, ledger: LedgerService, session: aiohttp.ClientSession) -> Proof | None:
+    if not is_unproven(config.state_directory):
+        return None
+    return Proof(config.name, config.state_directory, store=state.store, applied=ledger.applied, session=session)
 
 
 def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, BlobStore]:

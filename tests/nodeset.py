@@ -29,6 +29,7 @@ from node.ledger import LedgerService
 from node.notes import NoteCache
 from node.raft.types import RaftStatus
 from node.signer import Signer, SignerName
+from node.space import DiskSpace
 from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
@@ -212,6 +213,7 @@ class NodeSet:
             blobs=blobs,
             voter=voter,
             verifier=verifier,
+            space=DiskSpace(config.state_directory, reserve_bytes=0),
             raft_status=lambda: STATUS,
         )
 

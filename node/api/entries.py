@@ -24,6 +24,7 @@ async def submit(request: web.Request) -> web.Response:
     wait_s = node.submissions.take(request.remote)
     if wait_s:
         raise UnavailableError("too many entries from this address", code="too_many_requests", retry_after_s=wait_s)
+    node.space.check()
     envelope = await read_limited(request.content, ENVELOPE_BYTES_MAX)
     done = await node.ledger.submit(envelope, timeout_s=node.submit_timeout_s)
     receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)

@@ -11,6 +11,7 @@ from node.blobs import BlobStore
 from node.gather import Gatherer
 from node.ledger import LedgerService
 from node.raft.types import RaftStatus
+from node.space import DiskSpace
 from node.verifier.supervisor import Verifier
 from node.voting import Voter
 
@@ -27,6 +28,7 @@ class Services:
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions: how many entries an address may submit.
         blob_bytes_max: largest upload.
+        space: the room on the node's disk.
         raft_status: what the consensus layer says of itself.
         alarms: what makes the node unhealthy, by the part that says so.
         stopping: set when the node shuts down; ends the long polls.
@@ -42,6 +44,7 @@ class Services:
     blobs: BlobStore
     voter: Voter
     verifier: Verifier
+    space: DiskSpace
     raft_status: Callable[[], RaftStatus]
     alarms: dict[str, str] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -45,6 +45,7 @@ async def health(request: web.Request) -> web.Response:
         "signer": node.ledger.signer.alarm or node.ledger.signing_trouble,
         "verifier": node.verifier.alarm,
         "voter": node.voter.alarm,
+        "disk": node.space.alarm,
     }
     alarms = node.alarms | {part: alarm for part, alarm in parts.items() if alarm}
     if alarms:
