@@ -45,6 +45,11 @@ class BlobStore:
         self._bytes_total = sum(path.stat().st_size for path in self._files())
 
     @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._directory
+
+    @property
     def bytes_total(self) -> int:
         """Bytes of all files, kept and being written."""
         return self._bytes_total

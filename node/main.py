@@ -145,7 +145,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
     fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch)
     stack.push_async_callback(fetcher.close)
-    verifier = Verifier(config.verifier)
+    verifier = Verifier(config.verifier, readable=(blobs.directory, cache.directory))
     stack.push_async_callback(verifier.stop)
     voter = Voter(
         Voice(name=config.name, signing=state.identity.signing),

@@ -190,7 +190,9 @@ class NodeSet:
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)
         verifier = Verifier(
-            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31), command=self._command
+            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31),
+            readable=(blobs.directory, cache.directory),
+            command=self._command,
         )
         self._stack.push_async_callback(verifier.stop)
         voter = Voter(
