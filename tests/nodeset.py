@@ -20,6 +20,7 @@ from fakes import LedgerMaker, binding, private_key
 from node.api import Services, make_app
 from node.api.limits import TokenBuckets
 from node.blobs import BlobLimits, BlobStore
+from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
 from node.fetch import Fetcher
 from node.gather import Gatherer
@@ -185,7 +186,7 @@ class NodeSet:
     def _services(self, config: Config, identity: Identity, ledger: LedgerService, notes: NoteCache) -> Services:
         limits = BlobLimits(blob_bytes_max=1_000_000, total_bytes_max=2_000_000)
         blobs = BlobStore(config.state_directory / "blobs", limits)
-        cache = BlobStore(config.state_directory / "cache", limits)
+        cache = FileCache(config.state_directory / "cache", limits)
         urls = [member.api_url for member in ledger.store.policy.members if member.name != config.name]
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -49,6 +49,10 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 State = Literal["stopped", "starting", "ready", "busy"]
 logger = logging.getLogger(__name__)
+
+
+def _ignore() -> None:
+    """Nobody wants to know."""
 
 
 class _CrashError(Exception):
@@ -91,8 +95,12 @@ class Verifier:
                     await self._ensure_started()
                 return
 
-    async def verify(self, job: Job) -> Answer:
+    async def verify(self, job: Job, *, on_begun: Callable[[], None] = _ignore) -> Answer:
         """Run one job; jobs wait for each other. Time-outs and crashes are answers.
+
+        Args:
+            job: what to verify.
+            on_begun: called when it is the job's turn.
 
         Raises:
             VerifierTroubleError: the process does not start, found no room on the device beside other programs, or
@@ -101,6 +109,7 @@ class Verifier:
         self.waiting += 1
         try:
             async with self._one_at_a_time:
+                on_begun()
                 return await self._attempt(job)
         finally:
             self.waiting -= 1
