@@ -221,6 +221,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
         },
         "fetch": {
             "allow_private_addresses": False,
+            "file_directory": "",
             "timeout_s": 600,
             "unreachable_retry_s": options.unreachable_retry_s,
         },

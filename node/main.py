@@ -25,6 +25,7 @@ from node import logs
 from node.api import Services, make_app
 from node.api.limits import LimitedConnections, TokenBuckets
 from node.blobs import BlobLimits, BlobStore
+from node.cache import FileCache
 from node.config import Config, load_config
 from node.errors import ConfigError, InconsistentStateError
 from node.fetch import Fetcher
@@ -152,7 +153,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
     fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch)
     stack.push_async_callback(fetcher.close)
-    verifier = Verifier(config.verifier)
+    verifier = Verifier(config.verifier, readable=(blobs.directory, cache.directory))
     stack.push_async_callback(verifier.stop)
     voter = Voter(
         Voice(name=config.name, signing=state.identity.signing),
@@ -190,15 +191,14 @@ def _proof(config: Config, state: _State, ledger: LedgerService, session: aiohtt
     return Proof(config.name, config.state_directory, store=state.store, applied=ledger.applied, session=session)
 
 
-def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, BlobStore]:
-    """The uploads, and the cache of what is fetched for claims."""
+def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, FileCache]:
+    """Open the store of uploads and the cache of what is fetched for claims."""
     limits = config.blobs
     if policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
         logger.warning("[blobs] cache_bytes_max has no room for the largest model and evidence that the policy allows")
     uploads = BlobLimits(blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max)
     fetched = BlobLimits(blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
-    cache = BlobStore(config.state_directory / CACHE_DIRECTORY, fetched)
-    cache.clear()  # a node that was killed left files of claims that it voted on since, or will fetch again
+    cache = FileCache(config.state_directory / CACHE_DIRECTORY, fetched)
     return BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads), cache
 
 

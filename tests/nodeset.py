@@ -20,6 +20,7 @@ from fakes import LedgerMaker, binding, private_key
 from node.api import Services, make_app
 from node.api.limits import TokenBuckets
 from node.blobs import BlobLimits, BlobStore
+from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
 from node.fetch import Fetcher
 from node.gather import Gatherer
@@ -186,12 +187,14 @@ class NodeSet:
     def _services(self, config: Config, identity: Identity, ledger: LedgerService, notes: NoteCache) -> Services:
         limits = BlobLimits(blob_bytes_max=1_000_000, total_bytes_max=2_000_000)
         blobs = BlobStore(config.state_directory / "blobs", limits)
-        cache = BlobStore(config.state_directory / "cache", limits)
+        cache = FileCache(config.state_directory / "cache", limits)
         urls = [member.api_url for member in ledger.store.policy.members if member.name != config.name]
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)
         verifier = Verifier(
-            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31), command=self._command
+            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31),
+            readable=(blobs.directory, cache.directory),
+            command=self._command,
         )
         self._stack.push_async_callback(verifier.stop)
         voter = Voter(

@@ -72,7 +72,8 @@ async def claim(request: web.Request) -> web.Response:
     digest = hash_of(request)
     _claim_state(node, digest)
     await _wait_for_verdict(node, digest, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
-    return web.json_response(render.claim(node.ledger, digest, _claim_state(node, digest)))
+    shown = render.claim(node.ledger, digest, _claim_state(node, digest))
+    return web.json_response({**shown, "progress": str(node.voter.progress(digest))})
 
 
 async def certificate(request: web.Request) -> web.Response:
