@@ -45,7 +45,7 @@ VERBS = {
     "verify": "Check a receipt or a certificate, offline.",
     "audit": "Download the whole ledger and check everything.",
     "cluster": "Make a new ledger of several nodes.",
-    "node": "Run a verifier node, or ask how all nodes are.",
+    "node": "Run a verifier node, look after its files, ask how all nodes are.",
     "demo": "Play the whole life of a model on this machine.",
 }
 

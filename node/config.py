@@ -82,11 +82,13 @@ class FetchSettings:
 
     Attributes:
         allow_private_addresses: whether https pointers may lead to loopback, private and link-local addresses.
+        file_directory: where file:// pointers may lead, an absolute path; empty where they may lead nowhere.
         timeout_s: longest time for one file.
         unreachable_retry_s: how long an unreachable pointer is tried again before the node votes on it.
     """
 
     allow_private_addresses: bool
+    file_directory: str
     timeout_s: int
     unreachable_retry_s: int
 
@@ -170,6 +172,13 @@ def _boolean(value: Value) -> bool:
     return value
 
 
+def _absolute_or_empty(value: Value) -> str:
+    path = schema.text(4096, 0)(value)
+    if path and not Path(path).is_absolute():
+        raise MalformedError("expected an absolute path, or nothing")
+    return path
+
+
 _PATH = schema.text(4096)
 _DAY_S = 86400
 _API_FILES = ("tls_certificate", "tls_private_key", "tls_authorities")  # the empty path is none
@@ -206,6 +215,7 @@ _TOP: dict[str, schema.Checker[object]] = {
         "fetch",
         {
             "allow_private_addresses": _boolean,
+            "file_directory": _absolute_or_empty,
             "timeout_s": schema.uint(_DAY_S, 1),
             "unreachable_retry_s": schema.uint(_DAY_S),
         },

@@ -7,6 +7,7 @@ given evidence of a fork, which is logged whole.
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 
@@ -117,7 +118,7 @@ class Gatherer:
         receipt = Receipt(entry=store.entry(index), index=index, proof=tuple(proof), checkpoint_note=str(note))
         checked_by = store.policy
         with self._self_check("receipt", begun):
-            verify_receipt(Receipt.parse(str(receipt)), self.trust)
+            verify_receipt(Receipt.parse(str(receipt)), self.trust, is_signed=store.signatures.is_signed)
         self._receipts.put(index, checked_by, str(receipt))
         return str(receipt)
 
@@ -235,7 +236,10 @@ class Gatherer:
         checked = self.trust.check(note)
         if checked.checkpoint.size > self.latest_size:
             self.latest = checked
-        await asyncio.to_thread(self._notes.put, size, note)
+        try:
+            await asyncio.to_thread(self._notes.put, size, note)
+        except sqlite3.Error as error:  # it can be gathered again
+            logger.warning("a gathered note was not kept", extra=fields(size=size, why=repr(error)))
         return note
 
     async def _ask_all(self, text: str, size: int) -> AsyncGenerator[tuple[SignatureLine, ...], None]:

@@ -103,14 +103,18 @@ def certificate_ders(certificate_pem: str) -> tuple[bytes, ...]:
     return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates)
 
 
+def check_directory(path: Path) -> None:
+    """Check that nobody else can change what is in a directory.
+
+    Raises:
+        ConfigError: it is missing, somebody else's, or others may write to it.
+    """
+    _check_private(path, forbidden=0o022, may="others may change what is in it", mend="chmod 700")
+
+
 def check_private(path: Path) -> None:
-    """Check that nobody else may read a private key; raises ConfigError."""
-    try:
-        mode = path.stat().st_mode & 0o777
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigError(f"{path}: others may read this private key (mode {mode:03o}); chmod 600 it")
+    """Check that nobody else can read a private key; raises ConfigError."""
+    _check_private(path, forbidden=0o077, may="others may read this private key", mend="chmod 600")
 
 
 def _to_pem(private_key: Ed25519PrivateKey) -> bytes:
@@ -138,3 +142,15 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
     if not isinstance(loaded, Ed25519PrivateKey):
         raise ConfigError(f"{path}: not an Ed25519 key")
     return loaded
+
+
+def _check_private(path: Path, *, forbidden: int, may: str, mend: str) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    mode, user = status.st_mode & 0o777, os.geteuid()
+    if mode & forbidden:
+        raise ConfigError(f"{path}: {may} (mode {mode:03o}); {mend} it")
+    if user not in {0, status.st_uid}:  # root may look after the files of the node's user
+        raise ConfigError(f"{path}: belongs to user {status.st_uid}, the node runs as {user}; chown it")

@@ -27,6 +27,7 @@ from registry.policy import MEMBERS_MAX, Member, Policy, Thresholds
 from registry.trust import TrustPolicy
 
 STORE_FILE, SIGNER_FILE = "ledger.db", "signer.db"
+NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY = "notes.db", "raft.journal", "blobs"
 GENESIS_FILE, CONFIG_FILE, POLICY_FILE = "genesis", "node.toml", "policy.txt"
 
 
@@ -227,6 +228,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
         },
         "fetch": {
             "allow_private_addresses": False,
+            "file_directory": "",
             "timeout_s": 600,
             "unreachable_retry_s": options.unreachable_retry_s,
         },

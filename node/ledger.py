@@ -14,11 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from node import proving
 from node.errors import InconsistentStateError, UnavailableError
 from node.logs import fields
+from node.proving import Proof
 from node.raft.types import LEADER_CHANGED, NO_LEADER, TOO_LARGE, OnFailed
 from node.rising import RisingCount
 from node.signer import Signer
+from node.space import is_disk_full
 from node.store import Store
 from registry.claims import Verdict
 from registry.entry import Entry
@@ -84,10 +87,15 @@ class LedgerService:
         self.refused: Counter[str] = Counter()
         self.signing_trouble: str | None = None
 
-    def start(self, proposer: Proposer) -> None:
-        """Begin to sign and to take submissions; called in the event loop, before Raft applies anything."""
+    def start(self, proposer: Proposer, *, proof: Proof | None = None) -> None:
+        """Begin to take submissions, and to sign; called in the event loop, before Raft applies anything.
+
+        Args:
+            proposer: orders what is submitted.
+            proof: that a restored history is the ledger's; nothing is signed before it is given.
+        """
         self._proposer, self._loop = proposer, asyncio.get_running_loop()
-        self._signing = self._loop.create_task(self._sign_all())
+        self._signing = self._loop.create_task(self._sign_all(proof))
 
     async def stop(self) -> None:
         """Stop signing; Raft is stopped before."""
@@ -117,7 +125,7 @@ class LedgerService:
             UnavailableError: code no_leader, timeout or queue_full; the outcome may be unknown, and submitting the same
                 bytes again is safe.
         """
-        signed = unseal(envelope, origin=self.store.origin)
+        signed = unseal(envelope, origin=self.store.origin, is_signed=self.store.signatures.is_signed)
         known = self._known(signed.hash, duplicate=True)
         if known is not None:
             return known
@@ -232,12 +240,16 @@ class LedgerService:
                     future.set_result(applied)
         self.applied.raise_to(size)
 
-    async def _sign_all(self) -> None:
+    async def _sign_all(self, proof: Proof | None) -> None:
         """Sign what is applied; stop for good only when the tree itself is wrong."""
         pause_s = SIGN_RETRY_MIN_S
         while True:
             await self.applied.wait_for(self.signed.value + 1, timeout_s=3600)
             try:
+                if proof is not None:
+                    self.signing_trouble = proving.WAITING
+                    await proof.give()
+                    proof = None
                 await asyncio.to_thread(self.signer.sign_up_to, self.store.size, self.store.read_node)
             except InconsistentStateError as error:
                 self.signer.alarm = self.signer.alarm or str(error)
@@ -245,8 +257,11 @@ class LedgerService:
                 return
             except Exception as error:
                 # Whatever it is, a node that quietly signs no more would be taken for a healthy one.
+                if is_disk_full(error):
+                    pause_s = SIGN_RETRY_MIN_S
+                if self.signing_trouble != repr(error):
+                    logger.exception("signing failed, and is tried again", extra=fields(pause_s=pause_s))
                 self.signing_trouble = repr(error)
-                logger.exception("signing failed, and is tried again", extra=fields(pause_s=pause_s))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, SIGN_RETRY_MAX_S)
             else:

@@ -1,7 +1,8 @@
 """One node, from its node.toml to SIGTERM.
 
-Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing. The
-consensus layer stops the process itself (70, 74) when going on could break a promise.
+Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing, 74 there
+is no room on the disk to start. The consensus layer stops the process itself (70, 74) when going on could break a
+promise.
 """
 
 import asyncio
@@ -25,29 +26,32 @@ from node.api import Services, make_app
 from node.api.limits import LimitedConnections, TokenBuckets
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.blobs import BlobLimits, BlobStore
+from node.cache import FileCache
 from node.config import Config, load_config
 from node.errors import ConfigError, InconsistentStateError
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, check_identity, load_identity
 from node.index import Index
-from node.init import SIGNER_FILE, STORE_FILE
+from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
 from node.ledger import LedgerService
 from node.logs import fields
 from node.notes import NoteCache
+from node.proving import Proof, is_unproven
 from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
 from node.signer import Signer, SignerName
+from node.space import START_BYTES_MIN, DiskSpace
 from node.store import Store
 from node.sweeper import Sweeper
+from node.upkeep.startup import check_state
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from node.watch import Watch
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
-EXIT_CONFIG, EXIT_STATE = 2, 5
-NOTES_FILE, INDEX_FILE, JOURNAL_FILE = "notes.db", "search.db", "raft.journal"
-BLOBS_DIRECTORY, CACHE_DIRECTORY = "blobs", "cache"
+EXIT_CONFIG, EXIT_STATE, EXIT_STORAGE = 2, 5, 74
+INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 SHUTDOWN_TIMEOUT_S = 3.0
 IDLE_TIMEOUT_S = 30.0
@@ -62,6 +66,9 @@ def run(config_path: Path) -> int:
     logs.configure()
     try:
         config = load_config(config_path)
+        if config.state_directory.is_dir() and DiskSpace(config.state_directory).free_bytes < START_BYTES_MIN:
+            logger.critical("the disk is full", extra=fields(path=str(config.state_directory)))
+            return EXIT_STORAGE
         state = _open_state(config)
         asyncio.run(_serve(config, state))
     except ConfigError as error:
@@ -101,7 +108,7 @@ def _open_state(config: Config) -> _State:
             clock=time.time,
         )
         opened.callback(signer.close)
-        signer.check(store.size, store.read_node)
+        check_state(config, store, signer)
         notes = NoteCache(config.state_directory / NOTES_FILE)
         opened.pop_all()  # _serve closes them
     return _State(identity=identity, member=member, store=store, signer=signer, notes=notes)
@@ -142,7 +149,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     raft = _make_raft(config, state, ledger)
     peer_tls = peer_trust(config.api)
     session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
-    ledger.start(raft)
+    ledger.start(raft, proof=_proof(config, state, ledger, session))
     stack.push_async_callback(ledger.stop)
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
@@ -150,7 +157,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
     fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch, peer_tls=peer_tls)
     stack.push_async_callback(fetcher.close)
-    verifier = Verifier(config.verifier)
+    verifier = Verifier(config.verifier, readable=(blobs.directory, cache.directory))
     stack.push_async_callback(verifier.stop)
     voter = Voter(
         Voice(name=config.name, signing=state.identity.signing),
@@ -178,6 +185,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         fetcher=fetcher,
         voter=voter,
         verifier=verifier,
+        space=DiskSpace(config.state_directory),
         raft_status=raft.status,
         watch=watch,
     )
@@ -191,15 +199,20 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     return node
 
 
-def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, BlobStore]:
-    """The uploads, and the cache of what is fetched for claims."""
+def _proof(config: Config, state: _State, ledger: LedgerService, session: aiohttp.ClientSession) -> Proof | None:
+    if not is_unproven(config.state_directory):
+        return None
+    return Proof(config.name, config.state_directory, store=state.store, applied=ledger.applied, session=session)
+
+
+def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, FileCache]:
+    """Open the store of uploads and the cache of what is fetched for claims."""
     limits = config.blobs
     if policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
         logger.warning("[blobs] cache_bytes_max has no room for the largest model and evidence that the policy allows")
     uploads = BlobLimits(blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max)
     fetched = BlobLimits(blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
-    cache = BlobStore(config.state_directory / CACHE_DIRECTORY, fetched)
-    cache.clear()  # a node that was killed left files of claims that it voted on since, or will fetch again
+    cache = FileCache(config.state_directory / CACHE_DIRECTORY, fetched)
     return BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads), cache
 
 

@@ -23,6 +23,7 @@ from node.api import Services, make_app
 from node.api.limits import TokenBuckets
 from node.api.services import SERVICES
 from node.blobs import BlobLimits, BlobStore
+from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
 from node.fetch import Fetcher
 from node.gather import Gatherer
@@ -33,6 +34,7 @@ from node.ledger import LedgerService
 from node.notes import NoteCache
 from node.raft.types import RaftStatus
 from node.signer import Signer, SignerName
+from node.space import DiskSpace
 from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
@@ -195,12 +197,14 @@ class NodeSet:
     def _services(self, config: Config, identity: Identity, ledger: LedgerService, notes: NoteCache) -> Services:
         limits = BlobLimits(blob_bytes_max=1_000_000, total_bytes_max=2_000_000)
         blobs = BlobStore(config.state_directory / "blobs", limits)
-        cache = BlobStore(config.state_directory / "cache", limits)
+        cache = FileCache(config.state_directory / "cache", limits)
         urls = [member.api_url for member in ledger.store.policy.members if member.name != config.name]
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)
         verifier = Verifier(
-            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31), command=self._command
+            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31),
+            readable=(blobs.directory, cache.directory),
+            command=self._command,
         )
         self._stack.push_async_callback(verifier.stop)
         voter = Voter(
@@ -230,6 +234,7 @@ class NodeSet:
             fetcher=fetcher,
             voter=voter,
             verifier=verifier,
+            space=DiskSpace(config.state_directory, reserve_bytes=0),
             raft_status=lambda: STATUS,
             watch=Watch(ledger, gatherer, lambda: STATUS),
         )

@@ -20,6 +20,7 @@ async def upload(request: web.Request) -> web.Response:
         async for _ in steady_chunks(request.content):
             pass  # the body is on its way; a client that is cut off could not read the answer
         return web.json_response({"sha256": sha256.hex(), "stored": False})
+    node.space.check(bytes_total)
     await node.blobs.add(sha256, steady_chunks(request.content), bytes_max=bytes_total)
     return web.json_response({"sha256": sha256.hex(), "stored": True}, status=201)
 

@@ -24,6 +24,7 @@ async def submit(request: web.Request) -> web.Response:
     node = services(request)
     if request.remote is not None:  # otherwise the connection is gone already
         _take(node.submissions, network_of(request.remote), "address")
+    node.space.check()
     envelope = await read_limited(request.content, ENVELOPE_BYTES_MAX)
     done = await node.ledger.submit(
         envelope, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
@@ -73,7 +74,8 @@ async def claim(request: web.Request) -> web.Response:
     digest = hash_of(request)
     _claim_state(node, digest)
     await _wait_for_verdict(node, digest, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
-    return web.json_response(render.claim(node.ledger, digest, _claim_state(node, digest)))
+    shown = render.claim(node.ledger, digest, _claim_state(node, digest))
+    return web.json_response({**shown, "progress": str(node.voter.progress(digest))})
 
 
 async def certificate(request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from node.api.services import services
 from node.bodies import TooSlowError
 from node.errors import SelfCheckError, UnavailableError
 from node.logs import fields
+from node.space import full_error, is_disk_full
 from registry.errors import MalformedError, ProofError, QuorumError, RefusedError, RegistryError, UntrustedError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,7 +64,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _respond(request, error)
     except (asyncio.CancelledError, ConnectionError):
         raise
-    except Exception:
+    except Exception as error:
+        if is_disk_full(error):
+            return _respond(request, full_error())
         logger.exception("a request failed", extra=fields(method=request.method, path=request.path[:200]))
         return error_response(
             request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the node has a fault; see its log"

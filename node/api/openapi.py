@@ -24,7 +24,7 @@ _ERRORS = {
     "422": "Well formed, and the rules refuse it; the code says which one does.",
     "429": "Too many from this address or signing key.",
     "500": "A fault of the node; self_check if a receipt or certificate of its own making did not hold.",
-    "503": "Not now: no leader, no quorum, or too busy.",
+    "503": "Not now: no leader, no quorum, no room on the disk, or too busy.",
     "507": "The node's store is full.",
 }
 _COMES_BACK = {"429", "503"}
@@ -65,9 +65,9 @@ def _operation(
     parameters: tuple[Schema, ...] = (),
     body: str = "",
 ) -> Schema:
-    """One operation; errors are statuses, besides 500, which any may answer."""
-    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in [*errors.split(), "500"]}
-    operation: dict[str, Any] = {"operationId": name, "summary": text, "responses": answers | refused}
+    """One operation; errors are statuses, besides 500 and 503, which any may answer."""
+    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in [*errors.split(), "500", "503"]}
+    operation: dict[str, Any] = {"operationId": name, "summary": text, "responses": refused | answers}
     if parameters:
         operation["parameters"] = list(parameters)
     if body:
@@ -106,7 +106,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "submitEntry",
             "Submit a message, and wait for its receipt. The same bytes again get the same entry.",
             answers={"200": _answer("It is in the log.", JSON, ref("Submitted"))},
-            errors="400 408 413 422 429 503",
+            errors="400 408 413 422 429",
             body="The message's envelope, canonical msgpack.",
         ),
         "get": _operation(
@@ -131,7 +131,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "searchEntries",
             "Entries that bear a hash, or that a key signed; hash or owner, one of them.",
             answers={"200": _answer("Entries in order.", JSON, ref("SearchPage"))},
-            errors="400 503",
+            errors="400",
             parameters=(
                 _query("hash", HASH, "Of a message, model or evidence; a commitment, a leaf, a watermark key."),
                 _query("owner", HASH, "A public signing key."),
@@ -145,7 +145,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "followEntries",
             "Entries as they come: events of the type entry, the index as their id, an entry as their data. No end.",
             answers={"200": _answer("Server-sent events.", "text/event-stream", _TEXT)},
-            errors="400 503",
+            errors="400",
             parameters=(
                 _query("since", COUNT, "First index to send; without it only new entries are."),
                 _header("Last-Event-ID", COUNT, "Instead of since: the last index that was received."),
@@ -157,7 +157,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "getReceipt",
             "The receipt of a message.",
             answers={"200": _answer("C2SP tlog-proof, cosigned by a quorum.", PLAIN, _TEXT)},
-            errors="400 404 503",
+            errors="400 404",
             parameters=(_NAMED,),
         )
     },
@@ -175,7 +175,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "getCertificate",
             "The certificate of a verified claim, byte for byte the file.",
             answers={"200": _answer("The certificate.", JSON, ref("Certificate"))},
-            errors="400 404 409 503",
+            errors="400 404 409",
             parameters=(_NAMED,),
         )
     },
@@ -215,7 +215,6 @@ PATHS: dict[str, dict[str, Schema]] = {
             "latestCheckpoint",
             "The latest checkpoint that a quorum cosigned.",
             answers=_tagged("C2SP tlog-checkpoint.", PLAIN),
-            errors="503",
             parameters=(_IF_NONE_MATCH,),
         )
     },

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from node.voting import Progress
 from registry.certificate import FORMAT
 from registry.messages import KINDS
 from registry.policy import Thresholds
@@ -197,6 +198,7 @@ _ANSWERS: Mapping[str, Schema] = {
         nodes=COUNT,
         publication_index=_INDEX,
         claim_index=_INDEX,
+        progress=described({"enum": [str(step) for step in Progress]}, "How far this node is with it."),
         votes=listed(ref("CountedVote")),
     ),
     "Certificate": obj(

@@ -14,6 +14,7 @@ from node.gather import Gatherer
 from node.index import Index
 from node.ledger import LedgerService
 from node.raft.types import RaftStatus
+from node.space import DiskSpace
 from node.verifier.supervisor import Verifier
 from node.voting import Voter
 from node.watch import Watch
@@ -32,6 +33,7 @@ class Services:
         submissions: how many entries an address may submit.
         key_submissions: how many entries a signing key may submit.
         blob_bytes_max: largest upload.
+        space: the room on the node's disk.
         raft_status: what the consensus layer says of itself.
         watch: whether the node keeps up.
         alarms: what makes the node unhealthy, by the part that says so.
@@ -53,6 +55,7 @@ class Services:
     voter: Voter
     fetcher: Fetcher
     verifier: Verifier
+    space: DiskSpace
     raft_status: Callable[[], RaftStatus]
     watch: Watch
     alarms: dict[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,7 +28,7 @@ from node.verifier.protocol import (
     plain,
     unmeasured,
 )
-from node.verifier.sandbox import drop_privileges, limit_resources
+from node.verifier.sandbox import Report, confine, drop_privileges
 from registry.errors import MalformedError
 from registry.evidence import EvidenceFile, parse_evidence
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
@@ -35,7 +36,6 @@ from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
 if TYPE_CHECKING:
     import wm
 
-READ_BYTES = 1024 * 1024
 OTHERS_BYTES_MAX = 2**30  # CUDA's own context counts as other programs', and is less
 NICENESS = 10  # a verification may wait, a heartbeat of the ledger process beside it may not
 _REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
@@ -72,13 +72,14 @@ def answer(job: Job, *, device: str) -> Answer:
 
 
 def _check_file(path: Path, sha256: bytes, bytes_max: int) -> None:
-    digest, read = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(READ_BYTES):
-            read += len(chunk)
-            if read > bytes_max:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > bytes_max:
                 raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"more than {bytes_max} bytes")
-            digest.update(chunk)
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError as error:  # a fetched file that is gone or closed to this process says nothing of the claim
+        sys.stderr.write(f"a fetched file cannot be read: {error}\n")
+        raise SystemExit(EXIT_TROUBLE) from error
     if digest.digest() != sha256:
         raise _Settled(Outcome.UNVERIFIABLE, "hash_mismatch", f"the file hashes to {digest.hexdigest()}")
 
@@ -192,7 +193,8 @@ def _warm_up(device: str, threads: int) -> str:
 
     torch.set_num_threads(threads)
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.zeros(1, device=device)  # CUDA opens its devices and starts its threads here, and not after the sandbox shut
     return device
 
 
@@ -203,14 +205,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--memory-bytes-max", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--readable", type=Path, action="append", default=[], metavar="DIRECTORY")
     arguments = parser.parse_args()
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the frames
-    for failed in drop_privileges(arguments.parent):
-        sys.stderr.write(f"could not drop: {failed}\n")
+    # Libraries look for compilers and for a place to write when they are imported. They find none, and go on.
+    os.environ["PATH"] = "/nonexistent"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = "/proc"
+    report = Report()
+    drop_privileges(arguments.parent, readable=arguments.readable, report=report)
     device = _warm_up(arguments.device, arguments.threads)
-    limit_resources(arguments.memory_bytes_max if device == "cpu" else None)
+    is_cpu = device == "cpu"
+    confine(arguments.memory_bytes_max if is_cpu else None, with_devices=not is_cpu, report=report)
+    sys.stderr.write(f"{report}\n")
     serve(sys.stdin.buffer, answers, lambda job: answer(job, device=device))
 
 

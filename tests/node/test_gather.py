@@ -259,9 +259,9 @@ async def test_a_receipt_is_checked_once_and_again_when_the_members_change(
 ):
     checked = []
 
-    def check(receipt: Receipt, trust: TrustPolicy) -> object:
+    def check(receipt: Receipt, trust: TrustPolicy, **how: object) -> object:
         checked.append(receipt.index)
-        return verify_receipt(receipt, trust)
+        return verify_receipt(receipt, trust, **how)
 
     monkeypatch.setattr(gather_module, "verify_receipt", check)
     async with NodeSet(tmp_path / "ledger") as nodes:

@@ -15,13 +15,26 @@ from marked import MarkedFiles, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
+from node.config import VerifierSettings
+from node.verifier import landlock
 from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame
+from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.verifier.worker import _blame_others, answer, serve
 from registry.errors import MalformedError
 from registry.evidence import parse_evidence
 from registry.verdict import ControlKind, Outcome
 
 MODEL = b"not really a model"
+
+
+def _has_landlock() -> bool:
+    try:
+        return landlock.abi() > 0
+    except OSError:
+        return False
+
+
+needs_landlock = pytest.mark.skipif(not _has_landlock(), reason="this kernel has no Landlock")
 
 
 def evidence_bytes(*, scheme: str = "mtlsign") -> bytes:
@@ -86,11 +99,12 @@ def test_a_device_that_others_fill_ends_the_process_and_one_that_the_claim_fills
     assert ended.value.code == EXIT_TROUBLE
 
 
-def test_a_file_that_vanished_is_a_crash_and_not_an_answer(tmp_path: Path):
+def test_a_file_that_vanished_is_this_machines_trouble_and_not_an_answer(tmp_path: Path):
     lost = job(tmp_path)
     (tmp_path / "model").unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SystemExit) as ended:
         answer(lost, device="cpu")
+    assert ended.value.code == EXIT_TROUBLE
 
 
 def test_jobs_are_served_in_order_until_the_end(tmp_path: Path):
@@ -162,8 +176,41 @@ def test_a_model_whose_answers_are_not_finite_is_unverifiable(marked: MarkedFile
     assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
 
 
-def test_the_real_process_starts_answers_and_ends_with_its_input(tmp_path: Path):
-    refuted = job(tmp_path, head_commitment=b"x" * 32)
+async def ask_the_real_process(job: Job, *, readable: Path) -> Answer:
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    verifier = Verifier(settings, readable=(readable,))
+    try:
+        return await verifier.verify(job)
+    finally:
+        await verifier.stop()
+
+
+async def test_the_real_process_starts_says_what_confines_it_and_answers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    answered = await ask_the_real_process(job(tmp_path, head_commitment=b"x" * 32), readable=tmp_path)
+    assert (answered.outcome, answered.reason) == (Outcome.REFUTED, "head_mismatch")
+    lines = [str(getattr(record, "fields", {}).get("line", "")) for record in caplog.records]
+    assert [line.partition(":")[0] for line in lines if line] == ["sandbox"], lines
+
+
+@needs_landlock
+async def test_the_real_process_cannot_open_a_file_outside_the_cache(tmp_path: Path):
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(VerifierTroubleError):
+        await ask_the_real_process(job(tmp_path), readable=tmp_path / "cache")
+
+
+@pytest.mark.slow
+async def test_the_sandbox_changes_no_number(marked: MarkedFiles, tmp_path: Path):
+    same = on_files(marked, tmp_path)
+    inside = await ask_the_real_process(same, readable=tmp_path)
+    assert inside == answer(same, device="cpu")
+    assert inside.measurement.matched == 600
+
+
+def test_the_process_ends_with_its_input():
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [
@@ -171,14 +218,11 @@ def test_the_real_process_starts_answers_and_ends_with_its_input(tmp_path: Path)
             *("--device", "cpu", "--threads", "1", "--memory-bytes-max", str(2**31)),
             *("--parent", str(os.getpid())),
         ],
-        input=frame(refuted.encode()),
+        input=b"",
         env={"PYTHONPATH": str(root), "PATH": os.environ["PATH"], "HOME": "/nonexistent"},
         cwd="/",
         capture_output=True,
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(frame(READY))
-    answered = Answer.decode(done.stdout[len(frame(READY)) + 4 :])
-    assert (answered.outcome, answered.reason) == (Outcome.REFUTED, "head_mismatch")
+    assert (done.returncode, done.stdout) == (0, frame(READY)), done.stderr
