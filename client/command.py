@@ -40,6 +40,7 @@ VERBS = {
     "rotate": "Move to another signing key.",
     "status": "Show a claim, its votes and its verdict.",
     "show": "Show one entry of the ledger, checked against the policy.",
+    "search": "Find entries by any hash, or by their owner.",
     "log": "Page through the ledger.",
     "verify": "Check a receipt or a certificate, offline.",
     "audit": "Download the whole ledger and check everything.",

@@ -47,6 +47,7 @@ class Fetcher:
         peer_urls: API addresses of the other nodes.
         settings: limits.
         tls: trust of https pointers; the system's by default.
+        peer_tls: trust of the other nodes' APIs; the system's by default.
     """
 
     def __init__(
@@ -57,13 +58,14 @@ class Fetcher:
         peer_urls: Sequence[str],
         settings: FetchSettings,
         tls: ssl.SSLContext | None = None,
+        peer_tls: ssl.SSLContext | None = None,
     ) -> None:
         self._blobs, self._cache, self._peer_urls, self._settings = blobs, cache, peer_urls, settings
         resolver = ThreadedResolver()
         public = resolver if settings.allow_private_addresses else PublicResolver(resolver)
         connector = aiohttp.TCPConnector(resolver=public, ssl=tls or True)
         self._strangers = _session(connector)
-        self._peers = _session(aiohttp.TCPConnector())
+        self._peers = _session(aiohttp.TCPConnector(ssl=peer_tls or True))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -131,6 +133,11 @@ class Fetcher:
                 if isinstance(problem, FetchError):
                     problem = FetchError("unreachable", f"{url.host}: {error}", may_pass=True)
         raise problem
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the fetched files, kept and being written."""
+        return self._cache.bytes_total
 
     def _checked_url(self, pointer: str) -> URL:
         try:

@@ -8,23 +8,25 @@ given evidence of a fork, which is logged whole.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 
 import aiohttp
 
 from node.bodies import read_limited
+from node.errors import SelfCheckError
 from node.ledger import LedgerService
 from node.logs import fields
 from node.notes import NoteCache
+from node.receipts import VerifiedReceipts
 from registry import merkle
 from registry.certificate import Attestation, Certificate, ProvenEntry, verify_certificate
 from registry.claims import ClaimState
 from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import NOTE_BYTES_MAX, Note, SignatureLine, verify_signatures
-from registry.policy import Member
+from registry.policy import Member, Policy
 from registry.receipt import Receipt, verify_receipt
-from registry.trust import TrustPolicy
+from registry.trust import TrustedCheckpoint, TrustPolicy
 from registry.verdict import Outcome
 
 LONG_POLL_S = 10
@@ -43,17 +45,29 @@ class Gatherer:
         ledger: the node's own entries and signatures.
         notes: where gathered notes are kept.
         session: for requests to the peers; they are named by the policy, and may have private addresses.
+
+    Attributes:
+        latest: the largest checkpoint that a quorum cosigned, as far as this node knows; None before the first.
+        self_check_failures: receipts and certificates that did not pass this node's own check since the start.
     """
 
     def __init__(self, name: str, ledger: LedgerService, notes: NoteCache, session: aiohttp.ClientSession) -> None:
         self._name, self._ledger, self._notes, self._session = name, ledger, notes, session
         self._gathering: dict[int, asyncio.Task[Note]] = {}
+        self._receipts = VerifiedReceipts()
+        self.self_check_failures = 0
+        self.latest = self._kept()
 
     @property
     def trust(self) -> TrustPolicy:
         """What a reader who trusts the ledger's present members trusts."""
         store = self._ledger.store
         return TrustPolicy.of(store.policy, store.origin)
+
+    @property
+    def latest_size(self) -> int:
+        """Entries that a quorum has cosigned, as far as this node knows."""
+        return self.latest.checkpoint.size if self.latest else 0
 
     async def quorum_note(self, size: int, *, timeout_s: float) -> Note:
         """The checkpoint of a size with a quorum's signatures.
@@ -88,18 +102,25 @@ class Gatherer:
             raise QuorumError("no checkpoint was cosigned by a quorum yet")
         return latest
 
-    async def receipt(self, index: int, *, timeout_s: float) -> Receipt:
+    async def receipt(self, index: int, *, timeout_s: float) -> str:
         """The receipt of an entry, on the first checkpoint that has it; verified before it leaves.
 
         Raises:
             QuorumError: too few nodes have signed that checkpoint in time.
+            SelfCheckError: it does not hold.
         """
+        store, begun = self._ledger.store, self._ledger.store.policy
+        known = self._receipts.get(index, begun)
+        if known is not None:
+            return known
         note = await self.quorum_note(index + 1, timeout_s=timeout_s)
-        store = self._ledger.store
         proof = merkle.inclusion_proof(index, index + 1, store.read_node)
         receipt = Receipt(entry=store.entry(index), index=index, proof=tuple(proof), checkpoint_note=str(note))
-        verify_receipt(receipt, self.trust, is_signed=store.signatures.is_signed)
-        return receipt
+        checked_by = store.policy
+        with self._self_check("receipt", begun):
+            verify_receipt(Receipt.parse(str(receipt)), self.trust, is_signed=store.signatures.is_signed)
+        self._receipts.put(index, checked_by, str(receipt))
+        return str(receipt)
 
     async def certificate(self, claim: bytes, *, timeout_s: float) -> bytes:
         """The certificate of a verified claim; verified before it leaves.
@@ -107,8 +128,10 @@ class Gatherer:
         Raises:
             RefusedError: code open, not_verified or superseded.
             QuorumError: too few nodes have signed the checkpoints it needs in time.
+            UntrustedError: the members changed meanwhile, and those that signed are too few of the present ones.
+            SelfCheckError: it does not hold.
         """
-        state = self._provable(claim)
+        state, begun = self._provable(claim), self._ledger.store.policy
         indexes = self._ledger.store.certificate_entries(claim)
         if not await self._ledger.applied.wait_for(indexes[-1] + 1, timeout_s):
             raise QuorumError("this node has not stored all that belongs to the claim yet")
@@ -122,8 +145,35 @@ class Gatherer:
             entries=tuple(self._proven(index, size) for index in indexes),
             attestations=tuple(attestations),
         ).encode()
-        verify_certificate(certificate, self.trust)
+        with self._self_check("certificate", begun):
+            verify_certificate(certificate, self.trust)
         return certificate
+
+    @contextmanager
+    def _self_check(self, what: str, begun: Policy) -> Iterator[None]:
+        """Count what would not pass a reader's check, and keep it here.
+
+        Args:
+            what: is checked, for the log.
+            begun: the policy in force when it was begun. Where the members have changed since, too few of those who
+                signed may be left, which is nobody's fault.
+        """
+        try:
+            yield
+        except RegistryError as error:
+            if isinstance(error, UntrustedError) and self._ledger.store.policy is not begun:
+                raise
+            self.self_check_failures += 1
+            logger.exception("this node made what it would not accept", extra=fields(what=what, code=error.code))
+            raise SelfCheckError(f"the {what} that this node made does not hold; ask another node") from error
+
+    def _kept(self) -> TrustedCheckpoint | None:
+        """The largest checkpoint that was gathered before this node's start, if its signers are members still."""
+        note = self._notes.latest()
+        try:
+            return None if note is None else self.trust.check(note)
+        except RegistryError:
+            return None
 
     def _provable(self, claim: bytes) -> ClaimState:
         state = self._ledger.store.claim_state(claim)
@@ -183,7 +233,9 @@ class Gatherer:
         if nodes < quorum:
             raise QuorumError(f"{nodes} of the {quorum} nodes of a quorum signed size {size} in time")
         note = Note(own.text, tuple(lines))
-        self.trust.check(note)
+        checked = self.trust.check(note)
+        if checked.checkpoint.size > self.latest_size:
+            self.latest = checked
         try:
             await asyncio.to_thread(self._notes.put, size, note)
         except sqlite3.Error as error:  # it can be gathered again

@@ -58,7 +58,7 @@ def load_identity(paths: KeyPaths) -> Identity:
     Raises:
         ConfigError: a file is missing, readable by others, or holds something else; the message names it.
     """
-    _check_mode(paths.tls_private_key)
+    check_private(paths.tls_private_key)
     try:
         certificate_pem = paths.tls_certificate.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -103,6 +103,15 @@ def certificate_ders(certificate_pem: str) -> tuple[bytes, ...]:
     return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates)
 
 
+def check_private(path: Path) -> None:
+    """Check that nobody else may read a private key.
+
+    Raises:
+        ConfigError: it is missing, somebody else's, or others may read it.
+    """
+    _check_mode(path, forbidden=0o077, may="others may read this private key", mend="chmod 600")
+
+
 def _to_pem(private_key: Ed25519PrivateKey) -> bytes:
     return private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -120,7 +129,7 @@ def _write_private(path: Path, pem: bytes) -> None:
 
 
 def _load_private(path: Path) -> Ed25519PrivateKey:
-    _check_mode(path)
+    check_private(path)
     try:
         loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
@@ -136,14 +145,10 @@ def check_directory(path: Path) -> None:
     Raises:
         ConfigError: it is missing, somebody else's, or others may write to it.
     """
-    _check_private(path, forbidden=0o022, may="others may change what is in it", mend="chmod 700")
+    _check_mode(path, forbidden=0o022, may="others may change what is in it", mend="chmod 700")
 
 
-def _check_mode(path: Path) -> None:
-    _check_private(path, forbidden=0o077, may="others may read this private key", mend="chmod 600")
-
-
-def _check_private(path: Path, *, forbidden: int, may: str, mend: str) -> None:
+def _check_mode(path: Path, *, forbidden: int, may: str, mend: str) -> None:
     try:
         status = path.stat()
     except OSError as error:

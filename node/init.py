@@ -39,16 +39,19 @@ class ClusterOptions:
         api_ports, raft_ports: one for each node; empty finds free ones.
         thresholds: of the verdict.
         time_skew_s: of the policy.
-        submit_timeout_s, submissions_per_s, unreachable_retry_s, verifier_threads, verifier_timeout_s: of every node's
-            settings.
+        https: whether the nodes' URLs are https; their certificates are put to keys/api.crt and keys/api.pem later.
+        submit_timeout_s, submissions_per_s, key_submissions_per_s, unreachable_retry_s, verifier_threads,
+            verifier_timeout_s: of every node's settings.
     """
 
     api_ports: tuple[int, ...] = ()
     raft_ports: tuple[int, ...] = ()
     thresholds: Thresholds = field(default_factory=Thresholds)
     time_skew_s: int = 300
+    https: bool = False
     submit_timeout_s: int = 15
     submissions_per_s: int = 50
+    key_submissions_per_s: int = 50
     unreachable_retry_s: int = 60
     verifier_threads: int = 1
     verifier_timeout_s: int = 900
@@ -153,7 +156,7 @@ def _plan(nodes: int, host: str, options: ClusterOptions) -> list[_Plan]:
 def _build(building: Path, *, origin: str, quorum: int, plans: list[_Plan], options: ClusterOptions) -> None:
     configs = [_make_directory(building / plan.name, plan, options) for plan in plans]
     identities = [make_identity(config.keys, name=config.name) for config in configs]
-    members = tuple(_member(plan, identity) for plan, identity in zip(plans, identities, strict=True))
+    members = tuple(_member(plan, identity, options) for plan, identity in zip(plans, identities, strict=True))
     policy = Policy(members=members, quorum=quorum, time_skew_s=options.time_skew_s, thresholds=options.thresholds)
     genesis = Genesis(time_s=int(time.time()), origin=origin, policy=policy)
     envelope = seal(genesis, origin=origin, private_keys=[identity.signing for identity in identities])
@@ -181,7 +184,7 @@ def _make_directory(directory: Path, plan: _Plan, options: ClusterOptions) -> Co
     return load_config(directory / CONFIG_FILE)
 
 
-def _member(plan: _Plan, identity: Identity) -> Member:
+def _member(plan: _Plan, identity: Identity, options: ClusterOptions) -> Member:
     host = f"[{plan.host}]" if ":" in plan.host else plan.host
     return Member(
         name=plan.name,
@@ -191,7 +194,7 @@ def _member(plan: _Plan, identity: Identity) -> Member:
         tls_certificates=certificate_ders(identity.certificate_pem),
         raft_host=plan.host,
         raft_port=plan.raft_port,
-        api_url=f"http://{host}:{plan.api_port}",
+        api_url=f"{'https' if options.https else 'http'}://{host}:{plan.api_port}",
     )
 
 
@@ -210,7 +213,11 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "port": plan.api_port,
             "submit_timeout_s": options.submit_timeout_s,
             "submissions_per_s": options.submissions_per_s,
+            "key_submissions_per_s": options.key_submissions_per_s,
             "connections_max": 512,
+            "tls_certificate": "keys/api.crt" if options.https else "",
+            "tls_private_key": "keys/api.pem" if options.https else "",
+            "tls_authorities": "",
         },
         "raft": {"bind_host": ""},
         "blobs": {

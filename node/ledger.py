@@ -8,6 +8,7 @@ and goes on; signing waits for an fsync of its own and happens in a third thread
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from registry.entry import Entry
 from registry.envelope import SignedMessage, unseal
 from registry.errors import MalformedError, RefusedError
 from registry.rules import Accepted, Applied, Duplicate, Refused
+from registry.verdict import Outcome
 
 SUBMISSIONS_MAX = 4096
 PROPOSE_AGAIN_S = 3.0
@@ -70,6 +72,7 @@ class LedgerService:
         applied: entries that are durable here.
         signed: entries up to which this node has signed checkpoints.
         signing_trouble: why signing fails for the moment; None while it does not.
+        refused: entries that were ordered and that the rules then refused, by code, since the start.
     """
 
     def __init__(self, store: Store, signer: Signer, *, clock: Callable[[], float]) -> None:
@@ -80,7 +83,8 @@ class LedgerService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signing: asyncio.Task[None] | None = None
         self._undecided: list[bytes] = []
-        self._claims_seen = 0
+        self._claims_seen, self._decided = 0, Counter[Outcome]()
+        self.refused: Counter[str] = Counter()
         self.signing_trouble: str | None = None
 
     def start(self, proposer: Proposer, *, proof: Proof | None = None) -> None:
@@ -106,8 +110,15 @@ class LedgerService:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._deliver, outcomes, size)
 
-    async def submit(self, envelope: bytes, *, timeout_s: float) -> Submitted:
+    async def submit(
+        self, envelope: bytes, *, timeout_s: float, admit: Callable[[SignedMessage], None] | None = None
+    ) -> Submitted:
         """Get a message into the log.
+
+        Args:
+            envelope: the message.
+            timeout_s: how long to wait for the order.
+            admit: called with a message that is new and whose signatures hold; what it raises is raised.
 
         Raises:
             MalformedError, RefusedError: the bytes or the rules say no.
@@ -118,6 +129,8 @@ class LedgerService:
         known = self._known(signed.hash, duplicate=True)
         if known is not None:
             return known
+        if admit is not None:
+            admit(signed)
         self._check(signed)
         if len(self._waiting) >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
@@ -139,11 +152,25 @@ class LedgerService:
 
     def claims_open(self) -> int:
         """Number of claims without a verdict; one that has a verdict is not looked at again."""
-        claims = self.store.claims()
-        self._undecided += claims[self._claims_seen :]
-        self._claims_seen = len(claims)
-        self._undecided = [digest for digest in self._undecided if self.verdict(digest).outcome is None]
+        self._count_verdicts()
         return len(self._undecided)
+
+    def verdicts(self) -> dict[Outcome, int]:
+        """Number of claims by the verdict that they had when it was first seen; 0 for an outcome that none has."""
+        self._count_verdicts()
+        return {outcome: self._decided[outcome] for outcome in Outcome}
+
+    @property
+    def submissions_waiting(self) -> int:
+        """Messages that were proposed and whose outcome is not known yet."""
+        return len(self._waiting)
+
+    def _count_verdicts(self) -> None:
+        claims = self.store.claims()
+        outcomes = {digest: self.verdict(digest).outcome for digest in self._undecided + claims[self._claims_seen :]}
+        self._claims_seen = len(claims)
+        self._undecided = [digest for digest, outcome in outcomes.items() if outcome is None]
+        self._decided.update(outcome for outcome in outcomes.values() if outcome is not None)
 
     def _check(self, signed: SignedMessage) -> None:
         """Refuse what the rules certainly would: in Raft's journal it would stay for ever all the same."""
@@ -203,6 +230,7 @@ class LedgerService:
     def _deliver(self, outcomes: list[Applied], size: int) -> None:
         for applied in outcomes:
             if isinstance(applied, Refused):
+                self.refused[applied.code] += 1
                 digest = applied.message_hash.hex() if applied.message_hash else None
                 logger.info("entry refused", extra=fields(code=applied.code, message_hash=digest))
             elif isinstance(applied, Accepted):

@@ -24,6 +24,7 @@ from aiohttp import web
 from node import logs
 from node.api import Services, make_app
 from node.api.limits import LimitedConnections, TokenBuckets
+from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
 from node.config import Config, load_config
@@ -31,6 +32,7 @@ from node.errors import ConfigError, InconsistentStateError
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, check_identity, load_identity
+from node.index import Index
 from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
 from node.ledger import LedgerService
 from node.logs import fields
@@ -44,11 +46,12 @@ from node.sweeper import Sweeper
 from node.upkeep.startup import check_state
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
+from node.watch import Watch
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
 EXIT_CONFIG, EXIT_STATE, EXIT_STORAGE = 2, 5, 74
-CACHE_DIRECTORY = "cache"
+INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 SHUTDOWN_TIMEOUT_S = 3.0
 IDLE_TIMEOUT_S = 30.0
@@ -144,14 +147,15 @@ async def _serve(config: Config, state: _State) -> None:
 async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Services:
     ledger = LedgerService(state.store, state.signer, clock=time.time)
     raft = _make_raft(config, state, ledger)
-    session = await stack.enter_async_context(aiohttp.ClientSession())
+    peer_tls = peer_trust(config.api)
+    session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
     ledger.start(raft, proof=_proof(config, state, ledger, session))
     stack.push_async_callback(ledger.stop)
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
     blobs, cache = _open_blobs(config, state.store.policy)
     peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
-    fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch)
+    fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch, peer_tls=peer_tls)
     stack.push_async_callback(fetcher.close)
     verifier = Verifier(config.verifier, readable=(blobs.directory, cache.directory))
     stack.push_async_callback(verifier.stop)
@@ -163,23 +167,33 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         unreachable_retry_s=config.fetch.unreachable_retry_s,
         clock=time.time,
     )
+    index = Index(config.state_directory / INDEX_FILE, state.store)
+    stack.callback(index.close)
+    gatherer = Gatherer(config.name, ledger, state.notes, session)
+    watch = Watch(ledger, gatherer, raft.status)
     node = Services(
         name=config.name,
         device=config.verifier.device,
         submit_timeout_s=config.api.submit_timeout_s,
         submissions=TokenBuckets(config.api.submissions_per_s, clock=time.monotonic),
+        key_submissions=TokenBuckets(config.api.key_submissions_per_s, clock=time.monotonic),
         blob_bytes_max=config.blobs.blob_bytes_max,
         ledger=ledger,
-        gatherer=Gatherer(config.name, ledger, state.notes, session),
+        gatherer=gatherer,
+        index=index,
         blobs=blobs,
+        fetcher=fetcher,
         voter=voter,
         verifier=verifier,
         space=DiskSpace(config.state_directory),
         raft_status=raft.status,
+        watch=watch,
     )
     await _listen(config, node, stack)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
+    _in_background(watch.run(), "watch", node, stack)
+    _in_background(index.run(ledger.applied), "search", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
     return node
@@ -238,6 +252,9 @@ def _peer(member: Member) -> RaftPeer:
 
 
 async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None:
+    certificate = make_certificate(config.api)
+    _warn_about_url(config, node)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, certificate)
     # The time-out also ends a connection whose first request does not come, or comes byte by byte.
     runner = web.AppRunner(
         make_app(node),
@@ -247,12 +264,44 @@ async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    connections = LimitedConnections(cast("web.Server", runner.server), config.api.connections_max)
+    connections = LimitedConnections(
+        cast("web.Server", runner.server),
+        config.api.connections_max,
+        handshake_timeout_s=HANDSHAKE_TIMEOUT_S,
+        on_refused=lambda: node.refused.update(["too_many_connections"]),
+    )
+    tls = None if certificate is None else certificate.context
     try:
-        listening = await asyncio.get_running_loop().create_server(connections, config.api.host, config.api.port)
+        listening = await asyncio.get_running_loop().create_server(
+            connections,
+            config.api.host,
+            config.api.port,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if tls else None,
+        )
     except OSError as error:
         raise ConfigError(f"[api]: cannot listen on {config.api.host} port {config.api.port}: {error}") from error
     stack.callback(listening.close)
+
+
+def _reload(certificate: ServedCertificate | None) -> None:
+    """Read the API's certificate again, on SIGHUP."""
+    if certificate is None:
+        logger.info("SIGHUP: this API has no certificate that could be read again")
+        return
+    try:
+        certificate.reload()
+    except ConfigError as error:
+        logger.error("the new certificate cannot be used; the old one stays", extra=fields(why=str(error)))  # noqa: TRY400
+    else:
+        logger.info("the API's certificate was read again")
+
+
+def _warn_about_url(config: Config, node: Services) -> None:
+    """The policy tells others how to reach this API; a proxy may well add TLS, but nothing takes it away."""
+    member = next((m for m in node.ledger.store.policy.members if m.name == config.name), None)
+    if member is not None and config.api.tls_certificate and not member.api_url.startswith("https:"):
+        logger.warning("the API has TLS, but the policy names another URL", extra=fields(url=member.api_url))
 
 
 def _raise_descriptor_limit() -> None:

@@ -24,8 +24,8 @@ from node.space import is_disk_full, wait_for_space
 from registry import merkle
 from registry.certificate import entries_of
 from registry.claims import ClaimState, Verdict, count_votes
-from registry.entry import Placed
-from registry.envelope import SignedMessage
+from registry.entry import Entry, Placed
+from registry.envelope import SignedMessage, message_hash
 from registry.messages import Genesis, PolicyChange
 from registry.note import VerifierKey
 from registry.policy import Policy
@@ -219,6 +219,17 @@ class Store:
         """The durable message with this hash, or None."""
         placed = self._locked(lambda ledger: ledger.find(digest))
         return placed if placed is not None and placed.index < self._size else None
+
+    def placed(self, entry: bytes) -> Placed:
+        """The message of an entry that this store has handed out.
+
+        Raises:
+            ValueError: it is none of the entries.
+        """
+        placed = self.find(message_hash(Entry.decode(entry).envelope))
+        if placed is None:
+            raise ValueError("not an entry of this ledger")
+        return placed
 
     def check(self, signed: SignedMessage, recorded_s: int) -> Refused | None:
         """Why the rules would refuse a message at this moment; None if they would not."""

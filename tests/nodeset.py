@@ -5,6 +5,7 @@ API on its own port. Commands are ordered by `FakeOrder`, which asserts what Raf
 before or after the write, or never answer.
 """
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -25,6 +26,7 @@ from node.config import Config, VerifierSettings, load_config
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, load_identity
+from node.index import Index
 from node.init import SIGNER_FILE, STORE_FILE, ClusterOptions, init_cluster
 from node.ledger import LedgerService
 from node.notes import NoteCache
@@ -35,6 +37,7 @@ from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
+from node.watch import Watch
 from registry import commitments
 from registry.envelope import message_hash, seal
 from registry.messages import Claim, Message, Publication, Vote
@@ -205,20 +208,35 @@ class NodeSet:
             unreachable_retry_s=config.fetch.unreachable_retry_s,
             clock=time.time,
         )
+        index = Index(config.state_directory / "search.db", ledger.store)
+        self._stack.callback(index.close)
+        indexing = asyncio.create_task(index.run(ledger.applied))
+        self._stack.push_async_callback(_ended, indexing)
+        gatherer = Gatherer(config.name, ledger, notes, self.session)
         return Services(
             name=config.name,
             device="cpu",
             submit_timeout_s=5,
             submissions=TokenBuckets(0, clock=time.monotonic),
+            key_submissions=TokenBuckets(0, clock=time.monotonic),
             blob_bytes_max=1_000_000,
             ledger=ledger,
-            gatherer=Gatherer(config.name, ledger, notes, self.session),
+            gatherer=gatherer,
+            index=index,
             blobs=blobs,
+            fetcher=fetcher,
             voter=voter,
             verifier=verifier,
             space=DiskSpace(config.state_directory, reserve_bytes=0),
             raft_status=lambda: STATUS,
+            watch=Watch(ledger, gatherer, lambda: STATUS),
         )
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def sealed(message: Message, *signers: Ed25519PrivateKey) -> bytes:

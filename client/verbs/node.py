@@ -37,6 +37,7 @@ def run(directory: Path) -> int:
 
 @command.command("status")
 @options.policy
+@options.ca_file
 @options.as_json
 def status(policy_path: Path) -> Report:
     """Show every node of the ledger, whether their trees agree, and how many more may fail."""
@@ -52,7 +53,9 @@ def status(policy_path: Path) -> Report:
     exit_code = DONE if health.spare >= 0 else UNAVAILABLE
     return Report(
         document=health.document(),
-        text=f"{table(health.HEADERS, [node.row() for node in health.nodes])}\n\n{health.summary()}",
+        text="\n".join(
+            [table(health.HEADERS, [node.row() for node in health.nodes]), "", health.summary(), *health.troubles()]
+        ),
         exit_code=INCONSISTENT if health.disagreeing else exit_code,
     )
 

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from prometheus_client import Histogram
+
 from node.config import VerifierSettings
 from node.logs import fields
 from node.verifier.protocol import (
@@ -37,6 +39,7 @@ END_TIMEOUT_S = 5.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
 JOBS_MAX = 64
 ATTEMPTS_MAX = 2
+DURATION_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _STDERR_LINE_MAX = 64 * 1024
 _PASSED_ON = (
     "LD_LIBRARY_PATH",
@@ -73,6 +76,7 @@ class Verifier:
 
     Attributes:
         alarm: why the process did not start; None when it did.
+        durations: how long each job took.
     """
 
     def __init__(
@@ -86,6 +90,12 @@ class Verifier:
         self.state: State = "stopped"
         self.waiting = 0
         self.alarm: str | None = None
+        self.durations = Histogram(
+            "wmreg_verification_duration_seconds",
+            "How long the verifier process took for a claim.",
+            buckets=DURATION_BUCKETS_S,
+            registry=None,  # whoever is asked for metrics collects it from here
+        )
 
     async def warm_up(self) -> None:
         """Start the process before it is needed; until it does there is an alarm, and it is tried again."""
@@ -110,7 +120,8 @@ class Verifier:
         try:
             async with self._one_at_a_time:
                 on_begun()
-                return await self._attempt(job)
+                with self.durations.time():
+                    return await self._attempt(job)
         finally:
             self.waiting -= 1
 
