@@ -21,7 +21,9 @@ from node.notes import NoteCache
 from node.receipts import VerifiedReceipts
 from registry import merkle
 from registry.certificate import Attestation, Certificate, ProvenEntry, verify_certificate
+from registry.checkpoint import Checkpoint
 from registry.claims import ClaimState
+from registry.entry import Entry
 from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import NOTE_BYTES_MAX, Note, SignatureLine, verify_signatures
 from registry.policy import Member, Policy
@@ -33,6 +35,9 @@ LONG_POLL_S = 10
 GATHER_TIMEOUT_S = 30.0
 RETRY_S = 0.25
 LATEST_TIMEOUT_S = 2.0
+RECEIPT_LATE_S_MAX = (
+    2  # how much later than its entry's recording a receipt's checkpoint may be, where there is a choice
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,8 @@ class Gatherer:
     def __init__(self, name: str, ledger: LedgerService, notes: NoteCache, session: aiohttp.ClientSession) -> None:
         self._name, self._ledger, self._notes, self._session = name, ledger, notes, session
         self._gathering: dict[int, asyncio.Task[Note]] = {}
+        self._shared = 0  # the size that fresh entries wait for; 0 while none is gathered for them
+        self._trust: tuple[Policy, TrustPolicy] | None = None
         self._receipts = VerifiedReceipts()
         self.self_check_failures = 0
         self.latest = self._kept()
@@ -62,7 +69,10 @@ class Gatherer:
     def trust(self) -> TrustPolicy:
         """What a reader who trusts the ledger's present members trusts."""
         store = self._ledger.store
-        return TrustPolicy.of(store.policy, store.origin)
+        policy = store.policy
+        if self._trust is None or self._trust[0] is not policy:
+            self._trust = (policy, TrustPolicy.of(policy, store.origin))
+        return self._trust[1]
 
     @property
     def latest_size(self) -> int:
@@ -89,6 +99,37 @@ class Gatherer:
         except TimeoutError:
             raise QuorumError(f"too few nodes signed size {size} within {timeout_s} s") from None
 
+    async def _note_behind(self, index: int, *, timeout_s: float) -> Note:
+        """A quorum's checkpoint that has an entry, the first or one that was signed hardly later.
+
+        Entries that come together share one, so that a busy node asks its peers once for many of them: whoever comes
+        while one is gathered waits for its end, and then for the next, which has all that has come by then.
+        """
+        recorded_s = Entry.decode(self._ledger.store.entry(index)).recorded_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    kept = self._notes.covering(index + 1)
+                    if kept is not None and self._is_soon(kept, recorded_s):
+                        return kept
+                    if self._ledger.now_s() > recorded_s + RECEIPT_LATE_S_MAX:
+                        return await self.quorum_note(index + 1, timeout_s=timeout_s)
+                    running = self._gathering.get(self._shared)
+                    if running is None:
+                        self._shared = self._ledger.store.size
+                        return await self.quorum_note(self._shared, timeout_s=timeout_s)
+                    await asyncio.wait([running])
+        except TimeoutError:
+            raise QuorumError(f"too few nodes signed the tree with entry {index} within {timeout_s} s") from None
+
+    def _is_soon(self, note: Note, recorded_s: int) -> bool:
+        """Whether the present members vouch for a note, and that it was signed soon after this time."""
+        try:
+            times_s = self.trust.check(note).times_s.values()
+        except UntrustedError:
+            return False
+        return max(times_s, default=0) <= recorded_s + RECEIPT_LATE_S_MAX
+
     async def latest_note(self) -> Note:
         """The largest checkpoint that a quorum cosigned, as far as this node knows.
 
@@ -103,7 +144,7 @@ class Gatherer:
         return latest
 
     async def receipt(self, index: int, *, timeout_s: float) -> str:
-        """The receipt of an entry, on the first checkpoint that has it; verified before it leaves.
+        """The receipt of an entry, on a checkpoint of the time when it came in; verified before it leaves.
 
         Raises:
             QuorumError: too few nodes have signed that checkpoint in time.
@@ -113,8 +154,8 @@ class Gatherer:
         known = self._receipts.get(index, begun)
         if known is not None:
             return known
-        note = await self.quorum_note(index + 1, timeout_s=timeout_s)
-        proof = merkle.inclusion_proof(index, index + 1, store.read_node)
+        note = await self._note_behind(index, timeout_s=timeout_s)
+        proof = merkle.inclusion_proof(index, Checkpoint.parse(note.text).size, store.read_node)
         receipt = Receipt(entry=store.entry(index), index=index, proof=tuple(proof), checkpoint_note=str(note))
         checked_by = store.policy
         with self._self_check("receipt", begun):

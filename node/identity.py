@@ -103,18 +103,13 @@ def certificate_ders(certificate_pem: str) -> tuple[bytes, ...]:
     return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates)
 
 
-def check_directory(path: Path) -> None:
-    """Check that nobody else can change what is in a directory.
+def check_private(path: Path) -> None:
+    """Check that nobody else may read a private key.
 
     Raises:
-        ConfigError: it is missing, somebody else's, or others may write to it.
+        ConfigError: it is missing, somebody else's, or others may read it.
     """
-    _check_private(path, forbidden=0o022, may="others may change what is in it", mend="chmod 700")
-
-
-def check_private(path: Path) -> None:
-    """Check that nobody else can read a private key; raises ConfigError."""
-    _check_private(path, forbidden=0o077, may="others may read this private key", mend="chmod 600")
+    _check_mode(path, forbidden=0o077, may="others may read this private key", mend="chmod 600")
 
 
 def _to_pem(private_key: Ed25519PrivateKey) -> bytes:
@@ -144,7 +139,16 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
     return loaded
 
 
-def _check_private(path: Path, *, forbidden: int, may: str, mend: str) -> None:
+def check_directory(path: Path) -> None:
+    """Check that nobody else can change what is in a directory.
+
+    Raises:
+        ConfigError: it is missing, somebody else's, or others may write to it.
+    """
+    _check_mode(path, forbidden=0o022, may="others may change what is in it", mend="chmod 700")
+
+
+def _check_mode(path: Path, *, forbidden: int, may: str, mend: str) -> None:
     try:
         status = path.stat()
     except OSError as error:

@@ -142,13 +142,17 @@ class LedgerService:
             raise UnavailableError("the entry was applied but cannot be read", code="timeout")
         return submitted
 
+    def now_s(self) -> int:
+        """The time by this node's clock, POSIX seconds."""
+        return int(self._clock())
+
     def verdict(self, digest: bytes) -> Verdict:
         """What the votes on a claim add up to, with its deadline by this node's clock.
 
         Raises:
             ValueError: there is no such claim.
         """
-        return self.store.verdict(digest, as_of_s=int(self._clock()))
+        return self.store.verdict(digest, as_of_s=self.now_s())
 
     def claims_open(self) -> int:
         """Number of claims without a verdict; one that has a verdict is not looked at again."""
@@ -174,7 +178,7 @@ class LedgerService:
 
     def _check(self, signed: SignedMessage) -> None:
         """Refuse what the rules certainly would: in Raft's journal it would stay for ever all the same."""
-        refused = self.store.check(signed, int(self._clock()))
+        refused = self.store.check(signed, self.now_s())
         if refused is not None and refused.code in FINAL_REFUSALS:
             raise RefusedError(refused.detail, code=refused.code)
 
@@ -213,7 +217,7 @@ class LedgerService:
         loop, future = self._loop, self._loop.create_future()
         self._waiting.setdefault(digest, set()).add(future)
         try:
-            command = Entry(envelope, int(self._clock())).encode()
+            command = Entry(envelope, self.now_s()).encode()
             self._proposer.propose(command, lambda reason: _soon(loop, _fail, future, reason))
             async with asyncio.timeout(PROPOSE_AGAIN_S):
                 applied: Applied = await future

@@ -38,6 +38,10 @@ class NoteCache:
         """The note for this size, if it was gathered."""
         return self._read("SELECT note FROM notes WHERE size = ?", (size,))
 
+    def covering(self, size: int) -> Note | None:
+        """The note for the smallest size that was gathered and is not below this one."""
+        return self._read("SELECT note FROM notes WHERE size >= ? ORDER BY size LIMIT 1", (size,))
+
     def latest(self) -> Note | None:
         """The note for the largest size that was gathered."""
         return self._read("SELECT note FROM notes ORDER BY size DESC LIMIT 1", ())

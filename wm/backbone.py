@@ -217,6 +217,8 @@ def _refusing_input(channels: int, height: int, width: int) -> Iterator[None]:
     """Turn what a network raises for an input of the wrong size into a refusal; nothing is computed on meta tensors."""
     try:
         yield
+    except WatermarkError:
+        raise
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         raise WatermarkError(
             "mismatch", f"the network does not take an input of {channels} x {height} x {width}: {error}"

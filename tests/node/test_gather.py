@@ -41,14 +41,51 @@ async def submit(nodes: NodeSet, count: int = 1, *, first: int = 0) -> None:
         await nodes.nodes[0].ledger.submit(publication(number=number), timeout_s=30)
 
 
-async def test_a_receipt_on_the_first_checkpoint_that_has_the_entry_verifies_offline(tmp_path: Path):
+async def test_a_receipt_verifies_offline(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         await nodes.serve()
         await submit(nodes, 3)
         receipt = await nodes.nodes[0].services.gatherer.receipt(2, timeout_s=30)
         verified = verify_receipt(Receipt.parse(receipt), nodes.trust)
-        assert (verified.index, verified.trusted.checkpoint.size) == (2, 3)
+        assert (verified.index, verified.trusted.checkpoint.size) == (2, 4)
         assert len(verified.trusted.times_s) >= 2
+
+
+async def test_entries_that_come_together_share_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        ledger, gatherer = nodes.nodes[0].ledger, nodes.nodes[0].services.gatherer
+        now_s = int(time.time())
+        monkeypatch.setattr(ledger, "_clock", lambda: now_s)
+        asked: list[int] = []
+        gather = gatherer._gather
+
+        async def counting(size: int) -> Note:
+            asked.append(size)
+            return await gather(size)
+
+        monkeypatch.setattr(gatherer, "_gather", counting)
+        await submit(nodes, 6)
+        receipts = await asyncio.gather(*(gatherer.receipt(index, timeout_s=30) for index in range(1, 7)))
+        assert asked == [7]
+        for index, text in enumerate(receipts, start=1):
+            verified = verify_receipt(Receipt.parse(text), nodes.trust)
+            assert (verified.index, verified.trusted.checkpoint.size) == (index, 7)
+
+
+async def test_an_old_entry_is_not_shown_on_a_checkpoint_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        await submit(nodes, 2)
+        for node in nodes.nodes:
+            assert await node.ledger.signed.wait_for(3, 30)
+            for part in (node.ledger, node.ledger.signer):
+                monkeypatch.setattr(part, "_clock", lambda: time.time() + 60)
+        await submit(nodes, 1, first=2)
+        gatherer = nodes.nodes[0].services.gatherer
+        assert await gatherer.quorum_note(4, timeout_s=30)
+        old, new = [Receipt.parse(await gatherer.receipt(index, timeout_s=30)) for index in (1, 3)]
+        assert [verify_receipt(one, nodes.trust).trusted.checkpoint.size for one in (old, new)] == [2, 4]
 
 
 async def test_one_peer_is_enough_for_a_quorum_of_two(tmp_path: Path):

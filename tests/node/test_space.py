@@ -191,8 +191,8 @@ async def test_signing_goes_on_when_there_is_room_again_and_notes_that_cannot_be
             await node.services.gatherer.latest_note()
         node.ledger.signer._connection.execute("PRAGMA max_page_count = 10000")
         assert await node.ledger.signed.wait_for(number + 1, 30)
-        receipt = await node.services.gatherer.receipt(number, timeout_s=30)
-        assert Receipt.parse(receipt).index == number
+        receipt = Receipt.parse(await node.services.gatherer.receipt(number, timeout_s=30))
+        assert receipt.index == number
 
 
 def can_mount() -> bool:
@@ -271,7 +271,7 @@ def accept(cluster: Cluster, number: int) -> int:
 
 
 def alarm(cluster: Cluster, number: int) -> str:
-    return cluster.nodes[number].get("/health").json.get("problems", {}).get("disk", "")
+    return cluster.nodes[number].get("/healthz").json.get("alarms", {}).get("disk", "")
 
 
 @small_disk
