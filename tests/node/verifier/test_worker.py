@@ -1,5 +1,6 @@
 """The verifier process settles what it can without the watermark library, and survives what is not a crash."""
 
+import asyncio
 import dataclasses
 import hashlib
 import io
@@ -23,6 +24,13 @@ from node.verifier.worker import _blame_others, answer, serve
 from registry.errors import MalformedError
 from registry.evidence import parse_evidence
 from registry.verdict import ControlKind, Outcome
+from wm.architectures import Architecture, build, skeleton
+from wm.backbone import describe_taps, feature_count
+from wm.evidence import EvidenceFile, save_evidence
+from wm.head import Head
+from wm.info import Info
+from wm.triggers import InputSpec, Normalisation
+from wm.weights import save_weights
 
 MODEL = b"not really a model"
 
@@ -208,6 +216,66 @@ async def test_the_sandbox_changes_no_number(marked: MarkedFiles, tmp_path: Path
     inside = await ask_the_real_process(same, readable=tmp_path)
     assert inside == answer(same, device="cpu")
     assert inside.measurement.matched == 600
+
+
+def demanding(tmp_path: Path, *, side: int) -> Job:
+    """A job whose evidence asks for pictures of any size."""
+    architecture = Architecture("squeezenet1_1", {"num_classes": 2})
+    (tap,) = describe_taps(skeleton(architecture), ["features.0"], channels=3, height=side, width=side)
+    info = Info(
+        scheme="mtlsign",
+        architecture=architecture,
+        taps=(tap,),
+        pooling=2,
+        hidden=8,
+        triggers=100,
+        gamma="0.7",
+        input=InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3)),
+    ).with_files(model_sha256="0" * 64, base_sha256=None)
+    save_weights(build(architecture, seed=1), tmp_path / "m")
+    head = Head(inputs=feature_count([tap], pooling=2), hidden=8)
+    save_evidence(tmp_path / "e", EvidenceFile(head, info, bytes(32)))
+    model, evidence = (tmp_path / "m").read_bytes(), (tmp_path / "e").read_bytes()
+    directory = tmp_path / str(side)
+    directory.mkdir()
+    return job(directory, model=model, evidence=evidence, permutations=0, controls=0, gamma_permille=0)
+
+
+@pytest.mark.slow
+async def test_a_claim_that_exhausts_the_memory_is_refused_and_the_next_one_is_verified_by_the_same_process(
+    tmp_path: Path,
+):
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=500_000_000)
+    verifier = Verifier(settings, readable=(tmp_path,))
+    try:
+        await verifier.warm_up()
+        process = verifier._process
+        greedy = await verifier.verify(demanding(tmp_path, side=1024))
+        modest = await verifier.verify(demanding(tmp_path, side=64))
+        assert verifier._process is process
+    finally:
+        await verifier.stop()
+    assert (greedy.outcome, greedy.reason) == (Outcome.UNVERIFIABLE, "too_large")
+    assert modest.measurement.total == 100
+
+
+@pytest.mark.slow
+async def test_a_process_that_is_killed_in_the_middle_is_replaced_and_the_claim_gets_its_numbers(
+    marked: MarkedFiles, tmp_path: Path
+):
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    verifier = Verifier(settings, readable=(tmp_path,))
+    try:
+        await verifier.warm_up()
+        begun, killed = asyncio.Event(), verifier._process
+        verifying = asyncio.create_task(verifier.verify(on_files(marked, tmp_path), on_begun=begun.set))
+        await begun.wait()
+        killed.kill()
+        answered = await verifying
+        assert verifier._process is not killed
+    finally:
+        await verifier.stop()
+    assert answered.measurement.matched == 600
 
 
 def test_the_process_ends_with_its_input():
