@@ -148,6 +148,8 @@ def _make_claim(directory: Path) -> Job:
         permutations=THRESHOLDS.permutations_min,
         controls=THRESHOLDS.controls_min,
         gamma_permille=THRESHOLDS.gamma_permille,
+        refute_permille=THRESHOLDS.refute_permille,
+        control_permille=THRESHOLDS.control_permille,
     )
 
 

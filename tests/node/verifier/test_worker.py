@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import good_measurement
 from marked import MarkedFiles, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
 from node.config import VerifierSettings
 from node.verifier import landlock
-from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame
+from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame, unmeasured
 from node.verifier.supervisor import Verifier, VerifierTroubleError
-from node.verifier.worker import _blame_others, answer, serve
+from node.verifier.worker import _blame_others, answer, serve, steady
 from registry.errors import MalformedError
 from registry.evidence import parse_evidence
-from registry.verdict import ControlKind, Outcome
+from registry.verdict import ControlCounts, ControlKind, Outcome
 from wm.architectures import Architecture, build, skeleton
 from wm.backbone import describe_taps, feature_count
 from wm.evidence import EvidenceFile, save_evidence
@@ -43,6 +44,10 @@ def _has_landlock() -> bool:
 
 
 needs_landlock = pytest.mark.skipif(not _has_landlock(), reason="this kernel has no Landlock")
+
+
+def control(matched: int, kind: ControlKind = ControlKind.FRESH) -> ControlCounts:
+    return ControlCounts(kind=kind, matched=matched, suspect_only=300, control_only=0)
 
 
 def evidence_bytes(*, scheme: str = "mtlsign") -> bytes:
@@ -105,6 +110,66 @@ def test_a_device_that_others_fill_ends_the_process_and_one_that_the_claim_fills
     with pytest.raises(SystemExit) as ended:
         _blame_others((gib, 80 * gib), reserved_bytes=40 * gib)
     assert ended.value.code == EXIT_TROUBLE
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({}, False),
+        ({"matched": 423, "controls": ()}, True),
+        ({"matched": 424, "controls": ()}, False),
+        ({"matched": 417, "controls": ()}, True),
+        ({"matched": 416, "controls": ()}, False),
+        ({"matched": 363, "controls": ()}, True),
+        ({"matched": 357, "controls": ()}, True),
+        ({"matched": 356, "controls": ()}, False),
+        ({"permutations_as_good": 1}, True),
+        ({"permutations_as_good": 4}, False),
+        ({"controls": (control(351),)}, True),
+        ({"controls": (control(350),)}, False),
+        ({"controls": (control(357),)}, True),
+        ({"controls": (control(358),)}, False),
+        ({"controls": (control(350), control(354, ControlKind.BASE))}, False),
+    ],
+)
+def test_what_a_gpu_finds_near_a_threshold_is_counted_again_on_the_cpu(changes: dict[str, object], again: bool):
+    measurement = dataclasses.replace(good_measurement(580), **changes)
+    found = Answer(measurement=measurement, outcome=None, reason="", detail="", device="", software="")
+    for device, expected in (("cuda", ["cuda", "cpu"] if again else ["cuda"]), ("cpu", ["cpu"])):
+        places: list[str] = []
+
+        def measure(place: str, places: list[str] = places) -> Answer:
+            places.append(place)
+            return dataclasses.replace(found, device=place)
+
+        assert steady(JOB, device, measure).device == expected[-1]
+        assert places == expected
+
+
+def test_what_was_not_measured_on_a_gpu_is_not_measured_on_the_cpu_either():
+    lost = unmeasured(Outcome.UNVERIFIABLE, "too_large")
+    assert steady(JOB, "cuda", lambda place: lost if place == "cuda" else None) == lost
+
+
+@pytest.mark.gpu
+def test_a_gpu_counts_what_the_cpu_counts(marked: MarkedFiles, tmp_path: Path):
+    same = on_files(marked, tmp_path)
+    on_cpu, on_gpu = answer(same, device="cpu"), answer(same, device="cuda")
+    assert abs(on_gpu.measurement.matched - on_cpu.measurement.matched) <= 3
+    assert on_gpu == answer(same, device="cuda")
+    assert on_gpu.device != "cpu"
+
+
+@pytest.mark.gpu
+async def test_the_real_process_finds_the_gpu_from_inside_its_sandbox(marked: MarkedFiles, tmp_path: Path):
+    settings = VerifierSettings(device="auto", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    verifier = Verifier(settings, readable=(tmp_path,))
+    try:
+        answered = await verifier.verify(on_files(marked, tmp_path))
+    finally:
+        await verifier.stop()
+    assert answered.measurement.matched >= 597
+    assert answered.device != "cpu"
 
 
 def test_a_file_that_vanished_is_this_machines_trouble_and_not_an_answer(tmp_path: Path):
