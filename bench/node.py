@@ -73,7 +73,9 @@ def main() -> None:
 
 async def measure_nodes(directory: Path, seconds: float, repeats: int) -> list[Row]:
     """All figures of one ledger."""
-    init_cluster(directory, nodes=NODES, origin=ORIGIN, options=ClusterOptions(submissions_per_s=0))
+    init_cluster(
+        directory, nodes=NODES, origin=ORIGIN, options=ClusterOptions(submissions_per_s=0, key_submissions_per_s=0)
+    )
     trust = TrustPolicy.parse((directory / "policy.txt").read_text())
     messages = publications()
     async with session() as http:

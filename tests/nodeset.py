@@ -16,10 +16,12 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from described import watch
 from fakes import LedgerMaker, binding, private_key
 
 from node.api import Services, make_app
 from node.api.limits import TokenBuckets
+from node.api.services import SERVICES
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
@@ -149,6 +151,7 @@ class NodeSet:
         self.nodes: list[NodeParts] = []
         self._command = tuple(command)
         self._stack = contextlib.AsyncExitStack()
+        self._undescribed: list[str] = []
 
     async def __aenter__(self) -> "NodeSet":
         self.session = await self._stack.enter_async_context(aiohttp.ClientSession())
@@ -160,8 +163,10 @@ class NodeSet:
             self._stack.push_async_callback(node.ledger.stop)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._stack.aclose()
+        if kind is None:
+            assert self._undescribed == []
 
     async def serve(self, *numbers: int) -> None:
         """Serve the API of these nodes, of all by default."""
@@ -170,6 +175,8 @@ class NodeSet:
 
     async def serve_app(self, node: NodeParts, app: web.Application) -> None:
         """Serve any application where this node's API should be."""
+        if SERVICES in app:  # a node's API, and no peer that a test made up
+            watch(app, self._undescribed)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

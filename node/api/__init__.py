@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from node.api import blobs, entries, events, log, metrics, search, status
+from node.api import blobs, entries, events, log, metrics, openapi, search, status
 from node.api.errors import answer_errors
 from node.api.services import SERVICES, Services
 
@@ -34,6 +34,7 @@ def make_app(node: Services) -> web.Application:
             web.get("/v1/node", status.state),
             web.get("/health", status.health),
             web.get("/healthz", status.health),
+            web.get("/openapi.json", openapi.openapi),
             web.get("/metrics", metrics.metrics),
         ]
     )

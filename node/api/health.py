@@ -13,8 +13,8 @@ def problems(node: Services) -> dict[str, str]:
         "signer": node.ledger.signer.alarm or node.ledger.signing_trouble,
         "verifier": node.verifier.alarm,
         "voter": node.voter.alarm,
-        "search": node.index.trouble,
         "disk": node.space.alarm,
+        "search": node.index.trouble,
         "consensus": _NO_LEADER if node.raft_status().leader is None else None,
         "self_check": _self_check(node.gatherer.self_check_failures),
     }

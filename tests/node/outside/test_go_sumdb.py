@@ -54,7 +54,7 @@ async def test_go_reads_the_log_and_accepts_a_receipt(checklog: Path, tmp_path: 
         for node in nodes.nodes:
             assert await node.ledger.signed.wait_for(ENTRIES, 30)
         index = ledger.store.find(digests[40]).index
-        receipt, text = tmp_path / "receipt", str(await gatherer.receipt(index, timeout_s=30))
+        receipt, text = tmp_path / "receipt", await gatherer.receipt(index, timeout_s=30)
         receipt.write_text(text)
         policy, url = tmp_path / "ledger" / "policy.txt", nodes.nodes[0].url
 
