@@ -325,6 +325,8 @@ class Voter:
             permutations=policy.thresholds.permutations_min,
             controls=policy.thresholds.controls_min,
             gamma_permille=policy.thresholds.gamma_permille,
+            refute_permille=policy.thresholds.refute_permille,
+            control_permille=policy.thresholds.control_permille,
         )
 
     def _vote(self, state: ClaimState, answer: Answer) -> Vote:

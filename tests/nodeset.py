@@ -61,6 +61,8 @@ JOB = Job(
     permutations=999,
     controls=8,
     gamma_permille=700,
+    refute_permille=600,
+    control_permille=590,
 )
 STATUS = RaftStatus(
     state="leader",

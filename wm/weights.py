@@ -66,7 +66,7 @@ def load_weights(path: Path, architecture: Architecture, *, file_bytes_max: int 
             )
         tensors = _read(path.name, handle, expected)
     model = build(architecture, seed=0)  # non-persistent buffers are in no file: only a real build has them
-    model.load_state_dict(tensors, strict=False)  # _read saw to it that nothing which counts is missing
+    _fill(model, tensors)
     return model.eval()
 
 
@@ -92,8 +92,15 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
     with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
         tensors = _read(path.name, handle, {name: shapes[name] for name in names})
     model = build(info.architecture, seed=0)
-    model.load_state_dict(tensors, strict=False)
+    _fill(model, tensors)
     return model.eval()
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors, all or some, into a model; `_read` saw to it that none is missing that counts."""
+    held = model.state_dict()  # with the versions of its modules, by which some of them tell old files from new
+    held.update(tensors)
+    model.load_state_dict(held)
 
 
 def _read(file_name: str, handle: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401

@@ -97,6 +97,11 @@ class Verifier:
             registry=None,  # whoever is asked for metrics collects it from here
         )
 
+    @property
+    def process_id(self) -> int | None:
+        """The process, when it runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
     async def warm_up(self) -> None:
         """Start the process before it is needed; until it does there is an alarm, and it is tried again."""
         while True:

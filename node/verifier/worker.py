@@ -1,8 +1,9 @@
 """The verifier process: reads jobs on stdin, answers on stdout (DESIGN 5, 6.3).
 
 It checks the files itself, hash and size first, then what the owner committed to, and only then runs the watermark
-library. It judges nothing: counts go back, the rules' engine judges them. The library computes in deterministic fp32
-from the start, so a result near a threshold is what a second run would give, and none is made.
+library. It judges nothing: counts go back, the rules' engine judges them. The library computes in deterministic fp32,
+without TF32; yet a GPU adds up in another order than a CPU, so counts of a GPU that are near a threshold are counted
+again on the CPU, where all nodes agree.
 
 What a hostile file can do here is end this process or waste its time; both are answers, given by the supervisor.
 """
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import wm
 
 OTHERS_BYTES_MAX = 2**30  # CUDA's own context counts as other programs', and is less
+NEAR = 3  # triggers
 NICENESS = 10  # a verification may wait, a heartbeat of the ledger process beside it may not
 _REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
 
@@ -64,11 +66,34 @@ def answer(job: Job, *, device: str) -> Answer:
         _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
         evidence = parse_evidence(Path(job.evidence_path).read_bytes())
         _check_commitments(evidence, job)
-        return _measure(job, device, least_matched=_least_matched(evidence, job.gamma_permille))
+        least_matched = _least_matched(evidence, job.gamma_permille)
+        return steady(job, device, lambda place: _measure(job, place, least_matched=least_matched))
     except _Settled as settled:
         return settled.answer
     except MalformedError as error:  # the evidence, or the info in it
         return unmeasured(Outcome.UNVERIFIABLE, error.code, str(error))
+
+
+def steady(job: Job, device: str, measure: Callable[[str], Answer]) -> Answer:
+    """Measure on a device, and again on the CPU where a few triggers more or less would change the outcome.
+
+    Args:
+        job: has the policy's shares.
+        device: torch's word for where to compute first.
+        measure: does it on a device.
+    """
+    found = measure(device)
+    if device == "cpu" or found.measurement is None or not _is_near_a_threshold(found.measurement, job):
+        return found
+    return measure("cpu")
+
+
+def _is_near_a_threshold(measurement: Measurement, job: Job) -> bool:
+    """Whether a count is within NEAR triggers of a share by which it is judged, or as few permutations were as good."""
+    judged = [(measurement.matched, share) for share in (job.gamma_permille, job.refute_permille)]
+    judged += [(c.matched, job.control_permille) for c in measurement.controls if c.kind is ControlKind.FRESH]
+    is_near = any(abs(1000 * count - share * measurement.total) <= 1000 * NEAR for count, share in judged)
+    return is_near or 0 < measurement.permutations_as_good <= NEAR
 
 
 def _check_file(path: Path, sha256: bytes, bytes_max: int) -> None:
