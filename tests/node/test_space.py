@@ -271,7 +271,7 @@ def accept(cluster: Cluster, number: int) -> int:
 
 
 def alarm(cluster: Cluster, number: int) -> str:
-    return cluster.nodes[number].get("/healthz").json.get("alarms", {}).get("disk", "")
+    return cluster.nodes[number].get("/health").json.get("problems", {}).get("disk", "")
 
 
 @small_disk
