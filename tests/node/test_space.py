@@ -227,12 +227,11 @@ class Disk:
 
     def fill(self, *, leave_bytes: int) -> None:
         free = os.statvfs(self.state)
-        with (self.state / "ballast").open("wb") as file:
+        with (self.state / "ballast").open("wb", buffering=0) as file:  # or closing it would write, and fail, once more
             rest = free.f_bavail * free.f_frsize - leave_bytes
             with contextlib.suppress(OSError):  # the last byte may be one too many
                 while rest > 0:
                     rest -= file.write(bytes(min(rest, 65536)))
-                    file.flush()
         found = os.statvfs(self.state)
         assert found.f_bavail * found.f_frsize <= leave_bytes + 65536
 
@@ -271,7 +270,7 @@ def accept(cluster: Cluster, number: int) -> int:
 
 
 def alarm(cluster: Cluster, number: int) -> str:
-    return cluster.nodes[number].get("/healthz").json.get("alarms", {}).get("disk", "")
+    return cluster.nodes[number].get("/health").json.get("problems", {}).get("disk", "")
 
 
 @small_disk

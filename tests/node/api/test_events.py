@@ -88,6 +88,14 @@ async def test_a_beginning_that_is_no_index_is_refused(tmp_path: Path, query: st
             assert (answer.status, (await answer.json())["error"]["code"]) == (400, "malformed")
 
 
+async def test_nobody_asks_for_the_head_of_what_has_no_end(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        async with nodes.session.head(f"{nodes.nodes[0].url}/v1/events") as answer:
+            assert answer.status == 405
+        assert nodes.nodes[0].services.streams.open == 0
+
+
 async def test_a_stream_with_nothing_to_tell_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(events, "_TICK_S", 0.02)
