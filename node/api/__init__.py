@@ -19,6 +19,7 @@ def make_app(node: Services) -> web.Application:
             web.post("/v1/entries", entries.submit),
             web.get("/v1/entries", entries.page),
             web.get("/v1/entries/{hash}", entries.show),
+            web.post("/v1/batches", entries.submit_batch),
             web.get("/v1/events", events.follow),
             web.get("/v1/search", search.search),
             web.get("/v1/receipts/{hash}", entries.receipt),
