@@ -32,10 +32,11 @@ from registry.commitments import key_commitment
 from registry.envelope import message_hash, seal
 from registry.messages import Publication
 from registry.receipt import Receipt, verify_receipt
+from registry.tiles import entry_bundle
 from registry.trust import TrustPolicy
 
 ORIGIN = "bench.example/wmreg"
-NODES, CLIENTS = 3, 64
+NODES, CLIENTS, BATCH, BATCH_CLIENTS = 3, 64, 64, 6
 START_TIMEOUT_S = 60
 IDLE_S = 10.0
 _PAGE = 4096
@@ -85,6 +86,7 @@ async def measure_nodes(directory: Path, seconds: float, repeats: int) -> list[R
             load = Load(http, trust, messages)
             alone = [await load.publish(1, seconds) for _ in range(repeats)]
             together = [await load.publish(CLIENTS, seconds) for _ in range(repeats)]
+            batched = [await load.publish_batches(BATCH_CLIENTS, seconds) for _ in range(repeats)]
             reads = [await load.read_receipts(CLIENTS, seconds, processes) for _ in range(repeats)]
     p50, p99 = ([one.percentile(percent) for one in alone] for percent in (50, 99))
     return [
@@ -97,6 +99,12 @@ async def measure_nodes(directory: Path, seconds: float, repeats: int) -> list[R
             ("≥ 400 /s", lambda rate: rate >= 400),
         ),
         _row(f"same, {CLIENTS} clients, p99", [one.percentile(99) for one in together], "ms"),
+        _row(
+            f"publish with a quorum's receipt, {BATCH_CLIENTS} clients, batches of {BATCH}",
+            batched,
+            "/s",
+            ("≥ 2000 /s", lambda rate: rate >= 2000),
+        ),
         _row("receipts read, by core that the nodes used", reads, "/s", ("≥ 1500 /s", lambda rate: rate >= 1500)),
         *idle,
     ]
@@ -160,6 +168,20 @@ class Load:
         for text in receipts[:: max(1, len(receipts) // 50)]:
             verify_receipt(Receipt.parse(text), self._trust)
         return samples
+
+    async def publish_batches(self, clients: int, seconds: float) -> float:
+        """Clients that each publish batches of BATCH messages; messages with receipts a second."""
+        prepared = iter([next(self._messages) for _ in range(int(seconds * 5000) + clients * BATCH)])
+
+        async def one(client: int) -> None:
+            envelopes = [next(prepared) for _ in range(BATCH)]
+            url = f"{self._trust.urls[client % NODES]}/v1/batches"
+            async with self._http.post(url, data=entry_bundle(envelopes)) as answer:
+                results = (await answer.json())["results"]
+            verify_receipt(Receipt.parse(results[-1]["receipt"]), self._trust)
+            self._published += [bytes.fromhex(result["message_hash"]) for result in results]
+
+        return (await drive(one, clients, seconds)).per_s * BATCH
 
     async def read_receipts(
         self, clients: int, seconds: float, processes: Sequence["subprocess.Popen[bytes]"]

@@ -5,6 +5,7 @@ import asyncio
 from aiohttp import web
 
 from node.api import render
+from node.api.errors import EXPECTED, refusal, status_of
 from node.api.limits import TokenBuckets, network_of
 from node.api.parameters import hash_of, number
 from node.api.services import WAIT_S_MAX, Services, services
@@ -13,10 +14,12 @@ from node.errors import UnavailableError
 from registry.claims import ClaimState
 from registry.entry import Placed
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage
-from registry.errors import RefusedError
+from registry.errors import MalformedError, RefusedError
 from registry.note import encode_base64
+from registry.tiles import parse_entry_bundle
 
 PAGE_MAX = 100
+BATCH_BYTES_MAX = 1024 * 1024
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -25,20 +28,20 @@ async def submit(request: web.Request) -> web.Response:
     if request.remote is not None:  # otherwise the connection is gone already
         _take(node.submissions, network_of(request.remote), "address")
     node.space.check()
-    envelope = await read_limited(request.content, ENVELOPE_BYTES_MAX)
-    done = await node.ledger.submit(
-        envelope, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
-    )
-    receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)
-    return web.json_response(
-        {
-            "index": done.index,
-            "message_hash": done.message_hash.hex(),
-            "recorded_s": done.recorded_s,
-            "duplicate": done.duplicate,
-            "receipt": receipt,
-        }
-    )
+    return web.json_response(await _record(node, await read_limited(request.content, ENVELOPE_BYTES_MAX)))
+
+
+async def submit_batch(request: web.Request) -> web.Response:
+    """POST /v1/batches: each message into the log and out with a receipt, or refused by itself."""
+    node = services(request)
+    node.space.check()
+    envelopes = parse_entry_bundle(await read_limited(request.content, BATCH_BYTES_MAX))
+    if not envelopes:
+        raise MalformedError("a batch without a message")
+    if request.remote is not None:
+        _take(node.submissions, network_of(request.remote), "address", count=len(envelopes))
+    results = await asyncio.gather(*(_record_or_refuse(request, envelope) for envelope in envelopes))
+    return web.json_response({"results": results})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -85,14 +88,36 @@ async def certificate(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
+async def _record(node: Services, envelope: bytes) -> dict[str, object]:
+    done = await node.ledger.submit(
+        envelope, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
+    )
+    receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)
+    return {
+        "index": done.index,
+        "message_hash": done.message_hash.hex(),
+        "recorded_s": done.recorded_s,
+        "duplicate": done.duplicate,
+        "receipt": receipt,
+    }
+
+
+async def _record_or_refuse(request: web.Request, envelope: bytes) -> dict[str, object]:
+    """One message of a batch: what it would get by itself, an error in the same shape and with its status."""
+    try:
+        return await _record(services(request), envelope)
+    except EXPECTED as error:
+        return {"status": int(status_of(error)), **refusal(request, error)}
+
+
 def _admit(node: Services, signed: SignedMessage) -> None:
     """Charge those who signed a new message; forgeries are refused before, so nobody uses up another's rate."""
     for signer in signed.signers:
         _take(node.key_submissions, signer.hex(), "signing key")
 
 
-def _take(buckets: TokenBuckets, client: str, what: str) -> None:
-    wait_s = buckets.take(client)
+def _take(buckets: TokenBuckets, client: str, what: str, *, count: int = 1) -> None:
+    wait_s = buckets.take(client, count=count)
     if wait_s:
         raise UnavailableError(f"too many entries from this {what}", code="too_many_requests", retry_after_s=wait_s)
 

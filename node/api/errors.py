@@ -40,6 +40,7 @@ _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     SelfCheckError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 _WITH_CODE = (RegistryError, UnavailableError, SelfCheckError)
+EXPECTED = tuple(_BY_CLASS)
 _COME_BACK = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return answer
     except TooSlowError as error:
         return error_response(request, HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body comes too slowly: {error}")
-    except tuple(_BY_CLASS) as error:
+    except EXPECTED as error:
         return _respond(request, error)
     except (asyncio.CancelledError, ConnectionError):
         raise
@@ -84,16 +85,28 @@ def error_response(
     request: web.Request, status: HTTPStatus, code: str, message: str, *, retry_after_s: int = 1
 ) -> web.Response:
     """The JSON shape of every error; counts it."""
-    answer = web.json_response({"error": {"code": code, "message": message}}, status=status)
-    services(request).refused[code] += 1
+    answer = web.json_response(_counted(request, code, message), status=status)
     if status in _COME_BACK:
         answer.headers["Retry-After"] = str(retry_after_s)
     return answer
 
 
+def refusal(request: web.Request, error: Exception) -> dict[str, object]:
+    """The same shape for one of several things that were asked at once; counts it."""
+    return _counted(request, _code_of(error), str(error))
+
+
+def _counted(request: web.Request, code: str, message: str) -> dict[str, object]:
+    services(request).refused[code] += 1
+    return {"error": {"code": code, "message": message}}
+
+
 def _respond(request: web.Request, error: Exception) -> web.Response:
+    retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 1
+    return error_response(request, status_of(error), _code_of(error), str(error), retry_after_s=retry_after_s)
+
+
+def _code_of(error: Exception) -> str:
     if isinstance(error, ProofError):
         logger.error("this node's log does not prove what it says", extra=fields(why=str(error)))
-    code = error.code if isinstance(error, _WITH_CODE) else "internal"
-    retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 1
-    return error_response(request, status_of(error), code, str(error), retry_after_s=retry_after_s)
+    return error.code if isinstance(error, _WITH_CODE) else "internal"

@@ -35,20 +35,21 @@ class TokenBuckets:
         self._rate_per_s, self._clock = rate_per_s, clock
         self._full_at_s: OrderedDict[str, float] = OrderedDict()  # least recently seen first
 
-    def take(self, client: str) -> int:
-        """Take a token; return 0, or after how many seconds there will be one.
+    def take(self, client: str, *, count: int = 1) -> int:
+        """Take tokens; return 0, or after how many seconds there will be one.
 
         Args:
             client: what tells one from another: `network_of` an address, or a signing key.
+            count: how many. Whoever has one gets them all and owes the others, so that no batch is too large for ever.
         """
         if self._rate_per_s == 0:
             return 0
         now_s = self._clock()
-        full_at_s = max(self._full_at_s.get(client, now_s), now_s) + 1 / self._rate_per_s
-        wait_s = full_at_s - now_s - BURST_S
+        full_at_s = max(self._full_at_s.get(client, now_s), now_s)
+        wait_s = full_at_s + 1 / self._rate_per_s - now_s - BURST_S
         if wait_s > 0:
             return math.ceil(wait_s)
-        self._full_at_s[client] = full_at_s
+        self._full_at_s[client] = full_at_s + count / self._rate_per_s
         self._full_at_s.move_to_end(client)
         if len(self._full_at_s) > CLIENTS_MAX:
             self._full_at_s.popitem(last=False)

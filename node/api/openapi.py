@@ -126,6 +126,15 @@ PATHS: dict[str, dict[str, Schema]] = {
             parameters=(_NAMED,),
         )
     },
+    "/v1/batches": {
+        "post": _operation(
+            "submitBatch",
+            "Submit up to 256 messages, and wait for all their receipts. Each is recorded or refused by itself.",
+            answers={"200": _answer("What became of each, in their order.", JSON, ref("BatchResults"))},
+            errors="400 408 413 429",
+            body="Envelopes, each behind its length: two bytes, big-endian. At most 1 MiB.",
+        )
+    },
     "/v1/search": {
         "get": _operation(
             "searchEntries",

@@ -116,6 +116,10 @@ def _page(entry: Schema) -> Schema:
     return obj(entries=listed(entry), size=described(COUNT, "Entries in the whole log."), next=following)
 
 
+_ERROR = obj(
+    code=described({"type": "string", "pattern": "^[a-z0-9_]+$"}, "Stable; programs read this."),
+    message=described(TEXT, "For people."),
+)
 _PLAIN: Mapping[str, Schema] = {
     "Hash": _octets(32, "SHA-256."),
     "PublicKey": _octets(32, "Ed25519."),
@@ -123,12 +127,7 @@ _PLAIN: Mapping[str, Schema] = {
     "Time": {"type": "integer", "minimum": 0, "maximum": SIZE_MAX, "description": "POSIX seconds."},
     "Index": {"type": "integer", "minimum": 0, "maximum": SIZE_MAX, "description": "Place in the log, from 0 on."},
     "Outcome": {"enum": [str(outcome) for outcome in Outcome]},
-    "Error": obj(
-        error=obj(
-            code=described({"type": "string", "pattern": "^[a-z0-9_]+$"}, "Stable; programs read this."),
-            message=described(TEXT, "For people."),
-        )
-    ),
+    "Error": obj(error=_ERROR),
     "Control": obj(
         kind={"enum": [str(kind) for kind in ControlKind]}, matched=COUNT, suspect_only=COUNT, control_only=COUNT
     ),
@@ -165,6 +164,10 @@ _ANSWERS: Mapping[str, Schema] = {
         duplicate=described(TRUTH, "The same message had been recorded before."),
         receipt=described(TEXT, "C2SP tlog-proof, cosigned by a quorum."),
     ),
+    "RefusedOfBatch": obj(
+        status=described(COUNT, "The HTTP status that the message would have got by itself."), error=_ERROR
+    ),
+    "BatchResults": obj(results=listed({"oneOf": [ref("Submitted"), ref("RefusedOfBatch")]})),
     "Rival": obj(claim=HASH, publication=HASH, owner=KEY, publication_index=_INDEX),
     "Objection": obj(challenge=HASH, challenger=KEY, publication=HASH, reason=TEXT, recorded_s=_TIME),
     "CountedVote": obj(

@@ -22,7 +22,7 @@ from registry.envelope import message_hash
 from registry.errors import ConsistencyError, UntrustedError
 from registry.note import Note
 from registry.receipt import Receipt, verify_receipt
-from registry.tiles import parse_entry_bundle
+from registry.tiles import entry_bundle, parse_entry_bundle
 from registry.trust import TrustPolicy
 
 BLOB = b"weights" * 1000
@@ -94,6 +94,46 @@ async def test_a_submission_is_answered_with_a_receipt_that_verifies_offline(tmp
         status, body = await Api(nodes).get(f"/v1/receipts/{answer['message_hash']}")
         assert status == 200
         assert verify_receipt(Receipt.parse(body.decode()), nodes.trust).index == 1
+
+
+async def test_of_a_batch_each_message_is_recorded_or_refused_by_itself(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        api = Api(nodes)
+        known = publication(number=0)
+        await api.submit(known)
+        forged = publication(number=3)[:-1] + b"\x02"
+        lost = claim(publication(number=9), number=9)
+        batch = entry_bundle([publication(number=1), known, forged, lost, publication(number=2)])
+        status, raw, _ = await api.call("POST", "/v1/batches", batch)
+        assert status == 200
+        new, again, bad, unknown, last = json.loads(raw)["results"]
+        assert (new["duplicate"], again["duplicate"], again["index"]) == (False, True, 1)
+        assert (bad["status"], bad["error"]["code"]) == (400, "malformed")
+        assert (unknown["status"], unknown["error"]["code"]) == (422, "unknown_publication")
+        for answer, number in ((new, 1), (again, 0), (last, 2)):
+            verified = verify_receipt(Receipt.parse(answer["receipt"]), nodes.trust)
+            assert verified.signed.hash == message_hash(
+                publication(number=number, time_s=verified.signed.message.time_s)
+            )
+            assert verified.index == answer["index"]
+        assert nodes.nodes[0].ledger.store.size == 4
+
+
+@pytest.mark.parametrize("batch", [b"", b"\x00", b"\x00\x05abc", entry_bundle([b"x"] * 256) + b"\x00\x01x"])
+async def test_what_is_not_a_batch_is_malformed_and_nothing_of_it_is_taken(tmp_path: Path, batch: bytes):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        assert await Api(nodes).error("POST", "/v1/batches", batch) == (400, "malformed")
+        assert nodes.order.proposed == []
+
+
+async def test_a_batch_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("node.api.entries.BATCH_BYTES_MAX", 100_000)
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        batch = entry_bundle([bytes(60_000)] * 2)
+        assert await Api(nodes).error("POST", "/v1/batches", batch) == (413, "too_large")
 
 
 async def test_an_entry_is_shown_with_its_bytes_and_its_message(tmp_path: Path):

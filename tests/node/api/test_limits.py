@@ -33,6 +33,15 @@ def test_an_address_gets_its_burst_and_then_its_rate():
     assert [buckets.take("192.0.2.1") for _ in range(2)] == [0, 1]
 
 
+def test_a_batch_is_taken_with_one_token_and_paid_off_before_the_next():
+    clock = Clock()
+    buckets = TokenBuckets(2, clock=clock)
+    assert buckets.take("192.0.2.1", count=256) == 0
+    assert buckets.take("192.0.2.1") == 119  # 256 tokens and one, at two a second, less the burst
+    clock.now_s += 119
+    assert [buckets.take("192.0.2.1") for _ in range(3)] == [0, 0, 1]
+
+
 def test_one_address_does_not_use_up_the_tokens_of_another():
     buckets = TokenBuckets(1, clock=Clock())
     while not buckets.take("192.0.2.1"):
