@@ -5,14 +5,14 @@ stranger's code is ever run, and pretrained weights are never downloaded. How la
 any memory is taken for it: it is first outlined without storage.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torchvision.models
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wm.errors import WatermarkError
@@ -129,31 +129,76 @@ def build(architecture: Architecture, *, seed: int | bytes) -> nn.Module:
         return _builder_call(architecture)
 
 
+class PartBuilder:
+    """Builds networks of which only some tensors have values: most of the time goes into drawing random numbers.
+
+    Args:
+        architecture: what to build.
+        names: the tensors of the state dict that are to have values; the others are on the meta device.
+
+    Raises:
+        WatermarkError: as `skeleton`.
+    """
+
+    def __init__(self, architecture: Architecture, names: Collection[str]) -> None:
+        self._architecture = architecture
+        with _Allocations(lambda _number: True) as allocations:
+            model = _builder_call(architecture)
+        _check_size(architecture, model)
+        numbers = {_storage_of(tensor): number for number, tensor in enumerate(allocations.made)}
+        held = model.state_dict(keep_vars=True)
+        needless = {numbers.get(_storage_of(tensor)) for name, tensor in held.items() if name not in names}
+        self._needless = frozenset(number for number in needless if number is not None)
+
+    def build(self, *, seed: int | bytes) -> nn.Module:
+        """Build one on the CPU, in training mode; its values are not those that `build` gives for the same seed."""
+        try:
+            with seeded("architecture", seed), _Allocations(self._needless.__contains__):
+                return _builder_call(self._architecture)
+        except WatermarkError:  # the few that run themselves while they are built, which nothing on meta can
+            return build(self._architecture, seed=seed)
+
+
 def skeleton(architecture: Architecture) -> nn.Module:
     """Build a network without storage (torch's meta device): names, shapes and dtypes only.
 
     Raises:
         WatermarkError: `too_large` over 2^28 parameters; `unknown_architecture` if its arguments do not go together.
     """
-    with _ParametersWithoutStorage():
+    with _Allocations(lambda _number: True):
         model = _builder_call(architecture)
+    _check_size(architecture, model)
+    return model.to("meta")
+
+
+def _check_size(architecture: Architecture, model: nn.Module) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if parameters > PARAMETERS_MAX:
         raise WatermarkError(
             "too_large", f"{architecture.name} has {parameters} parameters, the limit is {PARAMETERS_MAX}"
         )
-    return model.to("meta")
 
 
 _ALLOCATING = frozenset({torch.empty, torch.zeros, torch.ones})  # by which layers make their parameters and buffers
 
 
-class _ParametersWithoutStorage(TorchFunctionMode):
-    """Inside the block, tensors of a size that somebody chose get no storage.
+class _Allocations(TorchFunctionMode):
+    """Inside the block, tensors of a size that somebody chose get no storage where that is wished.
 
     Under `with torch.device("meta")` nothing at all would have any, and builders that work their widths out with
     tensors (the RegNets) or keep small tables (the detectors' anchors) would fail.
+
+    Args:
+        is_bare: tells by its number, from 0, whether an allocation gets no storage.
+
+    Attributes:
+        made: what was allocated, by number; held, so that no storage is used twice.
     """
+
+    def __init__(self, is_bare: Callable[[int], bool]) -> None:
+        super().__init__()
+        self._is_bare = is_bare
+        self.made: list[Tensor] = []
 
     def __torch_function__(
         self,
@@ -163,9 +208,17 @@ class _ParametersWithoutStorage(TorchFunctionMode):
         options: Any = None,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         options = dict(options or {})
-        if function in _ALLOCATING:
+        if function not in _ALLOCATING:
+            return function(*arguments, **options)
+        if self._is_bare(len(self.made)):
             options["device"] = "meta"
-        return function(*arguments, **options)
+        self.made.append(function(*arguments, **options))
+        return self.made[-1]
+
+
+def _storage_of(tensor: Tensor) -> int:
+    """What a parameter and the tensor that it was made of have in common; their addresses are 0 on meta."""
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- torch tells storages apart by it as well
 
 
 def _builder_call(architecture: Architecture) -> nn.Module:

@@ -6,13 +6,15 @@ parameters. Taps are module paths, as `nn.Module.named_modules` gives them. Of d
 backbone runs: what is in front of it resizes and normalises pictures, which is done to triggers already (SCHEMES 5).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody uses)
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from wm.errors import WatermarkError
 
@@ -176,22 +178,19 @@ def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -
         image: shape (1, channels, height, width), on the meta device.
 
     Returns:
-        Names of parameters and buffers of every module that runs before the last tap has answered, in the
-        state dict's order.
+        Names of the parameters and buffers that are used before the last tap has answered, in the state dict's order;
+        also those of modules that never run themselves, as the attention of the Swin transformers has.
     """
-    ran: set[str] = set()
     skeleton.eval()
-    with ExitStack() as stack:
-        for name, module in skeleton.named_modules():
-            handle = module.register_forward_pre_hook(lambda _module, _inputs, name=name: ran.add(name))
-            stack.callback(handle.remove)
+    with _Watching() as watching:
         read_taps(skeleton, modules, image)
-    return [name for name in skeleton.state_dict() if name.rpartition(".")[0] in ran]
+    held: dict[str, Tensor] = skeleton.state_dict(keep_vars=True)
+    return [name for name, tensor in held.items() if id(tensor) in watching.used]
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the model's first parameter."""
-    return next(model.parameters()).device
+    """Return the device of the model's first parameter that has a value."""
+    return next(parameter.device for parameter in model.parameters() if not parameter.is_meta)
 
 
 @contextmanager
@@ -223,6 +222,35 @@ def _refusing_input(channels: int, height: int, width: int) -> Iterator[None]:
         raise WatermarkError(
             "mismatch", f"the network does not take an input of {channels} x {height} x {width}: {error}"
         ) from error
+
+
+class _Watching(TorchFunctionMode):
+    """Notes which tensors torch's functions are given inside the block.
+
+    Attributes:
+        used: their ids.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used: set[int] = set()
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        _types: object,
+        arguments: tuple[Any, ...] = (),
+        options: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        self._note([*arguments, *(options or {}).values()])
+        return function(*arguments, **(options or {}))
+
+    def _note(self, values: Iterable[object]) -> None:
+        for value in values:
+            if isinstance(value, Tensor):
+                self.used.add(id(value))
+            elif isinstance(value, list | tuple):
+                self._note(value)
 
 
 class _AllTapsRead(Exception):  # noqa: N818 (control flow, not an error)

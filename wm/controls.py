@@ -12,7 +12,7 @@ never seen. Neither survives two questions (SCHEMES 0 and 4.4):
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wm.architectures import build
-from wm.backbone import Tap, device_of, evaluating, features_in_evaluation, read_taps
+from wm.architectures import PartBuilder, skeleton
+from wm.backbone import Tap, backbone_names, device_of, evaluating, features_in_evaluation, read_taps
 from wm.branch import Branch, agreements, logit_margins
 from wm.head import Head
 from wm.info import Info
@@ -133,14 +133,25 @@ def compare_with_fresh(
     Returns:
         One `Control` for each network.
     """
-    device, controls = device_of(branch.head), []
-    probes = make_probes(branch.info.input, count=CALIBRATION_PROBES).to(device)
+    if count == 0:
+        return []
+    device, info, controls = device_of(branch.head), branch.info, []
+    probes = make_probes(info.input, count=CALIBRATION_PROBES).to(device)
+    image = torch.empty(1, info.input.channels, info.input.height, info.input.width, device="meta")
+    builder = PartBuilder(info.architecture, backbone_names(skeleton(info.architecture), info.modules, image))
     for number in range(count):
-        network = build(branch.info.architecture, seed=hashlib.sha256(seed + number.to_bytes(4, "big")).digest())
-        calibrate(network.to(device), branch.info, probes)
+        network = builder.build(seed=hashlib.sha256(seed + number.to_bytes(4, "big")).digest())
+        _move(network, device)
+        calibrate(network, info, probes)
         controls.append(_compare(f"fresh-{number}", network, branch, suspect))
         progress(Progress("fresh controls", number + 1, count))
     return controls
+
+
+def _move(network: nn.Module, device: torch.device) -> None:
+    """Move what has a value, as `nn.Module.to` does where everything has one."""
+    move: Callable[[Callable[[Tensor], Tensor]], nn.Module] = network._apply  # noqa: SLF001 -- what to() itself calls
+    move(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
 
 
 def compare_with_base(path: Path, branch: Branch, suspect: Tensor) -> Control:

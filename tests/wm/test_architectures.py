@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wm.architectures import Architecture, build, classifiers, default_taps, names, skeleton
+from wm.architectures import Architecture, PartBuilder, build, classifiers, default_taps, names, skeleton
 from wm.backbone import possible_taps
 from wm.errors import WatermarkError
 
@@ -72,6 +72,23 @@ def test_one_seed_gives_one_network_and_leaves_the_global_generator_alone(name: 
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "fcn_resnet50", "ssdlite320_mobilenet_v3_large"])
+def test_a_part_of_a_network_has_values_drawn_as_the_whole_has(name: str) -> None:
+    architecture = Architecture(name, {"num_classes": 3})
+    whole = build(architecture, seed=1).state_dict()
+    wanted = list(whole)[:40]
+    builder = PartBuilder(architecture, wanted)
+    first, again, other = (builder.build(seed=seed).state_dict() for seed in (1, 1, 2))
+    assert list(first) == list(whole)
+    for key in wanted:
+        assert torch.equal(first[key], again[key])
+        if first[key].ndim == 4:
+            assert not torch.equal(first[key], other[key])
+            assert first[key].std() == pytest.approx(whole[key].std(), rel=0.5)
+    if name != "ssdlite320_mobilenet_v3_large":  # which runs itself while it is built
+        assert {first[key].device.type for key in set(whole) - set(wanted) if whole[key].ndim} == {"meta"}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "ssdlite320_mobilenet_v3_large", "googlenet"])

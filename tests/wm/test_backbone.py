@@ -139,6 +139,12 @@ def test_an_input_that_the_network_does_not_take_is_refused(name: str, module: s
     assert caught.value.code == "mismatch"
 
 
+def test_weights_of_modules_that_never_run_themselves_are_part_of_the_backbone() -> None:
+    names = backbone_names(skeleton(Architecture("swin_t")), ["features.1"], torch.empty(1, 3, 64, 64, device="meta"))
+    assert {"features.1.0.attn.qkv.weight", "features.1.0.attn.relative_position_bias_table"} <= set(names)
+    assert not [name for name in names if name.startswith(("features.2", "head"))]
+
+
 def test_the_backbone_ends_at_the_last_tap() -> None:
     names = backbone_names(skeleton(Architecture("resnet18")), ["layer1"], torch.empty(1, 3, 32, 32, device="meta"))
     assert "conv1.weight" in names
