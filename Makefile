@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 REPORT ?= demo-report
 NAME ?= mtlsign
+SEED ?= 1
+PERCENT ?= 100
 
-.PHONY: setup demo test check slow lint types coverage bench clean
+.PHONY: setup demo test check slow torture lint types coverage bench clean
 
 setup: $(STAMP)
 
@@ -29,7 +31,12 @@ check: lint types coverage
 
 # One after another: several of them train networks on all cores.
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(BIN)/python -m pytest -m 'slow and not gpu and not torture'
+
+# Writes bench/results/torture.json; about 20 minutes on two cores.
+torture: $(STAMP)
+	WMREG_TORTURE_SEED=$(SEED) WMREG_TORTURE_PERCENT=$(PERCENT) WMREG_TORTURE_KEEP=1 \
+		$(BIN)/python -m pytest -m torture -s tests/torture
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -41,7 +48,7 @@ types: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 -m 'not gpu and not slow'
+	$(BIN)/coverage run -m pytest -n 2 -m 'not gpu and not slow and not torture'
 	@# Nodes that a test kills with SIGKILL leave broken data files; the reports below are the gate.
 	-$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='registry/*' --fail-under=95

@@ -19,12 +19,11 @@ from node.errors import InconsistentStateError
 from node.identity import Identity, public_bytes
 from registry import merkle
 from registry.checkpoint import Checkpoint
-from registry.errors import ConsistencyError, RefusedError
+from registry.errors import ConsistencyError, RegistryError
 from registry.note import (
     KeyType,
     Note,
     SignatureLine,
-    VerifiedSignature,
     VerifierKey,
     cosign,
     sign,
@@ -137,8 +136,8 @@ class Signer:
         with self._lock:
             last_size = self._last()[0]
         for signed_size in {last_size, min(size, last_size)} - {0}:
-            note = self.note(signed_size)
-            if note is None or len(self._verified(note, former_keys)) != len(note.signatures):
+            note = self._sound_note(signed_size, former_keys)
+            if note is None:
                 raise self._alarm(
                     f"{self._path}: the checkpoint of size {signed_size} is not signed by this node's keys; put back "
                     "the file and the keys that belong together"
@@ -156,15 +155,18 @@ class Signer:
         text = str(Checkpoint(origin=self._name.origin, size=size, root=row[0]))
         return Note(text, (SignatureLine.parse(row[1]), SignatureLine.parse(row[2])))
 
-    def _verified(self, note: Note, former_keys: frozenset[VerifierKey]) -> list[VerifiedSignature]:
+    def _sound_note(self, size: int, former_keys: frozenset[VerifierKey]) -> Note | None:
+        """The stored note of a size with both signatures by keys of this node; None for anything else."""
         log = VerifierKey(name=self._name.origin, type=KeyType.ED25519, public_key=public_bytes(self._identity.note))
         cosigner = VerifierKey(
             name=self._name.cosigner, type=KeyType.COSIGNATURE, public_key=public_bytes(self._identity.cosigner)
         )
         try:
-            return verify_signatures(note, {log, cosigner, *former_keys})
-        except RefusedError:
-            return []
+            note = self.note(size)
+            is_signed = note is not None and len(verify_signatures(note, {log, cosigner, *former_keys})) == 2
+        except (sqlite3.Error, RegistryError, TypeError, ValueError):  # a flipped bit may change a column's type
+            return None
+        return note if is_signed else None
 
     def _sign_batch(self, size: int, read_node: merkle.ReadNode) -> None:
         with self._lock:

@@ -19,12 +19,8 @@ def make_app(node: Services) -> web.Application:
             web.post("/v1/entries", entries.submit),
             web.get("/v1/entries", entries.page),
             web.get("/v1/entries/{hash}", entries.show),
-<<<<<<< HEAD
-            web.get("/v1/events", events.follow, allow_head=False),
-=======
             web.post("/v1/batches", entries.submit_batch),
-            web.get("/v1/events", events.follow),
->>>>>>> lead
+            web.get("/v1/events", events.follow, allow_head=False),
             web.get("/v1/search", search.search),
             web.get("/v1/receipts/{hash}", entries.receipt),
             web.get("/v1/claims/{hash}", entries.claim),

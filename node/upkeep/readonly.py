@@ -34,6 +34,7 @@ def reading(path: Path, *, is_live: bool = False) -> Iterator[sqlite3.Connection
     uri = f"file:{quote(str(path.absolute()))}?{'mode=ro' if has_log or is_live else 'immutable=1'}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            connection.text_factory = _text
             yield connection
     finally:
         if not had_index and not is_live:
@@ -62,3 +63,8 @@ def faults(connection: sqlite3.Connection, *, schema: str, version: int) -> list
 def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
     return {(name, " ".join(sql.split())) for name, sql in connection.execute(query)}
+
+
+def _text(raw: bytes) -> str:
+    """A text column; a damaged one is another text and no error of the database."""
+    return raw.decode(errors="backslashreplace")

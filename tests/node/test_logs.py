@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 
 from node import logs
 from node.logs import fields
@@ -62,3 +63,13 @@ def test_details_below_info_and_each_http_request_are_not_logged(stream: io.Stri
     logging.getLogger("node.x").debug("detail")
     logging.getLogger("aiohttp.access").info("GET /")
     assert lines(stream) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "count"), [(BadHttpMessage("no HTTP"), 0), (ConnectionResetError(), 0), (ValueError(), 1)]
+)
+def test_a_stranger_who_sends_no_http_or_leaves_writes_nothing_into_the_log(
+    stream: io.StringIO, error: Exception, count: int
+):
+    logging.getLogger("aiohttp.server").error("Error handling request", exc_info=error)
+    assert len(lines(stream)) == count

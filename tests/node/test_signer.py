@@ -206,3 +206,17 @@ def test_a_signature_that_was_taken_out_of_the_file_is_noticed(path: Path, maker
     with pytest.raises(SigningError, match="somebody else"):
         signer.sign_up_to(6, maker.read_node)
     signer.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["log_line = 'x'", "log_line = CAST(x'ff00fe' AS TEXT)", "log_line = x'00'", "root = 1"]
+)
+def test_a_damaged_last_checkpoint_is_noticed_at_start(path: Path, maker: LedgerMaker, damage: str):
+    signer = open_signer(path)
+    signer.sign_up_to(5, maker.read_node)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE checkpoints SET " + damage + " WHERE size = 5")  # noqa: S608 -- the list above
+    connection.close()
+    with pytest.raises(SigningError, match="not signed by this node's keys"):
+        signer.check(5, maker.read_node)
+    signer.close()

@@ -190,6 +190,11 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         "state/signer.db",
         NEW,
     ),
+    "a signature is no text any more": (
+        sql("signer.db", "UPDATE checkpoints SET cosignature_line = CAST(x'ff00fe' AS TEXT) WHERE size = 9"),
+        "state/signer.db",
+        NEW,
+    ),
     "another node's signatures": (other_signer, "state/signer.db", NEW),
     "the signatures are gone": (lambda d: (d / "state/signer.db").unlink(), "state/signer.db", NEW),
     "another node's key": (

@@ -1,0 +1,225 @@
+"""Random bytes on both ports of running nodes, and clients that never finish: nothing ends, nothing answers 500."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, NodeProcess, eventually
+from mutations import mutated
+from torture.load import load
+
+from node.config import load_config
+from node.init import ClusterOptions
+from node.raft.tls import PROTOCOL
+from node.raft.wire import WireError, decode, encode
+from registry.envelope import unseal
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+REQUESTS = 3000
+STRANGERS = 1000
+FRAMES = 1000
+ANSWER_S = 0.5  # what was understood is answered sooner
+AT_ONCE = 40
+GROWTH_BYTES_MAX = 100 * 2**20
+DIGEST = "ab" * 32
+SOUND = [
+    b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n",
+    b"GET /v1/entries?start=0&limit=5 HTTP/1.1\r\nHost: n\r\n\r\n",
+    f"GET /v1/entries/{DIGEST} HTTP/1.1\r\nHost: n\r\n\r\n".encode(),
+    f"GET /v1/claims/{DIGEST}?wait_s=0 HTTP/1.1\r\nHost: n\r\nAccept: application/json\r\n\r\n".encode(),
+    f"GET /v1/certificates/{DIGEST} HTTP/1.1\r\nHost: n\r\n\r\n".encode(),
+    f"GET /v1/search?hash={DIGEST} HTTP/1.1\r\nHost: n\r\n\r\n".encode(),
+    b"GET /v1/checkpoints/1 HTTP/1.1\r\nHost: n\r\n\r\n",
+    b"GET /tile/entries/x001/000.p/7 HTTP/1.1\r\nHost: n\r\n\r\n",
+    b'GET /tile/0/000.p/1 HTTP/1.1\r\nHost: n\r\nIf-None-Match: "x"\r\n\r\n',
+    b"GET /v1/node HTTP/1.1\r\nHost: n\r\nRange: bytes=0-1\r\n\r\n",
+    b"POST /v1/entries HTTP/1.1\r\nHost: n\r\nContent-Length: 9\r\n\r\n\x93\x01\xa1x\xc4\x04abc",
+    b"POST /v1/entries HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+    f"PUT /v1/blobs/{DIGEST} HTTP/1.1\r\nHost: n\r\nWmreg-Signer: {DIGEST}\r\nWmreg-Signature: {DIGEST * 2}\r\n"
+    "Content-Length: 3\r\n\r\nabc".encode(),
+]
+MESSAGES = [
+    {"type": "ping"},
+    {"type": "forward", "request_id": 1, "command": b"x" * 200},
+    {"type": "stale_term", "term": 5},
+    {"type": "request_vote", "term": 5, "last_log_index": 3, "last_log_term": 2},
+    {"type": "append_entries", "term": 5, "commit_index": 3, "prevLogIdx": 3, "prevLogTerm": 2, "sequence": 9}
+    | {"entries": [(b"\x00a", 4, 2)]},
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    options = ClusterOptions(submissions_per_s=0, submit_timeout_s=3)
+    with Cluster.make(tmp_path_factory.mktemp("hostile") / "ledger", options=options) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def unharmed(cluster: Cluster) -> Iterator[Cluster]:
+    """A cluster that must be the same afterwards: every process, its memory, no fault in its log, entries accepted."""
+    before = {node.name: (node.process.pid, memory_bytes(node), len(node.log())) for node in cluster.nodes}
+    yield cluster
+    cluster.wait_until_healthy()
+    for node in cluster.nodes:
+        pid, bytes_before, log_before = before[node.name]
+        assert node.process.pid == pid
+        assert memory_bytes(node) - bytes_before < GROWTH_BYTES_MAX
+        assert '"traceback"' not in node.log()[log_before:], node.log()[log_before:][-3000:]
+    with load(cluster, seed=1) as running:
+        running.wait_for_more(5, timeout_s=60)
+
+
+def memory_bytes(node: NodeProcess) -> int:
+    lines = Path(f"/proc/{node.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def api_of(node: NodeProcess) -> tuple[str, int]:
+    api = load_config(node.directory / "node.toml").api
+    return api.host, api.port
+
+
+def raft_of(node: NodeProcess) -> tuple[str, int]:
+    policy = unseal((node.directory / "genesis").read_bytes(), origin=None).message.policy
+    member = next(member for member in policy.members if member.name == node.name)
+    return member.raft_host, member.raft_port
+
+
+async def answer_to(address: tuple[str, int], data: bytes) -> bytes:
+    """What comes back before the other side, or we, have had enough."""
+    answer = b""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(data)
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    answer = await reader.read(65536)
+            writer.transport.abort()
+    return answer
+
+
+async def answers_to(address: tuple[str, int], requests: list[bytes]) -> list[bytes]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(request: bytes) -> bytes:
+        async with gate:
+            return await answer_to(address, request)
+
+    return await asyncio.gather(*(ask(request) for request in requests))
+
+
+def test_damaged_requests_are_refused_or_answered_and_never_a_fault(unharmed: Cluster):
+    draw = random.Random(1)
+    requests = [mutated(draw.choice(SOUND), draw, others=SOUND) for _ in range(REQUESTS)]
+    answers = asyncio.run(answers_to(api_of(unharmed.nodes[0]), requests))
+    faults = [
+        (request, answer)
+        for request, answer in zip(requests, answers, strict=True)
+        if answer.startswith(b"HTTP/1.1 500")
+    ]
+    assert faults == []
+    statuses = {answer[9:12] for answer in answers if answer.startswith(b"HTTP/1.")}
+    assert {b"200", b"400", b"404"} <= statuses
+
+
+OVERSIZED = {
+    "a path": b"GET /" + b"a" * 2**20 + b" HTTP/1.1\r\nHost: n\r\n\r\n",
+    "a header": b"GET /healthz HTTP/1.1\r\nHost: n\r\nX: " + b"a" * 2**20 + b"\r\n\r\n",
+    "many headers": b"GET /healthz HTTP/1.1\r\nHost: n\r\n" + b"X: a\r\n" * 200_000 + b"\r\n",
+    "a body": b"POST /v1/entries HTTP/1.1\r\nHost: n\r\nContent-Length: 104857600\r\n\r\n" + b"a" * 2**21,
+    "chunks": b"POST /v1/entries HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + (b"10000\r\n" + b"a" * 65536 + b"\r\n") * 40
+    + b"0\r\n\r\n",
+    "a chunk's length": b"POST /v1/entries HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 2**16,
+    "a number": b"GET /v1/entries?start=" + b"9" * 4000 + b" HTTP/1.1\r\nHost: n\r\n\r\n",
+    "a tile's number": b"GET /tile/0/" + b"x999/" * 500 + b"999 HTTP/1.1\r\nHost: n\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", OVERSIZED)
+def test_oversized_requests_are_refused(unharmed: Cluster, what: str):
+    answer = asyncio.run(answer_to(api_of(unharmed.nodes[0]), OVERSIZED[what]))
+    assert not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 5")), answer[:200]
+
+
+def test_many_clients_that_never_finish_a_request_take_the_node_from_nobody(unharmed: Cluster):
+    address = api_of(unharmed.nodes[0])
+    with contextlib.ExitStack() as stack:
+        slow = []
+        for number in range(300):
+            connection = stack.enter_context(socket.create_connection(address, 10))
+            connection.sendall(SOUND[number % len(SOUND)][: 5 + number % 20])
+            slow.append(connection)
+        begun_s = time.monotonic()
+        for connection in slow:
+            with contextlib.suppress(OSError):
+                connection.sendall(b"X")
+            if time.monotonic() - begun_s > 10:
+                break
+        assert unharmed.nodes[0].get("/healthz", timeout_s=10).status == 200
+
+
+def test_random_bytes_on_the_raft_port_come_from_nobody(unharmed: Cluster):
+    draw = random.Random(2)
+    hello = client_hello()
+    data = [draw.randbytes(draw.choice((1, 5, 300, 5000))) for _ in range(STRANGERS // 2)]
+    data += [mutated(hello, draw, others=[hello]) for _ in range(STRANGERS // 2)]
+    asyncio.run(answers_to(raft_of(unharmed.nodes[0]), data))
+
+
+def client_hello() -> bytes:
+    """The first bytes of a TLS connection."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols([PROTOCOL])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def test_an_insiders_damaged_frames_are_refused_one_connection_each(cluster: Cluster):
+    insider, victim = cluster.nodes[2], cluster.nodes[0]
+    log_bytes = len(victim.log())
+    assert insider.stop() == 0
+    keys = load_config(insider.directory / "node.toml").keys
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols([PROTOCOL])
+    context.load_cert_chain(keys.tls_certificate, keys.tls_private_key)
+    draw, frames = random.Random(3), [encode(message) for message in MESSAGES]
+    sent, address = 0, raft_of(victim)
+    while sent < FRAMES:
+        body = mutated(draw.choice(frames), draw, others=frames)
+        if is_message(body):
+            continue
+        with contextlib.suppress(OSError), socket.create_connection(address, 10) as raw:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with context.wrap_socket(raw) as connection:
+                connection.sendall(struct.pack(">I", len(body)) + body)
+                while connection.recv(1 << 16):  # until the node closes it
+                    pass
+        sent += 1
+    assert victim.process.poll() is None
+    assert '"traceback"' not in victim.log()[log_bytes:]
+    insider.start()
+    cluster.wait_until_healthy()
+    eventually(lambda: len(victim.state()["raft"]["connected"]) == 2, timeout_s=60, what="the insider is back")
+
+
+def is_message(body: bytes) -> bool:
+    try:
+        decode(body, command_bytes_max=63 * 1024)
+    except WireError:
+        return False
+    return True

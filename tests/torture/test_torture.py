@@ -1,0 +1,387 @@
+"""Nodes are killed, stopped, cut off, lied to by disk and clock, under load: no acknowledged entry is ever lost.
+
+After each fault: every acknowledged entry stands at its index on every node, once, in an order that agrees with real
+time; `wmreg audit` finds nothing; every node's own files are sound, everything that it signed among them; and the
+service came back within the bound that the test states. `make torture SEED=1 PERCENT=100`.
+"""
+
+import contextlib
+import itertools
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, NodeProcess, eventually
+from stored import StoredNode
+from torture.load import Load, check_files, converged, leader_of, load
+from torture.measured import SEED, Measured, count_of
+from torture.proxy import INNER_HOST, Network
+
+from node.config import load_config
+from node.init import ClusterOptions
+from node.upkeep.fsck import examine
+from registry.envelope import unseal
+
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(1500)]
+OPTIONS = ClusterOptions(submissions_per_s=0, submit_timeout_s=3)
+PROGRESS_S = 60
+
+
+class Arena:
+    """A cluster under load, and what is done to it."""
+
+    def __init__(self, cluster: Cluster, running: Load, network: Network | None) -> None:
+        self.cluster, self.load, self._network, self.events = cluster, running, network, 0
+
+    @property
+    def network(self) -> Network:
+        assert self._network is not None
+        return self._network
+
+    def progress(self, count: int = 20) -> None:
+        self.load.wait_for_more(count, timeout_s=PROGRESS_S)
+
+    def leader_and_others(self) -> tuple[NodeProcess, list[NodeProcess]]:
+        leader = leader_of(self.cluster)
+        return leader, [node for node in self.cluster.nodes if node is not leader]
+
+
+@contextlib.contextmanager
+def arena(
+    tmp_path: Path, measured: Measured, fault: str, *, pause_max_s: float, nodes: int = 3, through_proxy: bool = False
+) -> Iterator[Arena]:
+    """Make a cluster under load; at the end let everything run, and judge."""
+    cluster = Cluster.make(tmp_path / "ledger", nodes=nodes, options=OPTIONS)
+    network = put_between(cluster) if through_proxy else None
+    try:
+        cluster.start()
+        with load(cluster, seed=SEED) as running:
+            arena = Arena(cluster, running, network)
+            arena.progress()
+            yield arena
+            if network is not None:
+                network.delay(0)
+                network.heal()
+            for node in cluster.nodes:
+                if node.process is None:
+                    node.start()
+            cluster.wait_until_healthy()
+            arena.progress()
+        verdict = converged(cluster, running)
+        measured.add(fault, events=arena.events, verdict=verdict, pause_max_s=pause_max_s)
+        check_files(cluster)
+        assert verdict.is_sound, verdict
+        assert verdict.longest_pause_s <= pause_max_s
+    finally:
+        for node in cluster.nodes:
+            node.kill()
+        if network is not None:
+            network.stop()
+
+
+def put_between(cluster: Cluster) -> Network:
+    """Let the nodes listen where only the proxies find them."""
+    ports = {}
+    for node in cluster.nodes:
+        settings = node.directory / "node.toml"
+        settings.write_text(settings.read_text().replace('bind_host = ""', f'bind_host = "{INNER_HOST}"'))
+        policy = unseal((node.directory / "genesis").read_bytes(), origin=None).message.policy
+        ports = {member.name: member.raft_port for member in policy.members}
+    by_name = {node.name: node for node in cluster.nodes}
+
+    def pid_of(name: str) -> int | None:
+        process = by_name[name].process
+        return None if process is None else process.pid
+
+    return Network(ports, pid_of).start()
+
+
+def test_the_leader_is_killed_under_load(tmp_path: Path, measured: Measured):
+    with arena(tmp_path, measured, "SIGKILL of the leader", pause_max_s=15) as a:
+        for _ in range(count_of(50)):
+            leader = leader_of(a.cluster)
+            leader.kill()
+            a.events += 1
+            a.progress()
+            leader.start()
+            a.cluster.wait_until_healthy()
+
+
+def test_all_nodes_are_killed_at_once(tmp_path: Path, measured: Measured):
+    with arena(tmp_path, measured, "SIGKILL of all nodes at once", pause_max_s=40) as a:
+        for _ in range(count_of(8)):
+            for node in a.cluster.nodes:
+                node.process.send_signal(signal.SIGKILL)
+            for node in a.cluster.nodes:
+                node.kill()
+            a.events += 1
+            for node in a.cluster.nodes:
+                node.start()
+            a.cluster.wait_until_healthy()
+            a.progress()
+
+
+def test_nodes_are_stopped_and_continued(tmp_path: Path, measured: Measured):
+    draw = random.Random(SEED)
+    with arena(tmp_path, measured, "SIGSTOP of a node", pause_max_s=20) as a:
+        for turn in range(count_of(12)):
+            leader, others = a.leader_and_others()
+            victim = leader if turn % 3 else draw.choice(others)
+            os.kill(victim.process.pid, signal.SIGSTOP)
+            a.events += 1
+            try:
+                a.progress()
+            finally:
+                os.kill(victim.process.pid, signal.SIGCONT)
+            a.cluster.wait_until_healthy()
+            a.progress()
+
+
+Shape = Callable[[Network, str, list[str]], None]
+SHAPES: dict[str, Shape] = {
+    "the leader is alone": lambda net, leader, _: net.isolate(leader),
+    "a follower is alone": lambda net, _, others: net.isolate(others[0]),
+    "one link of the leader is cut": lambda net, leader, o: net.cut([(leader, o[0]), (o[0], leader)]),
+    "one link between followers is cut": lambda net, _, o: net.cut([(o[0], o[1]), (o[1], o[0])]),
+    "a follower does not hear the leader": lambda net, leader, o: net.cut([(leader, o[0])]),
+    "the leader does not hear a follower": lambda net, leader, o: net.cut([(o[0], leader)]),
+    "nobody hears the leader": lambda net, leader, others: net.cut([(leader, other) for other in others]),
+    "the leader hears nobody": lambda net, leader, others: net.cut([(other, leader) for other in others]),
+    "all connections are reset": lambda net, _leader, _others: net.reset(),
+    "everything takes 60 ms": lambda net, _leader, _others: net.delay(0.06),
+}
+SHAPES_OF_FIVE: dict[str, Shape] = {
+    "the leader is in the minority": lambda net, leader, o: net.split([leader, o[0]], o[1:]),
+    "the leader is in the majority": lambda net, leader, o: net.split([leader, *o[:2]], o[2:]),
+    "two majorities share one follower": lambda net, leader, o: net.split([leader, o[0], o[1]], [o[1], o[2], o[3]]),
+    "two majorities share the leader": lambda net, leader, o: net.split([leader, o[0], o[1]], [leader, o[2], o[3]]),
+    "a ring": lambda net, leader, o: net.split(*zip([leader, *o], [*o, leader], strict=True)),
+}
+
+
+def partition(a: Arena, shapes: dict[str, Shape], rounds: int) -> None:
+    draw = random.Random(SEED)
+    for _ in range(rounds):
+        for what in draw.sample(list(shapes), len(shapes)):
+            leader, others = a.leader_and_others()
+            names = [node.name for node in others]
+            draw.shuffle(names)
+            print(what, leader.name, names, flush=True)
+            shapes[what](a.network, leader.name, names)
+            a.events += 1
+            a.progress()
+            a.network.delay(0)
+            a.network.heal()
+            a.cluster.wait_until_healthy()
+            a.progress()
+
+
+def test_partitions_of_three_nodes(tmp_path: Path, measured: Measured):
+    with arena(tmp_path, measured, "partitions of three nodes", pause_max_s=20, through_proxy=True) as a:
+        partition(a, SHAPES, count_of(2))
+
+
+def test_partitions_of_five_nodes(tmp_path: Path, measured: Measured):
+    with arena(tmp_path, measured, "partitions of five nodes", pause_max_s=30, nodes=5, through_proxy=True) as a:
+        partition(a, SHAPES_OF_FIVE, count_of(1))
+
+
+def test_without_any_majority_nothing_is_acknowledged_and_afterwards_all_goes_on(tmp_path: Path, measured: Measured):
+    with arena(tmp_path, measured, "no node reaches another", pause_max_s=30, through_proxy=True) as a:
+        for _ in range(count_of(3)):
+            a.network.split()
+            a.events += 1
+            eventually(
+                lambda: all(node.get("/healthz").status == 503 for node in a.cluster.nodes),
+                timeout_s=30,
+                what="no node has a leader",
+            )
+            before = a.load.acknowledged
+            answers = {node.submit(b"").status for node in a.cluster.nodes}
+            assert answers == {400}
+            assert a.load.acknowledged == before
+            a.network.heal()
+            a.cluster.wait_until_healthy()
+            a.progress()
+
+
+def test_kills_and_partitions_together(tmp_path: Path, measured: Measured):
+    draw = random.Random(SEED)
+    with arena(tmp_path, measured, "kills behind partitions", pause_max_s=40, through_proxy=True) as a:
+        for _ in range(count_of(8)):
+            leader, others = a.leader_and_others()
+            shape = draw.choice(list(SHAPES.values()))
+            shape(a.network, leader.name, [node.name for node in others])
+            victim = draw.choice(a.cluster.nodes)
+            victim.kill()
+            a.events += 2
+            victim.start()
+            a.network.delay(0)
+            a.network.heal()
+            a.cluster.wait_until_healthy()
+            a.progress()
+
+
+STRACE = shutil.which("strace")
+CALLS = [
+    (file, call, error)
+    for file, calls in {
+        "raft.journal": ("pwrite64", "fdatasync"),
+        "ledger.db-wal": ("pwrite64", "fdatasync,fsync"),
+        "signer.db-wal": ("pwrite64", "fdatasync,fsync"),
+        "ledger.db": ("pwrite64", "fdatasync,fsync"),
+        "notes.db-wal": ("pwrite64",),
+    }.items()
+    for call in calls
+    for error in (("EIO", "ENOSPC") if call == "pwrite64" else ("EIO",))
+]
+
+
+@pytest.mark.skipif(STRACE is None, reason="strace is not installed (apt-get install strace)")
+def test_each_system_call_of_an_append_fails_once(tmp_path: Path, measured: Measured):
+    draw = random.Random(SEED)
+    with arena(tmp_path, measured, "a failing system call of an append", pause_max_s=25) as a:
+        for file, call, error in CALLS[: count_of(len(CALLS))]:
+            leader, others = a.leader_and_others()
+            victim = draw.choice([leader, others[0]])
+            log = tmp_path / f"{file}.{call}.{error}.strace"
+            victim.kill()
+            when = 2 if file == "ledger.db" else draw.randint(5, 40)
+            victim.wrapper = (
+                *(STRACE, "-D", "-f", "--seccomp-bpf", "-qq", "-o", str(log), "-P"),
+                str(victim.directory / "state" / file),
+                *("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"),
+            )
+            victim.start()
+            eventually(lambda v=victim, log=log: _failed(v, log), timeout_s=90, what=f"{error} of {call} on {file}")
+            a.events += 1
+            a.progress()
+            code = victim.process.poll()
+            assert code in {None, 70, 74}, (file, call, error, code, victim.log()[-2000:])
+            print(file, call, error, "at", victim.name, "->", "goes on" if code is None else f"exit {code}", flush=True)
+            victim.kill()
+            victim.wrapper = ()
+            victim.start()
+            a.cluster.wait_until_healthy()
+
+
+def _failed(node: NodeProcess, log: Path) -> bool:
+    return node.process.poll() is not None or (log.exists() and "INJECTED" in log.read_text(errors="replace"))
+
+
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed (apt-get install faketime)")
+def test_clocks_step_by_an_hour(tmp_path: Path, measured: Measured):
+    draw = random.Random(SEED)
+    with arena(tmp_path, measured, "a clock steps by an hour", pause_max_s=15) as a:
+        for node in a.cluster.nodes:
+            node.kill()
+            step(node, 0)
+            node.wrapper = (
+                "env",
+                f"LD_PRELOAD={FAKETIME}",
+                f"FAKETIME_TIMESTAMP_FILE={node.directory / 'clock'}",
+                *("FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_RESET=1"),
+            )
+            node.start()
+            a.cluster.wait_until_healthy()
+        for turn, offset_s in zip(range(count_of(8)), itertools.cycle([3600, -3600]), strict=False):
+            leader, others = a.leader_and_others()
+            victim = leader if turn % 4 < 2 else draw.choice(others)
+            step(victim, offset_s)
+            a.events += 1
+            a.progress(40)
+            step(victim, 0)
+            a.progress()
+
+
+def step(node: NodeProcess, offset_s: int) -> None:
+    """Set a node's clock; the file is there whole at every moment."""
+    new = node.directory / "clock.new"
+    new.write_text(f"{offset_s:+d}\n")
+    new.rename(node.directory / "clock")
+
+
+def test_damaged_files_are_refused_or_repaired_and_never_believed(tmp_path: Path, measured: Measured):
+    draw = random.Random(SEED)
+    cluster = Cluster.make(tmp_path / "ledger", options=OPTIONS)
+    outcomes: Counter[str] = Counter({"refused at start": 0, "found by fsck": 0, "repaired": 0, "believed": 0})
+    with cluster, load(cluster, seed=SEED) as running:
+        running.wait_for_more(150, timeout_s=PROGRESS_S)
+        running.stop()
+        converged(cluster, running)
+        for node in cluster.nodes:
+            assert node.stop() == 0
+        node = cluster.nodes[2]
+        shutil.copytree(node.directory / "state", tmp_path / "whole")
+        whole = history_of(node.directory)
+        for number in range(count_of(45)):
+            name = ("raft.journal", "ledger.db", "signer.db")[number % 3]
+            what = damage(node.directory / "state" / name, draw)
+            outcome = start_alone(node, whole)
+            print(name, what, "->", outcome, flush=True)
+            outcomes[outcome] += 1
+            shutil.rmtree(node.directory / "state")
+            shutil.copytree(tmp_path / "whole", node.directory / "state")
+        for node in cluster.nodes:
+            node.start()
+        assert converged(cluster, running).is_sound
+    check_files(cluster)
+    measured.add_outcomes("a truncated or bit-flipped file", dict(outcomes), forbidden="believed")
+    assert outcomes["believed"] == 0
+
+
+def damage(path: Path, draw: random.Random) -> str:
+    """Cut a file off somewhere, flip a bit or empty a page of it; say which."""
+    raw = bytearray(path.read_bytes())
+    at, kind = draw.randrange(len(raw)), draw.choice(["cut off at", "bit flipped at", "page zeroed at"])
+    if kind == "cut off at":
+        del raw[at:]
+    elif kind == "bit flipped at":
+        raw[at] ^= 1 << draw.randrange(8)
+    else:
+        raw[at : at + 512] = bytes(len(raw[at : at + 512]))
+    path.write_bytes(raw)
+    return f"{kind} {at}"
+
+
+def history_of(directory: Path) -> tuple[object, ...]:
+    """What a node stored, signed and journalled; not its term, which grows when it is alone."""
+    return StoredNode(directory).contents()[:-1]
+
+
+def start_alone(node: NodeProcess, whole: tuple[object, ...]) -> str:
+    """Start a node that reaches no other one; what became of the damage."""
+    node.start()
+    port_is_open = re.compile(rb'"message": "ready"')
+    begun = node.log_path.stat().st_size
+
+    def is_decided() -> bool:
+        return node.process.poll() is not None or bool(port_is_open.search(node.log_path.read_bytes()[begun:]))
+
+    eventually(is_decided, timeout_s=60, what="a node that starts or refuses to")
+    if node.process.poll() is not None:
+        code, node.process = node.process.wait(), None
+        assert code == 5, node.log()[-2000:]
+        return "refused at start"
+    assert node.stop() == 0
+    if examine(load_config(node.directory / "node.toml")).problems:
+        return "found by fsck"
+    return "repaired" if history_of(node.directory) == whole else "believed"
+
+
+def test_the_tools_that_are_missing_are_named():
+    """A run without strace or libfaketime is not a whole one; it says so instead of passing in silence."""
+    missing = [name for name, found in {"strace": STRACE, "faketime": FAKETIME}.items() if found is None]
+    if missing:
+        pytest.skip(f"not installed, so not tested: {', '.join(missing)} (Debian's packages of these names)")
+    assert subprocess.run([STRACE, "-V"], capture_output=True, check=False).returncode == 0
