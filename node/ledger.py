@@ -67,6 +67,7 @@ class LedgerService:
         applied: entries that are durable here.
         signed: entries up to which this node has signed checkpoints.
         signing_trouble: why signing fails for the moment; None while it does not.
+        may_sign: cleared before start() for a node that has to check its history first, and set when it has.
     """
 
     def __init__(self, store: Store, signer: Signer, *, clock: Callable[[], float]) -> None:
@@ -79,6 +80,8 @@ class LedgerService:
         self._undecided: list[bytes] = []
         self._claims_seen = 0
         self.signing_trouble: str | None = None
+        self.may_sign = asyncio.Event()
+        self.may_sign.set()
 
     def start(self, proposer: Proposer) -> None:
         """Begin to sign and to take submissions; called in the event loop, before Raft applies anything."""
@@ -207,6 +210,7 @@ class LedgerService:
     async def _sign_all(self) -> None:
         """Sign what is applied; stop for good only when the tree itself is wrong."""
         pause_s = SIGN_RETRY_MIN_S
+        await self.may_sign.wait()
         while True:
             await self.applied.wait_for(self.signed.value + 1, timeout_s=3600)
             try:

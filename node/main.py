@@ -1,14 +1,14 @@
 """One node, from its node.toml to SIGTERM.
 
-Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing. The
-consensus layer stops the process itself (70, 74) when going on could break a promise.
+Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 4 a node that joins finds nobody who knows of it yet,
+5 the stored state is inconsistent or missing, 6 this node is no member any more. The consensus layer stops the process
+itself (70, 74) when going on could break a promise.
 """
 
 import asyncio
 import logging
 import resource
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Coroutine
@@ -21,19 +21,23 @@ import aiohttp
 from aiohttp import web
 
 from node import logs
+from node.admission import JOURNAL_FILE, check_memory, check_standing
 from node.api import Services, make_app
 from node.api.limits import LimitedConnections, TokenBuckets
 from node.blobs import BlobLimits, BlobStore
 from node.config import Config, load_config
-from node.errors import ConfigError, InconsistentStateError
+from node.errors import ConfigError, InconsistentStateError, LeftError, UnavailableError
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, check_identity, load_identity
 from node.init import SIGNER_FILE, STORE_FILE
+from node.joining import confirm_history, joined_at, keep_notes, notice_changes
 from node.ledger import LedgerService
 from node.logs import fields
+from node.membership import Membership, PeerUrls, Standing, changes_members
 from node.notes import NoteCache
-from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
+from node.raft import JournalError, RaftService, RaftSettings, install_unpickling_guard
+from node.returning import Returning
 from node.signer import Signer, SignerName
 from node.store import Store
 from node.sweeper import Sweeper
@@ -42,8 +46,8 @@ from node.voting import Voice, Voter
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
-EXIT_CONFIG, EXIT_STATE = 2, 5
-NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "raft.journal", "blobs", "cache"
+EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT = 2, 4, 5, 6
+NOTES_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "blobs", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 SHUTDOWN_TIMEOUT_S = 3.0
 IDLE_TIMEOUT_S = 30.0
@@ -66,6 +70,12 @@ def run(config_path: Path) -> int:
     except InconsistentStateError as error:
         logger.critical("inconsistent state", extra=fields(why=str(error)))
         return EXIT_STATE
+    except LeftError as error:
+        logger.error("not a member", extra=fields(why=str(error)))  # noqa: TRY400 -- likewise
+        return EXIT_LEFT
+    except UnavailableError as error:
+        logger.error("not a member yet", extra=fields(why=str(error)))  # noqa: TRY400 -- likewise
+        return EXIT_UNAVAILABLE
     return 0
 
 
@@ -74,7 +84,8 @@ class _State:
     """What was opened and checked before anything listens."""
 
     identity: Identity
-    member: Member
+    membership: Membership
+    returning: Returning
     store: Store
     signer: Signer
     notes: NoteCache
@@ -86,21 +97,24 @@ def _open_state(config: Config) -> _State:
         store = Store(config.state_directory / STORE_FILE)
         opened.callback(store.close)
         _check_genesis(config.genesis, store)
-        member = next((m for m in store.policy.members if m.name == config.name), None)
-        if member is None:
-            raise ConfigError(f"name: {config.name!r} is not a member of {store.origin}")
+        membership = Membership(config.name, store)
+        check_standing(membership, config, store.origin)
+        member = cast("Member", membership.member)
         check_identity(identity, member)
         signer = Signer(
             config.state_directory / SIGNER_FILE,
-            name=SignerName(origin=store.origin, member=member.name),
+            name=SignerName(origin=store.origin, member=config.name),
             identity=identity,
             clock=time.time,
         )
         opened.callback(signer.close)
         signer.check(store.size, store.read_node)
         notes = NoteCache(config.state_directory / NOTES_FILE)
+        returning = Returning(member=member, origin=store.origin, signed_size=lambda: signer.size)
         opened.pop_all()  # _serve closes them
-    return _State(identity=identity, member=member, store=store, signer=signer, notes=notes)
+    return _State(
+        identity=identity, membership=membership, returning=returning, store=store, signer=signer, notes=notes
+    )
 
 
 def _check_genesis(path: Path, store: Store) -> None:
@@ -124,26 +138,30 @@ async def _serve(config: Config, state: _State) -> None:
         stack.callback(state.store.close)
         stack.callback(state.signer.close)
         stack.callback(state.notes.close)
-        node = await _start(config, state, stack)
+        node = await _start(config, state, stack, stop)
+        if node is None:
+            return
         logger.info(
             "ready", extra=fields(name=config.name, host=config.api.host, port=config.api.port, size=state.store.size)
         )
         await stop.wait()
         logger.info("stopping")
         node.stopping.set()
+    check_standing(state.membership, config, state.store.origin)
 
 
-async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Services:
+async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asyncio.Event) -> Services | None:
+    """Start every part; None when the node was told to stop before it could."""
     ledger = LedgerService(state.store, state.signer, clock=time.time)
+    is_new = joined_at(config.name, state.store) is not None or state.membership.standing is Standing.JOINING
+    if is_new and state.signer.size == 0:
+        ledger.may_sign.clear()
     raft = _make_raft(config, state, ledger)
     session = await stack.enter_async_context(aiohttp.ClientSession())
     ledger.start(raft)
     stack.push_async_callback(ledger.stop)
-    _start_raft(raft)
-    stack.push_async_callback(asyncio.to_thread, raft.stop)
     blobs, cache = _open_blobs(config, state.store.policy)
-    peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
-    fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch)
+    fetcher = Fetcher(blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch)
     stack.push_async_callback(fetcher.close)
     verifier = Verifier(config.verifier)
     stack.push_async_callback(verifier.stop)
@@ -155,6 +173,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         unreachable_retry_s=config.fetch.unreachable_retry_s,
         clock=time.time,
     )
+    gatherer = Gatherer(config.name, ledger, state.notes, session)
+    stack.push_async_callback(gatherer.close)
     node = Services(
         name=config.name,
         device=config.verifier.device,
@@ -162,18 +182,42 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         submissions=TokenBuckets(config.api.submissions_per_s, clock=time.monotonic),
         blob_bytes_max=config.blobs.blob_bytes_max,
         ledger=ledger,
-        gatherer=Gatherer(config.name, ledger, state.notes, session),
+        gatherer=gatherer,
         blobs=blobs,
         voter=voter,
         verifier=verifier,
         raft_status=raft.status,
+        standing=lambda: state.membership.standing,
     )
     await _listen(config, node, stack)
+    if not await _unless(stop, check_memory(config, state.membership, state.returning, session)):
+        return None
+    _start_raft(raft)
+    stack.push_async_callback(asyncio.to_thread, raft.stop)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
+    if not ledger.may_sign.is_set():
+        _in_background(confirm_history(config.name, ledger, gatherer), "joining", node, stack)
+    _in_background(keep_notes(ledger, gatherer), "notes", node, stack)
+    changes = notice_changes(state.membership, session, lambda: raft.status().leader is not None, stop)
+    _in_background(changes, "membership", node, stack)
     return node
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do some work unless the node is told to stop before it is done; whether it was done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, BlobStore]:
@@ -192,7 +236,8 @@ def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftServ
     try:
         return RaftService(
             name=config.name,
-            peers=[_peer(member) for member in state.store.policy.members],
+            members=state.membership.members,
+            changes_members=changes_members,
             certificate_path=config.keys.tls_certificate,
             private_key_path=config.keys.tls_private_key,
             journal_path=config.state_directory / JOURNAL_FILE,
@@ -211,16 +256,6 @@ def _start_raft(raft: RaftService) -> None:
         raise InconsistentStateError(str(error)) from error
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"[raft]: cannot listen: {error}") from error
-
-
-def _peer(member: Member) -> RaftPeer:
-    return RaftPeer(
-        name=member.name,
-        host=member.raft_host,
-        port=member.raft_port,
-        certificate_pins=member.tls_pins,
-        certificate_pem="".join(ssl.DER_cert_to_PEM_cert(der) for der in member.tls_certificates),
-    )
 
 
 async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None:

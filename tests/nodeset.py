@@ -201,6 +201,8 @@ class NodeSet:
             unreachable_retry_s=config.fetch.unreachable_retry_s,
             clock=time.time,
         )
+        gatherer = Gatherer(config.name, ledger, notes, self.session)
+        self._stack.push_async_callback(gatherer.close)
         return Services(
             name=config.name,
             device="cpu",
@@ -208,7 +210,7 @@ class NodeSet:
             submissions=TokenBuckets(0, clock=time.monotonic),
             blob_bytes_max=1_000_000,
             ledger=ledger,
-            gatherer=Gatherer(config.name, ledger, notes, self.session),
+            gatherer=gatherer,
             blobs=blobs,
             voter=voter,
             verifier=verifier,

@@ -10,6 +10,7 @@ from node.api.limits import TokenBuckets
 from node.blobs import BlobStore
 from node.gather import Gatherer
 from node.ledger import LedgerService
+from node.membership import Standing
 from node.raft.types import RaftStatus
 from node.verifier.supervisor import Verifier
 from node.voting import Voter
@@ -28,6 +29,7 @@ class Services:
         submissions: how many entries an address may submit.
         blob_bytes_max: largest upload.
         raft_status: what the consensus layer says of itself.
+        standing: where this node stands among the members.
         alarms: what makes the node unhealthy, by the part that says so.
         stopping: set when the node shuts down; ends the long polls.
     """
@@ -43,6 +45,7 @@ class Services:
     voter: Voter
     verifier: Verifier
     raft_status: Callable[[], RaftStatus]
+    standing: Callable[[], Standing] = lambda: Standing.MEMBER
     alarms: dict[str, str] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

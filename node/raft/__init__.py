@@ -9,12 +9,13 @@ from node.raft.certificate import NodeCertificate, certificate_pins, make_certif
 from node.raft.compat import UnsupportedPySyncObjError, install_unpickling_guard
 from node.raft.journal_format import JournalCorruptError, JournalError
 from node.raft.service import RaftService
-from node.raft.types import RaftPeer, RaftSettings, RaftStatus, StateMachine
+from node.raft.types import RaftMembers, RaftPeer, RaftSettings, RaftStatus, StateMachine
 
 __all__ = [
     "JournalCorruptError",
     "JournalError",
     "NodeCertificate",
+    "RaftMembers",
     "RaftPeer",
     "RaftService",
     "RaftSettings",

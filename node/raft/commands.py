@@ -50,11 +50,11 @@ class Commands:
         """Report every command of this node that is under way."""
         self._failures.fail_all(reason)
 
-    def close(self) -> None:
-        """Take no more commands and report all that are under way."""
-        for proposal in self._queue.close():
-            self._refuse(proposal, STOPPED)
-        self._failures.fail_all(STOPPED)
+    def close(self, reason: str) -> None:
+        """Take no more commands and report all that are under way, with this reason."""
+        for proposal in self._queue.close(reason):
+            self._refuse(proposal, STOPPED if reason == STOPPED else NO_LEADER)
+        self._failures.fail_all(reason)
 
     def on_forward(self, node: Node, message: Message) -> None:
         """Queue a peer's command."""
@@ -94,6 +94,9 @@ class Commands:
             self._refuse(proposal, NO_LEADER)
 
     def _append(self, proposal: Proposal) -> None:
+        if not self._core.changes.may_append(proposal.command):
+            self._refuse(proposal, NO_LEADER)
+            return
         index, term = self._core.journal.last_index + 1, self._core.fields.term
         self._core.journal.add((REGULAR + proposal.command, index, term))
         if proposal.on_failed is not None:

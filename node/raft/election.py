@@ -30,6 +30,9 @@ class Election:
     def tick(self) -> None:
         """Ask for pre-votes when no leader was heard for long enough; let SyncObj stand once they are won."""
         fields = self._core.fields
+        if not self._core.is_voter or fields.last_applied < fields.commit_index:
+            fields.election_deadline_s = self._follow(fields.election_deadline_s)
+            return
         if self._core.is_leader or fields.election_deadline_s >= monotonic_s() or self._pre_vote.take_win():
             return
         fields.election_deadline_s = monotonic_s() + self._core.syncobj.stock("__generateRaftTimeout")()
@@ -37,6 +40,13 @@ class Election:
         self._ask(self._pre_vote.begin())
         if self._pre_vote.take_win():  # a cluster of one
             fields.election_deadline_s = 0.0
+
+    def _follow(self, deadline_s: float) -> float:
+        """A node that must not stand: move the deadline, and notice when the leader is silent."""
+        if self._core.is_leader or deadline_s >= monotonic_s():
+            return deadline_s
+        self._forget_leader()
+        return monotonic_s() + float(self._core.syncobj.stock("__generateRaftTimeout")())
 
     def _forget_leader(self) -> None:
         """The leader is silent: without this a node that is alone would name it, and forward to it, for ever."""

@@ -41,6 +41,7 @@ class Replication:
     def begin_office(self) -> None:
         """Start as the leader of a new term."""
         self._progress.begin_office()
+        self._core.changes.begin_office()
 
     def send_to_all(self) -> None:
         """Send every follower what it lacks, or a heartbeat."""
@@ -76,6 +77,7 @@ class Replication:
         if self._is_second_leader(node, message) or self._contradicts_log(message):
             logger.critical("a leader breaks Raft and is not obeyed", extra={"peer": node.id, "term": message["term"]})
             return False
+        self._core.changes.cut(message)
         self._answered_sequence = message["sequence"]
         committed = fields.commit_index
         self._core.syncobj.stock("__onMessageReceived")(node, message)

@@ -235,7 +235,7 @@ def test_before_the_start_and_after_the_stop_everything_is_refused(tmp_path):
     service.stop()
     service.stop()
     service.propose(b"x", failures.append)
-    assert failures == ["stopped", "stopped"]
+    assert failures == ["no_leader", "stopped"]
     assert asyncio.run(service.read_barrier(1.0)) is False
 
 
