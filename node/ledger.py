@@ -79,6 +79,8 @@ class LedgerService:
         self._signing: asyncio.Task[None] | None = None
         self._undecided: list[bytes] = []
         self._claims_seen = 0
+        self._is_draining, self._ordering, self._idle = False, 0, asyncio.Event()
+        self._idle.set()
         self.signing_trouble: str | None = None
         self.may_sign = asyncio.Event()
         self.may_sign.set()
@@ -94,6 +96,16 @@ class LedgerService:
             self._signing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._signing
+
+    def refuse_submissions(self) -> None:
+        """Take no more: the node stops."""
+        self._is_draining = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the submissions that are under way."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
 
     def on_applied(self) -> None:
         """Take what Raft applied; called in the raft thread after each durable batch."""
@@ -116,7 +128,16 @@ class LedgerService:
         self._check(signed)
         if len(self._waiting) >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
-        applied = await self._order(envelope, signed.hash, timeout_s)
+        if self._is_draining:
+            raise UnavailableError("the node is stopping; submit it to another one", code="stopping")
+        self._ordering += 1
+        self._idle.clear()
+        try:
+            applied = await self._order(envelope, signed.hash, timeout_s)
+        finally:
+            self._ordering -= 1
+            if not self._ordering:
+                self._idle.set()
         if isinstance(applied, Refused):
             raise RefusedError(applied.detail, code=applied.code)
         submitted = self._known(signed.hash, duplicate=isinstance(applied, Duplicate))

@@ -49,7 +49,7 @@ from registry.policy import Member, Policy
 EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT = 2, 4, 5, 6
 NOTES_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "blobs", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
-SHUTDOWN_TIMEOUT_S = 3.0
+HAND_OVER_TIMEOUT_S, DRAIN_TIMEOUT_S, SHUTDOWN_TIMEOUT_S = 2.0, 2.0, 3.0
 IDLE_TIMEOUT_S = 30.0
 LINGER_S = 10.0  # a refused upload is read on for a while, so that the client gets to read the answer
 DESCRIPTORS_MAX = 65536
@@ -147,6 +147,7 @@ async def _serve(config: Config, state: _State) -> None:
         await stop.wait()
         logger.info("stopping")
         node.stopping.set()
+        node.ledger.refuse_submissions()
     check_standing(state.membership, config, state.store.origin)
 
 
@@ -194,6 +195,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
         return None
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
+    stack.push_async_callback(ledger.drain, DRAIN_TIMEOUT_S)
+    stack.push_async_callback(asyncio.to_thread, raft.hand_over, HAND_OVER_TIMEOUT_S)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)

@@ -18,6 +18,7 @@ class Commands:
         self._core = core
         self._report = report
         self._failures = FailureTable(report)
+        self.is_leaving = False  # this node gives up its office: it appends no more
         self._queue = ProposalQueue(
             commands_max=core.settings.queue_commands_max, bytes_max=core.settings.queue_bytes_max
         )
@@ -86,9 +87,9 @@ class Commands:
         return max(0, self._core.settings.uncommitted_entries_max - uncommitted)
 
     def _place(self, proposal: Proposal) -> None:
-        if self._core.is_leader:
+        if self._core.is_leader and not self.is_leaving:
             self._append(proposal)
-        elif proposal.asked_by is None and self._core.fields.leader is not None:
+        elif proposal.asked_by is None and self._core.fields.leader is not None and not self._core.is_leader:
             self._forward(proposal, self._core.fields.leader)
         else:
             self._refuse(proposal, NO_LEADER)

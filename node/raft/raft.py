@@ -5,7 +5,7 @@ Replaced, each for a measured or proven fault of the original:
 
 * entries leave at once, batched, instead of every period, and old answers are ignored (replication.py);
 * an acknowledgement leaves only after fdatasync, and nothing acknowledged is truncated (journal.py);
-* pre-vote, voters counted by name, a notice to a leader whose term is over (election.py);
+* pre-vote, voters counted by name, a notice to a leader whose term is over, leadership handed over (election.py);
 * commands are bytes that are never unpickled; failures are told (commands.py), batches applied (applier.py);
 * linearizable reads (reads.py);
 * changes of the members, one at a time (membership.py);
@@ -154,6 +154,12 @@ class RaftNode(HookedSyncObj):
             MembersChangedError: an entry was applied that changes the members; the tick ended there.
         """
         self.doTick(wait_s)
+        if self._election.is_leaving and self.fields.state == LEADER:
+            self._replication.hand_over()
+
+    def leave_office(self) -> None:
+        """Hand leadership over, if this node has it, and stand for election no more; it goes on as a follower."""
+        self._election.is_leaving = self._commands.is_leaving = True
 
     def close(self, reason: str = STOPPED) -> None:
         """Report what is under way, close the connections and the journal.
@@ -270,6 +276,7 @@ class RaftNode(HookedSyncObj):
             "pre_vote": self._election.on_pre_vote,
             "pre_vote_answer": self._election.on_pre_vote_answer,
             "stale_term": self._election.on_stale_term,
+            "timeout_now": self._election.on_timeout_now,
             "forward": self._commands.on_forward,
             "forward_accepted": self._commands.on_forward_accepted,
             "forward_refused": self._commands.on_forward_refused,

@@ -103,6 +103,7 @@ class RaftService:
         self._node: RaftNode | None = None
         self._thread: threading.Thread | None = None
         self._is_stopping = threading.Event()
+        self._is_leaving, self._gave_over = threading.Event(), threading.Event()
         self._failures: queue.SimpleQueue[tuple[OnFailed, str] | None] = queue.SimpleQueue()
 
     def start(self) -> None:
@@ -119,6 +120,18 @@ class RaftService:
         self._thread = threading.Thread(target=self._run, args=(self._node,), name="raft", daemon=True)
         threading.Thread(target=self._report_failures, name="raft-failures", daemon=True).start()
         self._thread.start()
+
+    def hand_over(self, timeout_s: float) -> bool:
+        """Before stop(): give leadership to the peer that has everything; blocks.
+
+        Returns:
+            Whether this node does not lead any more, or never did; False if nobody took over in time.
+        """
+        self._is_leaving.set()
+        node = self._node
+        if node is not None:
+            node.wake()
+        return node is None or (not self._running_alone() and self._gave_over.wait(timeout_s))
 
     def stop(self) -> None:
         """Leave the cluster and flush the journal; may be called twice, or without start()."""
@@ -248,11 +261,18 @@ class RaftService:
 
     def _tick(self, node: RaftNode) -> RaftNode | None:
         """One tick; returns the node to go on with, None when this one has left the members."""
+        if self._is_leaving.is_set():
+            node.leave_office()
+            if node.fields.state != LEADER:
+                self._gave_over.set()
         try:
             node.tick(self._settings.tick_period_s)
         except MembersChangedError:
             return self._change_members(node)
         return self._change_members(node) if self._is_stale() else node
+
+    def _running_alone(self) -> bool:
+        return len(self._running.voters) == 1
 
     def _is_stale(self) -> bool:
         return self._members() != self._running
