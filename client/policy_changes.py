@@ -10,9 +10,8 @@ import hashlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
-from client.api import Api
+from client.api import Api, quorum_size
 from client.transport import Request, UnreachableError, read_json
 from registry.encoding import Value
 from registry.errors import RegistryError, UntrustedError
@@ -60,21 +59,38 @@ class Followed:
 
 
 async def follow_changes(api: Api) -> Followed:
-    """Prove every change since the reader's policy.
+    """Prove every change since the reader's policy, as far as any node can show them.
 
     Raises:
         UntrustedError: his policy is none of this ledger's, or the nodes that he trusts do not vouch for a change.
+        RefusedError: no node shows changes that hold.
         QuorumError: too few nodes answer.
     """
-    genesis, chain = await _fetch_chain(api)
-    known = [number for number, one in enumerate(chain) if is_trust_in(api.trust, one)]
+    request, least = Request(path="/v1/policies"), max(1, quorum_size(api.trust))
+    answers = await api.transport.ask_all(request, least=least)
+    proven: list[Followed] = []
+    problems: list[RegistryError] = []
+    for url, answer in answers.items():
+        try:
+            if isinstance(answer, RegistryError):
+                raise answer
+            proven.append(await _prove(api, await _fetch_chain(api, url, answer)))
+        except RegistryError as error:
+            problems.append(error)
+    if not proven:
+        raise min(problems, key=lambda problem: isinstance(problem, UnreachableError))
+    return max(proven, key=lambda followed: len(followed.steps))
+
+
+async def _prove(api: Api, chain: "_Chain") -> Followed:
+    known = [number for number, one in enumerate(chain.policies) if is_trust_in(api.trust, one)]
     if not known:
         raise UntrustedError(
             "the policy file is none of the policies that this ledger had; one with a quorum or witnesses of your own "
             "is yours to change by hand",
             code="other_policy",
         )
-    since = chain[known[-1] :]
+    since = chain.policies[known[-1] :]
     if len(since) == 1:
         await api.receipt(since[0].hash)
     steps = []
@@ -82,7 +98,7 @@ async def follow_changes(api: Api) -> Followed:
         reader = Api(api.transport, TrustPolicy.of(before.policy, before.origin))
         recorded = await reader.receipt(after.hash)
         steps.append(Step(index=recorded.verified.index, before=before, after=after))
-    return Followed(genesis=genesis, in_force=since[-1], steps=tuple(steps))
+    return Followed(genesis=chain.genesis, in_force=since[-1], steps=tuple(steps))
 
 
 def is_trust_in(trust: TrustPolicy, known: SetPolicy) -> bool:
@@ -105,31 +121,29 @@ def _differences(what: str, before: Mapping[str, Value], after: Mapping[str, Val
     return [f"changes  {what}{name} {_show(before[name])} -> {_show(after[name])}" for name in changed]
 
 
-async def _fetch_chain(api: Api) -> tuple[bytes, list[SetPolicy]]:
-    """The genesis and the policies since, from whichever node shows a chain whose signatures hold."""
-    genesis, chain = await api.transport.ask(
-        Request(path="/v1/policies"), lambda body: _read_chain(_envelopes(body), api.trust.origin)
-    )
-    for _ in range(_PAGES_MAX):
-        request = Request(path=f"/v1/policies?after={chain[-1].hash.hex()}")
-        later = await api.transport.ask(request, partial(_read_later, chain[-1]))
-        chain += later
-        if not later:
-            break
-    return genesis, chain
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chain:
+    """What one node shows: every signature in it holds, by keys that it names itself."""
+
+    genesis: bytes
+    policies: list[SetPolicy]
 
 
-def _read_chain(envelopes: list[bytes], origin: str) -> tuple[bytes, list[SetPolicy]]:
+async def _fetch_chain(api: Api, url: str, first_page: bytes) -> _Chain:
+    envelopes = _envelopes(first_page)
     if not envelopes:
         raise UnreachableError("the node shows no policy")
     first = read_genesis(envelopes[0])
-    if first.origin != origin:
-        raise UntrustedError(f"a genesis of {first.origin}; the policy trusts {origin}", code="other_log")
-    return envelopes[0], [first, *_follow_all(first, envelopes[1:])]
-
-
-def _read_later(known: SetPolicy, body: bytes) -> list[SetPolicy]:
-    return _follow_all(known, _envelopes(body))
+    if first.origin != api.trust.origin:
+        raise UntrustedError(f"a genesis of {first.origin}; the policy trusts {api.trust.origin}", code="other_log")
+    policies = [first, *_follow_all(first, envelopes[1:])]
+    for _ in range(_PAGES_MAX):
+        request = Request(path=f"/v1/policies?after={policies[-1].hash.hex()}")
+        later = _follow_all(policies[-1], _envelopes(await api.transport.ask_node(url, request)))
+        policies += later
+        if not later:
+            break
+    return _Chain(genesis=envelopes[0], policies=policies)
 
 
 def _follow_all(known: SetPolicy, envelopes: list[bytes]) -> list[SetPolicy]:
