@@ -189,6 +189,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
         verifier=verifier,
         raft_status=raft.status,
         standing=lambda: state.membership.standing,
+        read_barrier=raft.read_barrier,
     )
     await _listen(config, node, stack)
     if not await _unless(stop, check_memory(config, state.membership, state.returning, session)):

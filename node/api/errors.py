@@ -36,9 +36,14 @@ _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     ProofError: HTTPStatus.INTERNAL_SERVER_ERROR,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+MAY_BE_BEHIND = {"Wmreg-May-Be-Behind": "1"}
 _COME_BACK = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 logger = logging.getLogger(__name__)
+
+
+class MayBeBehindError(RefusedError):
+    """Not here, says a node that could not find out whether it has all that is recorded."""
 
 
 @web.middleware
@@ -85,4 +90,7 @@ def _respond(error: Exception) -> web.Response:
         logger.error("this node's log does not prove what it says", extra=fields(why=str(error)))
     code = error.code if isinstance(error, RegistryError | UnavailableError) else "internal"
     retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 1
-    return error_response(status_of(error), code, str(error), retry_after_s=retry_after_s)
+    answer = error_response(status_of(error), code, str(error), retry_after_s=retry_after_s)
+    if isinstance(error, MayBeBehindError):
+        answer.headers.update(MAY_BE_BEHIND)
+    return answer

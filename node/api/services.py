@@ -1,7 +1,7 @@
 """What the handlers of the HTTP API work with."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -29,6 +29,7 @@ class Services:
         submissions: how many entries an address may submit.
         blob_bytes_max: largest upload.
         raft_status: what the consensus layer says of itself.
+        read_barrier: waits until what is stored here is not behind; None where nothing can be.
         standing: where this node stands among the members.
         alarms: what makes the node unhealthy, by the part that says so.
         stopping: set when the node shuts down; ends the long polls.
@@ -46,6 +47,7 @@ class Services:
     verifier: Verifier
     raft_status: Callable[[], RaftStatus]
     standing: Callable[[], Standing] = lambda: Standing.MEMBER
+    read_barrier: Callable[[float], Awaitable[bool]] | None = None
     alarms: dict[str, str] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -132,9 +132,9 @@ class RaftNode(HookedSyncObj):
         return self._commands.propose(command, on_failed)
 
     def read(self, callback: OnRead) -> None:
-        """Call back once this node, as leader, has proved its leadership and applied what was committed; any thread.
+        """Call back once the leader has proved its leadership and this node has applied what was committed; any thread.
 
-        The callback gets False if this node is not the leader, or ceases to be it before.
+        The callback gets False if there is no leader, or it changes before.
         """
         self._reads.add(callback)
 
@@ -237,10 +237,12 @@ class RaftNode(HookedSyncObj):
     def _lose_node(self, node: Node) -> None:
         self.stock("__onNodeDisconnected")(node)
         if node == self.fields.leader:
+            self._reads.refuse_all()
             self._commands.fail_all(LEADER_CHANGED)  # what was forwarded over this connection is never answered
 
     @replaces("__onLeaderChanged")
     def _change_leader(self) -> None:
+        self._reads.refuse_all()
         self._commands.fail_all(LEADER_CHANGED)
 
     @replaces("__onBecomeLeader")
@@ -277,6 +279,8 @@ class RaftNode(HookedSyncObj):
             "pre_vote_answer": self._election.on_pre_vote_answer,
             "stale_term": self._election.on_stale_term,
             "timeout_now": self._election.on_timeout_now,
+            "read": self._reads.on_read,
+            "read_answer": self._reads.on_read_answer,
             "forward": self._commands.on_forward,
             "forward_accepted": self._commands.on_forward_accepted,
             "forward_refused": self._commands.on_forward_refused,

@@ -174,8 +174,8 @@ class RaftService:
         """Wait until a read of the state machine is linearizable.
 
         Returns:
-            True once this node, as leader, has proved its leadership after the call and has applied everything
-            committed before it; False if it is not the leader, stops, or cannot prove it within timeout_s.
+            True once the leader has proved its leadership after the call and this node has applied everything committed
+            before it; False if there is no leader, this node stops, or that takes more than timeout_s.
         """
         node = self._node
         if node is None or self._is_stopping.is_set():

@@ -41,6 +41,8 @@ SOUND = [
     PRE_ANSWER,
     {"type": "stale_term", "term": 5},
     {"type": "timeout_now", "term": 5},
+    {"type": "read", "request_id": 7},
+    {"type": "read_answer", "request_id": 7, "granted": True, "index": 9},
     FORWARD,
     ACCEPTED,
     REFUSED,
