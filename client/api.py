@@ -8,6 +8,7 @@ node's health) is a node's word, and the verbs say so.
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, cast
 
 from client.claim_state import ClaimState
@@ -84,7 +85,7 @@ class Api:
         Raises:
             QuorumError: neither a receipt, nor enough nodes that say that there is none.
         """
-        answers = await self.transport.ask_all(Request(path=f"/v1/receipts/{digest.hex()}"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path=f"/v1/receipts/{digest.hex()}"), least=self.quorum)
         for answer in answers.values():
             if isinstance(answer, bytes):
                 with suppress(RegistryError):
@@ -100,7 +101,7 @@ class Api:
 
     async def claim_by_all(self, digest: bytes) -> dict[str, ClaimState | RegistryError]:
         """A claim's state by every node's word, or why there is none, by URL."""
-        answers = await self.transport.ask_all(Request(path=f"/v1/claims/{digest.hex()}"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path=f"/v1/claims/{digest.hex()}"), least=self.quorum)
         return {url: _caught(answer, lambda body: _read_claim(body, digest)) for url, answer in answers.items()}
 
     async def certificate(self, digest: bytes) -> tuple[bytes, Story]:
@@ -129,13 +130,13 @@ class Api:
 
     async def checkpoints(self) -> dict[str, SeenCheckpoint | RegistryError]:
         """The latest checkpoint of every node that the policy vouches for, or why there is none, by URL."""
-        answers = await self.transport.ask_all(Request(path="/checkpoint"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path="/checkpoint"), least=self.quorum)
         return {url: self._read_checkpoint(answer) for url, answer in answers.items()}
 
     async def own_notes(self, size: int, *, wait_s: int = 0) -> dict[str, Note | RegistryError]:
         """Every node's own signed note at a size, or why there is none, by URL; its signatures hold."""
         request = Request(path=f"/v1/checkpoints/{size}?wait_s={wait_s}", wait_s=wait_s)
-        answers = await self.transport.ask_all(request, least=self._quorum)
+        answers = await self.transport.ask_all(request, least=self.quorum)
         return {url: self._read_own_note(answer) for url, answer in answers.items()}
 
     async def own_note(self, url: str, size: int) -> Note | RegistryError:
@@ -148,11 +149,12 @@ class Api:
 
     async def nodes(self) -> dict[str, dict[str, object] | RegistryError]:
         """What every node says of itself, or why it does not, by URL."""
-        answers = await self.transport.ask_all(Request(path="/v1/node"), least=self._quorum)
+        answers = await self.transport.ask_all(Request(path="/v1/node"), least=self.quorum)
         return {url: _caught(answer, read_json) for url, answer in answers.items()}
 
     @property
-    def _quorum(self) -> int:
+    def quorum(self) -> int:
+        """How many nodes' answers, refusals included, are enough when all are asked."""
         return max(1, quorum_size(self.trust))
 
     def _read_submitted(self, body: bytes, envelope: bytes) -> Recorded:
@@ -200,13 +202,15 @@ class Api:
 
 
 @asynccontextmanager
-async def open_ledger(trust: TrustPolicy, timing: Timing | None = None) -> AsyncIterator[Api]:
-    """Open a session with the nodes that the trust policy names.
+async def open_ledger(
+    trust: TrustPolicy, timing: Timing | None = None, *, ca_file: Path | None = None
+) -> AsyncIterator[Api]:
+    """Open a session with the nodes that the trust policy names; ca_file as `client.transport.connect` takes it.
 
     Raises:
         QuorumError: it names none.
     """
-    async with connect(trust.urls, timing) as transport:
+    async with connect(trust.urls, timing, ca_file=ca_file) as transport:
         yield Api(transport, trust)
 
 

@@ -40,12 +40,13 @@ VERBS = {
     "rotate": "Move to another signing key.",
     "status": "Show a claim, its votes and its verdict.",
     "show": "Show one entry of the ledger, checked against the policy.",
+    "search": "Find entries by any hash, or by their owner.",
     "log": "Page through the ledger.",
     "verify": "Check a receipt or a certificate, offline.",
     "audit": "Download the whole ledger and check everything.",
     "policy": "Keep the trust policy file up to date.",
     "cluster": "Make a new ledger of several nodes.",
-    "node": "Make and run a verifier node, change the members, ask how all nodes are.",
+    "node": "Make, run and look after a verifier node, change the members, ask how all nodes are.",
     "demo": "Play the whole life of a model on this machine.",
 }
 

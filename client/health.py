@@ -14,6 +14,8 @@ from registry.checkpoint import Checkpoint
 from registry.errors import RegistryError
 from registry.note import Note
 
+_TROUBLE_CHARACTERS_MAX = 300
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeHealth:
@@ -27,6 +29,12 @@ class NodeHealth:
     said: Mapping[str, object] | None
     problem: str | None
     agrees: bool | None = None
+
+    @property
+    def troubles(self) -> list[str]:
+        """What the node says is wrong with it."""
+        said = _map(_map(self.said).get("problems"))
+        return [f"{_word(part)}: {str(why)[:_TROUBLE_CHARACTERS_MAX]}" for part, why in list(said.items())[:16]]
 
     def document(self) -> dict[str, object]:
         """What the node says of itself, and what was found out beside it."""
@@ -90,8 +98,20 @@ class Health:
         )
         return (
             f"{self.origin}: {self.answering} of {len(self.nodes)} nodes answer, {self.quorum} are a quorum; "
-            f"tolerates {self.spare} more failures; {trees}"
+            f"{self.tolerance()}; {trees}"
         )
+
+    def tolerance(self) -> str:
+        """How many more nodes may fail, in words."""
+        silent = [node.url for node in self.nodes if node.said is None]
+        if self.spare > 0:
+            return "1 more may fail" if self.spare == 1 else f"{self.spare} more may fail"
+        repair = f", so bring back {', '.join(silent)}" if silent else ""
+        return f"no other may fail, or the ledger stops{repair}"
+
+    def troubles(self) -> list[str]:
+        """What the nodes say is wrong with them, a line each, by their own word."""
+        return [f"{node.url}: {trouble}" for node in self.nodes for trouble in node.troubles]
 
     def document(self) -> dict[str, object]:
         """The same for programs."""

@@ -41,7 +41,7 @@ class LogPage:
         """
         try:
             return cls(
-                lines=answers.items(document["entries"], _line),
+                lines=answers.items(document["entries"], read_line),
                 size=answers.count(document["size"]),
                 following=answers.optional(document["next"], answers.count),
                 document=document,
@@ -50,7 +50,8 @@ class LogPage:
             raise UnreachableError(f"the answer is not a page of the ledger: {error!r}", code="malformed") from error
 
 
-def _line(entry: Mapping[str, object]) -> LogLine:
+def read_line(entry: Mapping[str, object]) -> LogLine:
+    """Read an entry; raises KeyError or TypeError."""
     return LogLine(
         index=answers.count(entry["index"]),
         recorded_s=answers.time_s(entry["recorded_s"]),

@@ -16,7 +16,7 @@ import wm
 from client.errors import InputError, InvalidError
 from client.task import Task
 from wm import data as datasets
-from wm.architectures import Architecture, build, default_taps, names
+from wm.architectures import Architecture, build, classifiers, default_taps
 from wm.progress import Progress, ProgressCallback
 from wm.schemes import mtlsign
 from wm.training import accuracy, fit
@@ -83,8 +83,8 @@ def architecture_of(task: Task, data: datasets.Dataset) -> Architecture:
         InputError: the catalogue has no such name.
         InvalidError: the data set has too few or too many classes.
     """
-    if task.arch not in names():
-        raise InputError(f"--arch {task.arch}: not in the catalogue; {_near(task.arch, names())}")
+    if task.arch not in classifiers():
+        raise InputError(f"--arch {task.arch}: no classifier of the catalogue; {_near(task.arch, classifiers())}")
     with watermark_errors():
         return Architecture(task.arch, {"num_classes": data.classes})
 

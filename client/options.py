@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SEED_MAX = 2**31
+_CA_FILE = "wmreg.ca_file"
 
 
 class NewPath(click.Path):
@@ -73,8 +74,25 @@ def policy(function: Function) -> Function:
     )(function)
 
 
+def ca_file(function: Function) -> Function:
+    """--ca-file: who vouches for the certificates of nodes with https URLs; `ledger` finds it by itself."""
+
+    def keep(ctx: click.Context, _option: click.Parameter, path: Path | None) -> None:
+        ctx.meta[_CA_FILE] = path
+
+    return click.option(
+        "--ca-file",
+        type=FILE,
+        envvar="WMREG_CA_FILE",
+        show_envvar=True,
+        expose_value=False,
+        callback=keep,
+        help="Certificate authorities (PEM) of nodes with https URLs.  [default: the system's]",
+    )(function)
+
+
 def patience(function: Function) -> Function:
-    """--patience-s: how long to keep trying while too few nodes answer."""
+    """--patience-s, how long to keep trying while too few nodes answer; and --ca-file, of all who ask nodes."""
     return click.option(
         "--patience-s",
         type=FiniteRange(0, 86400),
@@ -83,7 +101,7 @@ def patience(function: Function) -> Function:
         show_default=True,
         show_envvar=True,
         help="How long to keep trying while too few nodes answer.",
-    )(function)
+    )(ca_file(function))
 
 
 def signing_key(function: Function) -> Function:
@@ -148,7 +166,8 @@ async def ledger(trust: "TrustPolicy", patience_s: float) -> AsyncIterator["Api"
     from client.api import open_ledger
     from client.transport import Timing
 
-    async with open_ledger(trust, Timing(patience_s=patience_s)) as api:
+    ca_file = click.get_current_context().meta.get(_CA_FILE)
+    async with open_ledger(trust, Timing(patience_s=patience_s), ca_file=ca_file) as api:
         yield api
 
 

@@ -10,14 +10,17 @@ import asyncio
 import json
 import math
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
 
+from client.errors import InputError
 from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError
 
 T = TypeVar("T")
@@ -162,15 +165,24 @@ class Transport:
 
 
 @asynccontextmanager
-async def connect(urls: Sequence[str], timing: Timing | None = None) -> AsyncIterator[Transport]:
+async def connect(
+    urls: Sequence[str], timing: Timing | None = None, *, ca_file: Path | None = None
+) -> AsyncIterator[Transport]:
     """Open a session with the nodes at these URLs.
 
+    Args:
+        urls: http or https.
+        timing: how long to wait for them.
+        ca_file: PEM of the authorities that vouch for https nodes; None for the system's.
+
     Raises:
+        InputError: the file holds no certificate.
         QuorumError: there is no URL.
     """
     if not urls:
         raise QuorumError("the policy file names no node's URL; add it at the end of the log and witness lines")
-    async with aiohttp.ClientSession(headers={"User-Agent": "wmreg"}) as session:
+    connector = aiohttp.TCPConnector(ssl=_trust(ca_file))
+    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "wmreg"}) as session:
         yield Transport(session, urls, timing or Timing())
 
 
@@ -218,9 +230,21 @@ def describe_failure(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, UnicodeError | aiohttp.InvalidURL):
         return "the URL names no host"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", error.certificate_error)
+        return f"its certificate is not trusted: {why} (--ca-file names other authorities)"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {os.strerror(error.errno) if error.errno else error.os_error}"
     return str(error) or "the connection was lost"
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{ca_file}: not a PEM file of certificate authorities: {error}") from error
 
 
 def _finite(digits: str) -> float:

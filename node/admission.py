@@ -4,14 +4,13 @@ import asyncio
 
 import aiohttp
 
+from node.api.tls import peer_trust
 from node.config import Config
-from node.errors import InconsistentStateError, LeftError, UnavailableError
-from node.init import POLICY_FILE
+from node.errors import LeftError, UnavailableError
+from node.init import JOURNAL_FILE, POLICY_FILE
 from node.membership import Membership, Standing
 from node.returning import Returning
 from registry.trust import TrustPolicy
-
-JOURNAL_FILE = "raft.journal"
 
 
 def check_standing(membership: Membership, config: Config, origin: str) -> None:
@@ -38,7 +37,8 @@ def check_standing(membership: Membership, config: Config, origin: str) -> None:
 async def _ask_peers(membership: Membership, config: Config) -> None:
     path = config.genesis.parent / POLICY_FILE
     urls = TrustPolicy.parse(path.read_text(encoding="utf-8")).urls if path.exists() else ()
-    async with aiohttp.ClientSession() as session:
+    connector = aiohttp.TCPConnector(ssl=peer_trust(config.api))
+    async with aiohttp.ClientSession(connector=connector) as session:
         await membership.ask(session, urls)
 
 
@@ -53,11 +53,5 @@ async def check_memory(
     if (config.state_directory / JOURNAL_FILE).exists():
         await returning.ask(session, membership.policy)
         return
-    if returning.signed_size() > 1:
-        raise InconsistentStateError(
-            f"{config.state_directory / JOURNAL_FILE} is missing, but this node has signed size "
-            f"{returning.signed_size()}: restore it from a copy taken after the last stop, or let the members remove "
-            "this node and join anew"
-        )
     if membership.standing is Standing.MEMBER:
         await returning.ask_majority(session, lambda: membership.policy)

@@ -45,6 +45,11 @@ class BlobStore:
         self._bytes_total = sum(path.stat().st_size for path in self._files())
 
     @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._directory
+
+    @property
     def bytes_total(self) -> int:
         """Bytes of all files, kept and being written."""
         return self._bytes_total
@@ -67,7 +72,15 @@ class BlobStore:
 
     def unused_since(self, time_s: float) -> list[bytes]:
         """Files that were written, and last touched, before a time."""
-        return [bytes.fromhex(path.name) for path in self._files() if path.stat().st_mtime < time_s]
+        return [sha256 for sha256, _, used_s in self.by_age() if used_s < time_s]
+
+    def by_age(self) -> list[tuple[bytes, int, float]]:
+        """Hash, bytes and POSIX time of the last touch of every file, the oldest first."""
+        found = [(bytes.fromhex(path.name), path.stat()) for path in self._files()]
+        return [(sha256, stat.st_size, stat.st_mtime) for sha256, stat in sorted(found, key=lambda f: f[1].st_mtime_ns)]
+
+    def make_room(self, wanted_bytes: int) -> None:
+        """Remove what may go until so many bytes are free: nothing here, where a file stays until it is removed."""
 
     def remove(self, sha256: bytes) -> None:
         """Remove a file, if it is there."""
@@ -75,11 +88,6 @@ class BlobStore:
         if path is not None:
             self._bytes_total -= path.stat().st_size
             path.unlink()
-
-    def clear(self) -> None:
-        """Remove every file."""
-        for path in self._files():
-            self.remove(bytes.fromhex(path.name))
 
     async def add(self, sha256: bytes, chunks: AsyncIterator[bytes], *, bytes_max: int) -> Path:
         """Write a file as it streams in.
@@ -122,6 +130,7 @@ class BlobStore:
     def _reserve(self, written: int, chunk_bytes: int, bytes_max: int) -> None:
         if written > bytes_max:
             raise MalformedError(f"more than {bytes_max} bytes", code="too_large")
+        self.make_room(chunk_bytes)
         # Before the limit of one file: what a cache has no room for is this node's trouble and not the file's.
         if self._bytes_total + chunk_bytes > self._limits.total_bytes_max:
             raise RefusedError("the node's store for files is full", code="quota")

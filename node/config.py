@@ -36,14 +36,21 @@ class ApiSettings:
         host, port: where it listens.
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions_per_s: how many entries one address may submit; 0 sets no limit, for a node behind a proxy.
+        key_submissions_per_s: how many entries one signing key may submit; 0 sets no limit.
         connections_max: open at the same time.
+        tls_certificate, tls_private_key: PEM; None for an API without TLS.
+        tls_authorities: PEM, who vouches for the certificates of the other nodes' APIs; None for the system's.
     """
 
     host: str
     port: int
     submit_timeout_s: int
     submissions_per_s: int
+    key_submissions_per_s: int
     connections_max: int
+    tls_certificate: Path | None
+    tls_private_key: Path | None
+    tls_authorities: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +82,13 @@ class FetchSettings:
 
     Attributes:
         allow_private_addresses: whether https pointers may lead to loopback, private and link-local addresses.
+        file_directory: where file:// pointers may lead, an absolute path; empty where they may lead nowhere.
         timeout_s: longest time for one file.
         unreachable_retry_s: how long an unreachable pointer is tried again before the node votes on it.
     """
 
     allow_private_addresses: bool
+    file_directory: str
     timeout_s: int
     unreachable_retry_s: int
 
@@ -135,13 +144,17 @@ def load_config(path: Path) -> Config:
 def _parse(value: Value, base: Path) -> Config:
     top = schema.fields(value, _TOP, what="node.toml")
     keys = {name: base / cast("str", path) for name, path in cast("dict[str, object]", top["keys"]).items()}
-    sections = {name: cast("dict[str, object]", top[name]) for name in ("api", "raft", "blobs", "fetch", "verifier")}
+    sections: dict[str, dict[str, object]] = {
+        name: cast("dict[str, object]", top[name]) for name in ("api", "raft", "blobs", "fetch", "verifier")
+    }
+    api = sections["api"]
+    api |= {name: base / cast("str", api[name]) if api[name] else None for name in _API_FILES}
     return Config(
         name=cast("str", top["name"]),
         genesis=base / cast("str", top["genesis"]),
         state_directory=base / cast("str", top["state_directory"]),
         keys=KeyPaths(**keys),
-        api=ApiSettings(**sections["api"]),  # type: ignore[arg-type]  # schema.fields returns exactly these, checked
+        api=ApiSettings(**api),  # type: ignore[arg-type]  # schema.fields returns exactly these, checked
         raft=RaftBinding(**sections["raft"]),  # type: ignore[arg-type]  # likewise
         blobs=BlobSettings(**sections["blobs"]),  # type: ignore[arg-type]  # likewise
         fetch=FetchSettings(**sections["fetch"]),  # type: ignore[arg-type]  # likewise
@@ -159,8 +172,16 @@ def _boolean(value: Value) -> bool:
     return value
 
 
+def _absolute_or_empty(value: Value) -> str:
+    path = schema.text(4096, 0)(value)
+    if path and not Path(path).is_absolute():
+        raise MalformedError("expected an absolute path, or nothing")
+    return path
+
+
 _PATH = schema.text(4096)
 _DAY_S = 86400
+_API_FILES = ("tls_certificate", "tls_private_key", "tls_authorities")  # the empty path is none
 _TOP: dict[str, schema.Checker[object]] = {
     "name": schema.text(64),
     "genesis": _PATH,
@@ -175,7 +196,9 @@ _TOP: dict[str, schema.Checker[object]] = {
             "port": schema.uint(65535, 1),
             "submit_timeout_s": schema.uint(600, 1),
             "submissions_per_s": schema.uint(10**6),
+            "key_submissions_per_s": schema.uint(10**6),
             "connections_max": schema.uint(10**6, 1),
+            **dict.fromkeys(_API_FILES, schema.text(4096, 0)),
         },
     ),
     "raft": _section("raft", {"bind_host": schema.text(253, 0)}),
@@ -192,6 +215,7 @@ _TOP: dict[str, schema.Checker[object]] = {
         "fetch",
         {
             "allow_private_addresses": _boolean,
+            "file_directory": _absolute_or_empty,
             "timeout_s": schema.uint(_DAY_S, 1),
             "unreachable_retry_s": schema.uint(_DAY_S),
         },

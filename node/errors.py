@@ -6,7 +6,8 @@
     ├── ConfigError             node.toml or a key file is wrong: exit 2, nothing was touched
     ├── LeftError               this node is no member any more: exit 6
     ├── InconsistentStateError  what is on disk contradicts itself or what this node signed: exit 5
-    └── UnavailableError        the ledger cannot take or answer this now: HTTP 503
+    ├── UnavailableError        the ledger cannot take or answer this now: HTTP 503
+    └── SelfCheckError          what this node made does not hold, so it is not sent: HTTP 500
 """
 
 
@@ -37,3 +38,13 @@ class UnavailableError(NodeError):
     def __init__(self, message: str, *, code: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.code, self.retry_after_s = code, retry_after_s
+
+
+class SelfCheckError(NodeError):
+    """A receipt or certificate of this node's own making that a reader would refuse: a fault of the node.
+
+    Attributes:
+        code: self_check; part of the API.
+    """
+
+    code = "self_check"

@@ -1,8 +1,9 @@
 """From a claim's pointer to a local file with the claimed hash (DESIGN 5: pointers).
 
-A pointer is written by a stranger, and a node that fetches it is a machine inside somebody's network. So: two schemes
-only, no redirects, no private, loopback or link-local address even if a name resolves to one, a limit on bytes and on
-time, and nothing is kept that does not have the hash. Peers are another matter: their addresses are the policy's.
+A pointer is written by a stranger, and a node that fetches it is a machine inside somebody's network. So: https and
+blobs only, and files of one directory where the operator allows one; no private, loopback or link-local address even if
+a name resolves to one or a redirect leads to one; a limit on bytes, on time and on redirects; and nothing is kept that
+does not have the hash. Peers are another matter: their addresses are the policy's.
 
 A vote is for ever, so only what the claim's own pointer is to blame for becomes a reason. Whatever a peer does says
 nothing of the claim, and this node's own trouble (a full disk, no free descriptor) is not a FetchError at all.
@@ -15,6 +16,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +26,16 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from node.blobs import BlobStore
-from node.bodies import steady_chunks
+from node.cache import FileCache
 from node.config import FetchSettings
+from node.download import Download, FetchError, is_own_trouble
+from node.local_files import chunks_of, open_inside
 from registry.errors import MalformedError, RefusedError
 
 CONNECT_TIMEOUT_S = 10
 STALL_TIMEOUT_S = 60
 _BLOB = re.compile(r"blob:sha256:([0-9a-f]{64})")
-_OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOT_PUBLIC = tuple(ipaddress.ip_network(net) for net in ("64:ff9b::/96", "fec0::/10", "192.88.99.0/24"))
-
-
-class FetchError(Exception):
-    """The file could not be had.
-
-    Attributes:
-        reason: unreachable, hash_mismatch, too_large, unsupported_pointer or timeout; a vote's reason.
-        may_pass: whether a later attempt could end otherwise.
-    """
-
-    def __init__(self, reason: str, detail: str, *, may_pass: bool = False) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.may_pass = reason, may_pass
 
 
 class Fetcher:
@@ -53,39 +43,49 @@ class Fetcher:
 
     Args:
         blobs: the node's own uploads, looked at first.
-        cache: where fetched files are kept until they are released.
+        cache: where fetched files are kept while there is room.
         peer_urls: API addresses of the other nodes.
         settings: limits.
         tls: trust of https pointers; the system's by default.
+        peer_tls: trust of the other nodes' APIs; the system's by default.
     """
 
     def __init__(
         self,
         blobs: BlobStore,
-        cache: BlobStore,
+        cache: FileCache,
         *,
         peer_urls: Sequence[str],
         settings: FetchSettings,
         tls: ssl.SSLContext | None = None,
+        peer_tls: ssl.SSLContext | None = None,
     ) -> None:
         self._blobs, self._cache, self._peer_urls, self._settings = blobs, cache, peer_urls, settings
         resolver = ThreadedResolver()
         public = resolver if settings.allow_private_addresses else PublicResolver(resolver)
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S)
         connector = aiohttp.TCPConnector(resolver=public, ssl=tls or True)
-        self._strangers = aiohttp.ClientSession(connector=connector, timeout=limit, trust_env=False)
-        self._peers = aiohttp.ClientSession(timeout=limit)
+        self._strangers = _session(connector)
+        self._peers = _session(aiohttp.TCPConnector(ssl=peer_tls or True))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._strangers.close()
         await self._peers.close()
 
+    def holding(self, hashes: Sequence[bytes]) -> AbstractContextManager[None]:
+        """Keep these files, once fetched, as long as the block runs; later they are kept while there is room."""
+        return self._cache.held(hashes)
+
+    def discard(self, sha256: bytes) -> None:
+        """Drop a file that turned out to be damaged on this node's disk; it can be fetched again."""
+        self._cache.remove(sha256)
+        self._blobs.remove(sha256)
+
     async def fetch(self, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
         """Get the file that a pointer names.
 
         Args:
-            pointer: ``blob:sha256:<hex>`` or ``https://…``.
+            pointer: ``blob:sha256:<hex>``, ``https://…``, or ``file:///…`` where the settings allow it.
             sha256: what the file must hash to.
             bytes_max: its largest size.
 
@@ -96,15 +96,29 @@ class Fetcher:
         blob = _BLOB.fullmatch(pointer)
         if blob and blob[1] != sha256.hex():
             raise FetchError("hash_mismatch", "the pointer names another blob than the claim's hash")
-        url = None if blob else self._checked_url(pointer)
+        is_file = pointer.startswith("file:") and bool(self._settings.file_directory)
+        url = None if blob or is_file else self._checked_url(pointer)
         known = self._blobs.find(sha256) or self._cache.find(sha256)
         if known is not None:
             if known.stat().st_size > bytes_max:
                 raise FetchError("too_large", f"more than {bytes_max} bytes")
+            self._cache.touch(sha256)
             return known
+        if is_file:
+            return await self._copy(pointer, sha256, bytes_max)
         if url is None:
             return await self._from_peers(sha256, bytes_max)
-        return await self._download(self._strangers, url, sha256, bytes_max)
+        download = Download(self._strangers, url, bytes_max=bytes_max, check_redirect=self._checked_url)
+        return await self._keep(download, sha256, bytes_max)
+
+    async def _copy(self, pointer: str, sha256: bytes, bytes_max: int) -> Path:
+        """Copy a file of this machine: whoever owns it may write on while it is verified."""
+        file = open_inside(Path(self._settings.file_directory), pointer)
+        async with aclosing(chunks_of(file)) as chunks:
+            try:
+                return await self._cache.add(sha256, chunks, bytes_max=bytes_max)
+            except (MalformedError, RefusedError) as error:
+                raise _blame(error) from error
 
     async def _from_peers(self, sha256: bytes, bytes_max: int) -> Path:
         """Ask one peer after the other; one that sends or announces too much does not hide the next."""
@@ -112,7 +126,7 @@ class Fetcher:
         for peer_url in self._peer_urls:
             url = URL(f"{peer_url}/v1/blobs/{sha256.hex()}")
             try:
-                return await self._download(self._peers, url, sha256, bytes_max)
+                return await self._keep(Download(self._peers, url, bytes_max=bytes_max), sha256, bytes_max)
             except OSError as error:
                 problem = error
             except FetchError as error:
@@ -120,9 +134,10 @@ class Fetcher:
                     problem = FetchError("unreachable", f"{url.host}: {error}", may_pass=True)
         raise problem
 
-    def release(self, sha256: bytes) -> None:
-        """Drop a fetched file; the node's own uploads stay."""
-        self._cache.remove(sha256)
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the fetched files, kept and being written."""
+        return self._cache.bytes_total
 
     def _checked_url(self, pointer: str) -> URL:
         try:
@@ -137,33 +152,42 @@ class Fetcher:
             _check_literal(host)
         return url
 
-    async def _download(self, session: aiohttp.ClientSession, url: URL, sha256: bytes, bytes_max: int) -> Path:
+    async def _keep(self, download: Download, sha256: bytes, bytes_max: int) -> Path:
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                return await self._stream(session, url, sha256, bytes_max)
+            async with (
+                asyncio.timeout(self._settings.timeout_s),
+                aclosing(download.chunks(bytes_free=self._cache.free_bytes)) as chunks,
+            ):
+                return await self._cache.add(sha256, chunks, bytes_max=bytes_max)
         except TimeoutError as error:  # aiohttp's own are of this class too
             why = str(error) or f"not fetched within {self._settings.timeout_s} s"
             raise FetchError("timeout", why, may_pass=True) from error
         except PrivateAddressError as error:
             raise FetchError("unsupported_pointer", str(error)) from error
         except (MalformedError, RefusedError) as error:
-            if error.code not in {"too_large", "hash_mismatch"}:
-                raise OSError(errno.EDQUOT, str(error)) from error
-            raise FetchError(error.code, str(error), may_pass=error.code == "hash_mismatch") from error
+            raise _blame(error) from error
         except (aiohttp.ClientError, UnicodeError) as error:  # the latter from a name that cannot be looked up
-            if isinstance(error, OSError) and error.errno in _OWN_TROUBLE:
+            if is_own_trouble(error):
                 raise
             raise FetchError("unreachable", str(error), may_pass=True) from error
 
-    async def _stream(self, session: aiohttp.ClientSession, url: URL, sha256: bytes, bytes_max: int) -> Path:
-        async with session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as answer:
-            if answer.status != 200:
-                raise FetchError("unreachable", f"HTTP status {answer.status}", may_pass=True)
-            if (answer.content_length or 0) > bytes_max:
-                raise FetchError("too_large", f"{answer.content_length} bytes; at most {bytes_max}")
-            if (answer.content_length or 0) > self._cache.free_bytes:
-                raise OSError(errno.EDQUOT, "the cache of fetched files is full")
-            return await self._cache.add(sha256, steady_chunks(answer.content), bytes_max=bytes_max)
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    """Connections that keep nothing of one claim for the next, and unpack nothing."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+def _blame(error: MalformedError | RefusedError) -> Exception:
+    """Whose fault it is that the cache did not take a file: the file's, or this node's for want of room."""
+    if error.code not in {"too_large", "hash_mismatch"}:
+        return OSError(errno.EDQUOT, str(error))
+    return FetchError(error.code, str(error), may_pass=error.code == "hash_mismatch")
 
 
 class PrivateAddressError(aiohttp.ClientError):

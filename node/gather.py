@@ -10,24 +10,28 @@ members cosigned who have left since: a reader who knows another policy than the
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+import sqlite3
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 
 import aiohttp
 
 from node.bodies import read_limited
+from node.errors import SelfCheckError
 from node.ledger import LedgerService
 from node.logs import fields
 from node.notes import NoteCache
+from node.receipts import VerifiedReceipts
 from registry import merkle
 from registry.certificate import Attestation, Certificate, ProvenEntry, verify_certificate
 from registry.checkpoint import Checkpoint
 from registry.claims import ClaimState
+from registry.entry import Entry
 from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import NOTE_BYTES_MAX, Note, SignatureLine, verify_signatures
 from registry.policy import Member, Policy
 from registry.receipt import Receipt, verify_receipt
-from registry.trust import TrustPolicy
+from registry.trust import TrustedCheckpoint, TrustPolicy
 from registry.verdict import Outcome
 
 LONG_POLL_S = 10
@@ -35,6 +39,9 @@ GATHER_TIMEOUT_S = 30.0
 RETRY_S = 0.25
 LATEST_TIMEOUT_S = 2.0
 COMPLETE_S = 1.0  # how long further cosignatures are waited for, once there is a quorum
+RECEIPT_LATE_S_MAX = (
+    2  # how much later than its entry's recording a receipt's checkpoint may be, where there is a choice
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +54,21 @@ class Gatherer:
         ledger: the node's own entries and signatures.
         notes: where gathered notes are kept.
         session: for requests to the peers; they are named by the policy, and may have private addresses.
+
+    Attributes:
+        latest: the largest checkpoint that a quorum cosigned, as far as this node knows; None before the first.
+        self_check_failures: receipts and certificates that did not pass this node's own check since the start.
     """
 
     def __init__(self, name: str, ledger: LedgerService, notes: NoteCache, session: aiohttp.ClientSession) -> None:
         self._name, self._ledger, self._notes, self._session = name, ledger, notes, session
         self._gathering: dict[int, asyncio.Task[Note]] = {}
         self._completing: set[asyncio.Task[None]] = set()
+        self._shared = 0  # the size that fresh entries wait for; 0 while none is gathered for them
+        self._trust: tuple[Policy, TrustPolicy] | None = None
+        self._receipts = VerifiedReceipts()
+        self.self_check_failures = 0
+        self.latest = self._kept()
 
     async def close(self) -> None:
         """Stop waiting for peers."""
@@ -65,7 +81,15 @@ class Gatherer:
     def trust(self) -> TrustPolicy:
         """What a reader who trusts the ledger's present members trusts."""
         store = self._ledger.store
-        return TrustPolicy.of(store.policy, store.origin)
+        policy = store.policy
+        if self._trust is None or self._trust[0] is not policy:
+            self._trust = (policy, TrustPolicy.of(policy, store.origin))
+        return self._trust[1]
+
+    @property
+    def latest_size(self) -> int:
+        """Entries that a quorum has cosigned, as far as this node knows."""
+        return self.latest.checkpoint.size if self.latest else 0
 
     async def quorum_note(self, size: int, *, timeout_s: float) -> Note:
         """The checkpoint of a size with a quorum's signatures.
@@ -86,6 +110,37 @@ class Gatherer:
                 return await asyncio.shield(task)
         except TimeoutError:
             raise QuorumError(f"too few nodes signed size {size} within {timeout_s} s") from None
+
+    async def _note_behind(self, index: int, *, timeout_s: float) -> Note:
+        """A quorum's checkpoint that has an entry, the first or one that was signed hardly later.
+
+        Entries that come together share one, so that a busy node asks its peers once for many of them: whoever comes
+        while one is gathered waits for its end, and then for the next, which has all that has come by then.
+        """
+        recorded_s = Entry.decode(self._ledger.store.entry(index)).recorded_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    kept = self._notes.covering(index + 1)
+                    if kept is not None and self._is_soon(kept, recorded_s):
+                        return kept
+                    if self._ledger.now_s() > recorded_s + RECEIPT_LATE_S_MAX:
+                        return await self.quorum_note(index + 1, timeout_s=timeout_s)
+                    running = self._gathering.get(self._shared)
+                    if running is None:
+                        self._shared = self._ledger.store.size
+                        return await self.quorum_note(self._shared, timeout_s=timeout_s)
+                    await asyncio.wait([running])
+        except TimeoutError:
+            raise QuorumError(f"too few nodes signed the tree with entry {index} within {timeout_s} s") from None
+
+    def _is_soon(self, note: Note, recorded_s: int) -> bool:
+        """Whether the present members vouch for a note, and that it was signed soon after this time."""
+        try:
+            times_s = self.trust.check(note).times_s.values()
+        except UntrustedError:
+            return False
+        return max(times_s, default=0) <= recorded_s + RECEIPT_LATE_S_MAX
 
     async def latest_note(self) -> Note:
         """The largest checkpoint that a quorum cosigned, as far as this node knows.
@@ -126,18 +181,25 @@ class Gatherer:
                     return
         raise QuorumError(f"too few nodes confirm the tree of size {size}")
 
-    async def receipt(self, index: int, *, timeout_s: float) -> Receipt:
-        """The receipt of an entry, on the first checkpoint that has it; verified before it leaves.
+    async def receipt(self, index: int, *, timeout_s: float) -> str:
+        """The receipt of an entry, on a checkpoint of the time when it came in; verified before it leaves.
 
         Raises:
             QuorumError: too few nodes have signed that checkpoint in time.
+            SelfCheckError: it does not hold.
         """
-        note = await self.quorum_note(index + 1, timeout_s=timeout_s)
-        store = self._ledger.store
-        proof = merkle.inclusion_proof(index, index + 1, store.read_node)
+        store, begun = self._ledger.store, self._ledger.store.policy
+        known = self._receipts.get(index, begun)
+        if known is not None:
+            return known
+        note = await self._note_behind(index, timeout_s=timeout_s)
+        proof = merkle.inclusion_proof(index, Checkpoint.parse(note.text).size, store.read_node)
         receipt = Receipt(entry=store.entry(index), index=index, proof=tuple(proof), checkpoint_note=str(note))
-        verify_receipt(receipt, self.trust)
-        return receipt
+        checked_by = store.policy
+        with self._self_check("receipt", begun):
+            verify_receipt(Receipt.parse(str(receipt)), self.trust, is_signed=store.signatures.is_signed)
+        self._receipts.put(index, checked_by, str(receipt))
+        return str(receipt)
 
     async def certificate(self, claim: bytes, *, timeout_s: float) -> bytes:
         """The certificate of a verified claim; verified before it leaves.
@@ -145,8 +207,10 @@ class Gatherer:
         Raises:
             RefusedError: code open, not_verified or superseded.
             QuorumError: too few nodes have signed the checkpoints it needs in time.
+            UntrustedError: the members changed meanwhile, and those that signed are too few of the present ones.
+            SelfCheckError: it does not hold.
         """
-        state = self._provable(claim)
+        state, begun = self._provable(claim), self._ledger.store.policy
         indexes = self._ledger.store.certificate_entries(claim)
         if not await self._ledger.applied.wait_for(indexes[-1] + 1, timeout_s):
             raise QuorumError("this node has not stored all that belongs to the claim yet")
@@ -160,8 +224,35 @@ class Gatherer:
             entries=tuple(self._proven(index, size) for index in indexes),
             attestations=tuple(attestations),
         ).encode()
-        verify_certificate(certificate, self.trust)
+        with self._self_check("certificate", begun):
+            verify_certificate(certificate, self.trust)
         return certificate
+
+    @contextmanager
+    def _self_check(self, what: str, begun: Policy) -> Iterator[None]:
+        """Count what would not pass a reader's check, and keep it here.
+
+        Args:
+            what: is checked, for the log.
+            begun: the policy in force when it was begun. Where the members have changed since, too few of those who
+                signed may be left, which is nobody's fault.
+        """
+        try:
+            yield
+        except RegistryError as error:
+            if isinstance(error, UntrustedError) and self._ledger.store.policy is not begun:
+                raise
+            self.self_check_failures += 1
+            logger.exception("this node made what it would not accept", extra=fields(what=what, code=error.code))
+            raise SelfCheckError(f"the {what} that this node made does not hold; ask another node") from error
+
+    def _kept(self) -> TrustedCheckpoint | None:
+        """The largest checkpoint that was gathered before this node's start, if its signers are members still."""
+        note = self._notes.latest()
+        try:
+            return None if note is None else self.trust.check(note)
+        except RegistryError:
+            return None
 
     def _provable(self, claim: bytes) -> ClaimState:
         state = self._ledger.store.claim_state(claim)
@@ -212,13 +303,15 @@ class Gatherer:
             while nodes < quorum and (signatures := await anext(answers, None)) is not None:
                 lines += signatures
                 nodes += 1
-            note = Note(own.text, self._with_known(lines, own.text, size))
             _check_quorum(nodes, quorum, size)
-            self.trust.check(note)
-            await asyncio.to_thread(self._notes.put, size, note)
+            note = Note(own.text, self._with_known(lines, own.text, size))
+            checked = self.trust.check(note)
+            await self._keep(size, note)
         except BaseException:
             await answers.aclose()
             raise
+        if checked.checkpoint.size > self.latest_size:
+            self.latest = checked
         completing = asyncio.create_task(self._complete(answers, note, size))
         self._completing.add(completing)
         completing.add_done_callback(self._completing.discard)
@@ -233,7 +326,13 @@ class Gatherer:
                     async for signatures in answers:
                         lines += [line for line in signatures if line not in lines]
         if len(lines) > len(note.signatures):
-            await asyncio.to_thread(self._notes.put, size, Note(note.text, tuple(lines)))
+            await self._keep(size, Note(note.text, tuple(lines)))
+
+    async def _keep(self, size: int, note: Note) -> None:
+        try:
+            await asyncio.to_thread(self._notes.put, size, note)
+        except sqlite3.Error as error:  # it can be gathered again
+            logger.warning("a gathered note was not kept", extra=fields(size=size, why=repr(error)))
 
     def _with_known(self, lines: Sequence[SignatureLine], text: str, size: int) -> tuple[SignatureLine, ...]:
         """These lines, and those of other signers that were gathered before."""

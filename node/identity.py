@@ -74,7 +74,7 @@ def load_identity(paths: KeyPaths) -> Identity:
     Raises:
         ConfigError: a file is missing, readable by others, or holds something else; the message names it.
     """
-    _check_mode(paths.tls_private_key)
+    check_private(paths.tls_private_key)
     try:
         certificate_pem = paths.tls_certificate.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -119,6 +119,15 @@ def certificate_ders(certificate_pem: str) -> tuple[bytes, ...]:
     return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates)
 
 
+def check_private(path: Path) -> None:
+    """Check that nobody else may read a private key.
+
+    Raises:
+        ConfigError: it is missing, somebody else's, or others may read it.
+    """
+    _check_mode(path, forbidden=0o077, may="others may read this private key", mend="chmod 600")
+
+
 def _to_pem(private_key: Ed25519PrivateKey) -> bytes:
     return private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -136,7 +145,7 @@ def _write_private(path: Path, pem: bytes) -> None:
 
 
 def _load_private(path: Path) -> Ed25519PrivateKey:
-    _check_mode(path)
+    check_private(path)
     try:
         loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
@@ -146,10 +155,22 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
     return loaded
 
 
-def _check_mode(path: Path) -> None:
+def check_directory(path: Path) -> None:
+    """Check that nobody else can change what is in a directory.
+
+    Raises:
+        ConfigError: it is missing, somebody else's, or others may write to it.
+    """
+    _check_mode(path, forbidden=0o022, may="others may change what is in it", mend="chmod 700")
+
+
+def _check_mode(path: Path, *, forbidden: int, may: str, mend: str) -> None:
     try:
-        mode = path.stat().st_mode & 0o777
+        status = path.stat()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigError(f"{path}: others may read this private key (mode {mode:03o}); chmod 600 it")
+    mode, user = status.st_mode & 0o777, os.geteuid()
+    if mode & forbidden:
+        raise ConfigError(f"{path}: {may} (mode {mode:03o}); {mend} it")
+    if user not in {0, status.st_uid}:  # root may look after the files of the node's user
+        raise ConfigError(f"{path}: belongs to user {status.st_uid}, the node runs as {user}; chown it")

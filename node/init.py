@@ -27,6 +27,7 @@ from registry.policy import MEMBERS_MAX, Member, Policy, Thresholds
 from registry.trust import TrustPolicy
 
 STORE_FILE, SIGNER_FILE = "ledger.db", "signer.db"
+NOTES_FILE, JOURNAL_FILE, BLOBS_DIRECTORY = "notes.db", "raft.journal", "blobs"
 GENESIS_FILE, CONFIG_FILE, POLICY_FILE = "genesis", "node.toml", "policy.txt"
 
 
@@ -38,16 +39,19 @@ class ClusterOptions:
         api_ports, raft_ports: one for each node; empty finds free ones.
         thresholds: of the verdict.
         time_skew_s: of the policy.
-        submit_timeout_s, submissions_per_s, unreachable_retry_s, verifier_threads, verifier_timeout_s: of every node's
-            settings.
+        https: whether the nodes' URLs are https; their certificates are put to keys/api.crt and keys/api.pem later.
+        submit_timeout_s, submissions_per_s, key_submissions_per_s, unreachable_retry_s, verifier_threads,
+            verifier_timeout_s: of every node's settings.
     """
 
     api_ports: tuple[int, ...] = ()
     raft_ports: tuple[int, ...] = ()
     thresholds: Thresholds = field(default_factory=Thresholds)
     time_skew_s: int = 300
+    https: bool = False
     submit_timeout_s: int = 15
     submissions_per_s: int = 50
+    key_submissions_per_s: int = 50
     unreachable_retry_s: int = 60
     verifier_threads: int = 1
     verifier_timeout_s: int = 900
@@ -156,7 +160,7 @@ def _plan(nodes: int, host: str, options: ClusterOptions) -> list[_Plan]:
 def _build(building: Path, *, origin: str, quorum: int, plans: list[_Plan], options: ClusterOptions) -> None:
     configs = [_make_directory(building / plan.name, plan, options) for plan in plans]
     identities = [make_identity(config.keys, name=config.name) for config in configs]
-    members = tuple(_member(plan, identity) for plan, identity in zip(plans, identities, strict=True))
+    members = tuple(_member(plan, identity, options) for plan, identity in zip(plans, identities, strict=True))
     policy = Policy(members=members, quorum=quorum, time_skew_s=options.time_skew_s, thresholds=options.thresholds)
     genesis = Genesis(time_s=int(time.time()), origin=origin, policy=policy)
     envelope = seal(genesis, origin=origin, private_keys=[identity.signing for identity in identities])
@@ -173,12 +177,14 @@ class NewNode:
         name: new in the ledger.
         host: where it listens, and the others reach it.
         api_port, raft_port: None finds a free one.
+        https: whether its URL begins so; node.toml then needs its certificate.
     """
 
     name: str
     host: str
     api_port: int | None = None
     raft_port: int | None = None
+    https: bool = False
 
 
 def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int, trust: TrustPolicy) -> Member:
@@ -201,7 +207,9 @@ def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int
         raise ConfigError(f"name {node.name!r}: at most 64 characters without spaces, pluses and slashes")
     _check_place(directory, node.host)
     options = ClusterOptions(
-        api_ports=(node.api_port,) if node.api_port else (), raft_ports=(node.raft_port,) if node.raft_port else ()
+        api_ports=(node.api_port,) if node.api_port else (),
+        raft_ports=(node.raft_port,) if node.raft_port else (),
+        https=node.https,
     )
     plan = replace(_plan(1, node.host, options)[0], name=node.name)
     target = directory.resolve()
@@ -209,7 +217,7 @@ def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int
     building = Path(tempfile.mkdtemp(prefix=".node.", dir=target if target.exists() else target.parent))
     try:
         config = _make_directory(building, plan, options)
-        member = _member(plan, make_identity(config.keys, name=node.name))
+        member = _member(plan, make_identity(config.keys, name=node.name), options)
         init_state(config, genesis=genesis, recorded_s=recorded_s)
         (building / POLICY_FILE).write_text(str(trust), encoding="utf-8")
         _put_in_place(building, target)
@@ -253,7 +261,7 @@ def _make_directory(directory: Path, plan: _Plan, options: ClusterOptions) -> Co
     return load_config(directory / CONFIG_FILE)
 
 
-def _member(plan: _Plan, identity: Identity) -> Member:
+def _member(plan: _Plan, identity: Identity, options: ClusterOptions) -> Member:
     host = f"[{plan.host}]" if ":" in plan.host else plan.host
     return Member(
         name=plan.name,
@@ -263,7 +271,7 @@ def _member(plan: _Plan, identity: Identity) -> Member:
         tls_certificates=certificate_ders(identity.certificate_pem),
         raft_host=plan.host,
         raft_port=plan.raft_port,
-        api_url=f"http://{host}:{plan.api_port}",
+        api_url=f"{'https' if options.https else 'http'}://{host}:{plan.api_port}",
     )
 
 
@@ -282,7 +290,11 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "port": plan.api_port,
             "submit_timeout_s": options.submit_timeout_s,
             "submissions_per_s": options.submissions_per_s,
+            "key_submissions_per_s": options.key_submissions_per_s,
             "connections_max": 512,
+            "tls_certificate": "keys/api.crt" if options.https else "",
+            "tls_private_key": "keys/api.pem" if options.https else "",
+            "tls_authorities": "",
         },
         "raft": {"bind_host": ""},
         "blobs": {
@@ -293,6 +305,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
         },
         "fetch": {
             "allow_private_addresses": False,
+            "file_directory": "",
             "timeout_s": 600,
             "unreachable_retry_s": options.unreachable_retry_s,
         },

@@ -29,19 +29,32 @@ KEEP_TIMEOUT_S = 10.0
 logger = logging.getLogger(__name__)
 
 
-async def confirm_history(name: str, ledger: LedgerService, gatherer: Gatherer) -> None:
-    """Let a node that joins sign, once a quorum of the others confirms the tree in which it is a member."""
-    size = 0
-    while True:
-        joined = joined_at(name, ledger.store)
-        if joined is not None:
-            size, before = joined
-            with suppress(QuorumError):
-                await gatherer.confirm(size, [before, ledger.store.policy])
-                break
-        await ledger.applied.wait_for(ledger.store.size + 1, timeout_s=POLL_S)
-    logger.info("history confirmed", extra=fields(size=size))
-    ledger.may_sign.set()
+class JoinProof:
+    """That a quorum of the others has signed the tree in which this node is a member.
+
+    Args:
+        name: this node's.
+        ledger: what it has replayed.
+        gatherer: asks the others; set before the proof is asked for.
+    """
+
+    waiting = "joins the ledger: signs when a quorum of the others has confirmed its history"
+
+    def __init__(self, name: str, ledger: LedgerService, gatherer: Gatherer) -> None:
+        self._name, self._ledger, self._gatherer = name, ledger, gatherer
+
+    async def give(self) -> None:
+        """Return once it is confirmed; a quorum that has signed another tree confirms nothing, and is logged."""
+        store = self._ledger.store
+        while True:
+            joined = joined_at(self._name, store)
+            if joined is not None:
+                size, before = joined
+                with suppress(QuorumError):
+                    await self._gatherer.confirm(size, [before, store.policy])
+                    break
+            await self._ledger.applied.wait_for(store.size + 1, timeout_s=POLL_S)
+        logger.info("history confirmed", extra=fields(size=size))
 
 
 def joined_at(name: str, store: Store) -> tuple[int, Policy] | None:
@@ -70,10 +83,9 @@ async def notice_changes(
 
 
 async def keep_notes(ledger: LedgerService, gatherer: Gatherer) -> None:
-    """Gather the word of the others now and then, also when no client asks.
+    """Keep the checkpoints at changes of the policy whole, with the signatures of those who leave later.
 
-    The checkpoints at changes of the policy are kept whole, with the signatures of those who leave later: by them a
-    reader with an older policy file gets to the next one.
+    By them a reader with an older policy file gets to the next one.
     """
     kept: set[bytes] = set()
     while True:
@@ -82,8 +94,6 @@ async def keep_notes(ledger: LedgerService, gatherer: Gatherer) -> None:
             placed = store.find(digest)
             if digest not in kept and placed is not None and await _gather(gatherer, placed.index + 1):
                 kept.add(digest)
-        if ledger.signed.value >= store.size:
-            await _gather(gatherer, store.size)
         await ledger.applied.wait_for(store.size + 1, timeout_s=WATCH_PERIOD_S)
         await asyncio.sleep(POLL_S)
 

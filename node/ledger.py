@@ -8,6 +8,7 @@ and goes on; signing waits for an fsync of its own and happens in a third thread
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from node.logs import fields
 from node.raft.types import LEADER_CHANGED, NO_LEADER, TOO_LARGE, OnFailed
 from node.rising import RisingCount
 from node.signer import Signer
+from node.space import is_disk_full
 from node.store import Store
 from registry.claims import Verdict
 from registry.entry import Entry
 from registry.envelope import SignedMessage, unseal
 from registry.errors import MalformedError, RefusedError
 from registry.rules import Accepted, Applied, Duplicate, Refused
+from registry.verdict import Outcome
 
 SUBMISSIONS_MAX = 4096
 PROPOSE_AGAIN_S = 3.0
@@ -50,6 +53,20 @@ class Proposer(Protocol):
         ...
 
 
+class Proof(Protocol):
+    """That what this node stores is the ledger's history; it signs nothing before it is given.
+
+    Attributes:
+        waiting: what it waits for, in words.
+    """
+
+    waiting: str
+
+    async def give(self) -> None:
+        """Return once the history is proved; raises InconsistentStateError when it is another one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
     """A message that is in the log; duplicate if it was there before this submission."""
@@ -67,7 +84,7 @@ class LedgerService:
         applied: entries that are durable here.
         signed: entries up to which this node has signed checkpoints.
         signing_trouble: why signing fails for the moment; None while it does not.
-        may_sign: cleared before start() for a node that has to check its history first, and set when it has.
+        refused: entries that were ordered and that the rules then refused, by code, since the start.
     """
 
     def __init__(self, store: Store, signer: Signer, *, clock: Callable[[], float]) -> None:
@@ -78,17 +95,21 @@ class LedgerService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signing: asyncio.Task[None] | None = None
         self._undecided: list[bytes] = []
-        self._claims_seen = 0
+        self._claims_seen, self._decided = 0, Counter[Outcome]()
+        self.refused: Counter[str] = Counter()
         self._is_draining, self._ordering, self._idle = False, 0, asyncio.Event()
         self._idle.set()
         self.signing_trouble: str | None = None
-        self.may_sign = asyncio.Event()
-        self.may_sign.set()
 
-    def start(self, proposer: Proposer) -> None:
-        """Begin to sign and to take submissions; called in the event loop, before Raft applies anything."""
+    def start(self, proposer: Proposer, *, proof: Proof | None = None) -> None:
+        """Begin to take submissions, and to sign; called in the event loop, before Raft applies anything.
+
+        Args:
+            proposer: orders what is submitted.
+            proof: of a history that was restored, or that a node which joins was given.
+        """
         self._proposer, self._loop = proposer, asyncio.get_running_loop()
-        self._signing = self._loop.create_task(self._sign_all())
+        self._signing = self._loop.create_task(self._sign_all(proof))
 
     async def stop(self) -> None:
         """Stop signing; Raft is stopped before."""
@@ -113,18 +134,27 @@ class LedgerService:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._deliver, outcomes, size)
 
-    async def submit(self, envelope: bytes, *, timeout_s: float) -> Submitted:
+    async def submit(
+        self, envelope: bytes, *, timeout_s: float, admit: Callable[[SignedMessage], None] | None = None
+    ) -> Submitted:
         """Get a message into the log.
+
+        Args:
+            envelope: the message.
+            timeout_s: how long to wait for the order.
+            admit: called with a message that is new and whose signatures hold; what it raises is raised.
 
         Raises:
             MalformedError, RefusedError: the bytes or the rules say no.
             UnavailableError: code no_leader, timeout or queue_full; the outcome may be unknown, and submitting the same
                 bytes again is safe.
         """
-        signed = unseal(envelope, origin=self.store.origin)
+        signed = unseal(envelope, origin=self.store.origin, is_signed=self.store.signatures.is_signed)
         known = self._known(signed.hash, duplicate=True)
         if known is not None:
             return known
+        if admit is not None:
+            admit(signed)
         self._check(signed)
         if len(self._waiting) >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
@@ -145,25 +175,43 @@ class LedgerService:
             raise UnavailableError("the entry was applied but cannot be read", code="timeout")
         return submitted
 
+    def now_s(self) -> int:
+        """The time by this node's clock, POSIX seconds."""
+        return int(self._clock())
+
     def verdict(self, digest: bytes) -> Verdict:
         """What the votes on a claim add up to, with its deadline by this node's clock.
 
         Raises:
             ValueError: there is no such claim.
         """
-        return self.store.verdict(digest, as_of_s=int(self._clock()))
+        return self.store.verdict(digest, as_of_s=self.now_s())
 
     def claims_open(self) -> int:
         """Number of claims without a verdict; one that has a verdict is not looked at again."""
-        claims = self.store.claims()
-        self._undecided += claims[self._claims_seen :]
-        self._claims_seen = len(claims)
-        self._undecided = [digest for digest in self._undecided if self.verdict(digest).outcome is None]
+        self._count_verdicts()
         return len(self._undecided)
+
+    def verdicts(self) -> dict[Outcome, int]:
+        """Number of claims by the verdict that they had when it was first seen; 0 for an outcome that none has."""
+        self._count_verdicts()
+        return {outcome: self._decided[outcome] for outcome in Outcome}
+
+    @property
+    def submissions_waiting(self) -> int:
+        """Messages that were proposed and whose outcome is not known yet."""
+        return len(self._waiting)
+
+    def _count_verdicts(self) -> None:
+        claims = self.store.claims()
+        outcomes = {digest: self.verdict(digest).outcome for digest in self._undecided + claims[self._claims_seen :]}
+        self._claims_seen = len(claims)
+        self._undecided = [digest for digest, outcome in outcomes.items() if outcome is None]
+        self._decided.update(outcome for outcome in outcomes.values() if outcome is not None)
 
     def _check(self, signed: SignedMessage) -> None:
         """Refuse what the rules certainly would: in Raft's journal it would stay for ever all the same."""
-        refused = self.store.check(signed, int(self._clock()))
+        refused = self.store.check(signed, self.now_s())
         if refused is not None and refused.code in FINAL_REFUSALS:
             raise RefusedError(refused.detail, code=refused.code)
 
@@ -202,7 +250,7 @@ class LedgerService:
         loop, future = self._loop, self._loop.create_future()
         self._waiting.setdefault(digest, set()).add(future)
         try:
-            command = Entry(envelope, int(self._clock())).encode()
+            command = Entry(envelope, self.now_s()).encode()
             self._proposer.propose(command, lambda reason: _soon(loop, _fail, future, reason))
             async with asyncio.timeout(PROPOSE_AGAIN_S):
                 applied: Applied = await future
@@ -219,6 +267,7 @@ class LedgerService:
     def _deliver(self, outcomes: list[Applied], size: int) -> None:
         for applied in outcomes:
             if isinstance(applied, Refused):
+                self.refused[applied.code] += 1
                 digest = applied.message_hash.hex() if applied.message_hash else None
                 logger.info("entry refused", extra=fields(code=applied.code, message_hash=digest))
             elif isinstance(applied, Accepted):
@@ -228,13 +277,16 @@ class LedgerService:
                     future.set_result(applied)
         self.applied.raise_to(size)
 
-    async def _sign_all(self) -> None:
+    async def _sign_all(self, proof: Proof | None) -> None:
         """Sign what is applied; stop for good only when the tree itself is wrong."""
         pause_s = SIGN_RETRY_MIN_S
-        await self.may_sign.wait()
         while True:
             await self.applied.wait_for(self.signed.value + 1, timeout_s=3600)
             try:
+                if proof is not None:
+                    self.signing_trouble = proof.waiting
+                    await proof.give()
+                    proof = None
                 await asyncio.to_thread(self.signer.sign_up_to, self.store.size, self.store.read_node)
             except InconsistentStateError as error:
                 self.signer.alarm = self.signer.alarm or str(error)
@@ -242,8 +294,11 @@ class LedgerService:
                 return
             except Exception as error:
                 # Whatever it is, a node that quietly signs no more would be taken for a healthy one.
+                if is_disk_full(error):
+                    pause_s = SIGN_RETRY_MIN_S
+                if self.signing_trouble != repr(error):
+                    logger.exception("signing failed, and is tried again", extra=fields(pause_s=pause_s))
                 self.signing_trouble = repr(error)
-                logger.exception("signing failed, and is tried again", extra=fields(pause_s=pause_s))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, SIGN_RETRY_MAX_S)
             else:

@@ -1,8 +1,8 @@
 """One node, from its node.toml to SIGTERM.
 
 Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 4 a node that joins finds nobody who knows of it yet,
-5 the stored state is inconsistent or missing, 6 this node is no member any more. The consensus layer stops the process
-itself (70, 74) when going on could break a promise.
+5 the stored state is inconsistent or missing, 6 this node is no member any more, 74 there is no room on the disk to
+start. The consensus layer stops the process itself (70, 74) when going on could break a promise.
 """
 
 import asyncio
@@ -21,33 +21,40 @@ import aiohttp
 from aiohttp import web
 
 from node import logs
-from node.admission import JOURNAL_FILE, check_memory, check_standing
+from node.admission import check_memory, check_standing
 from node.api import Services, make_app
 from node.api.limits import LimitedConnections, TokenBuckets
+from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.blobs import BlobLimits, BlobStore
+from node.cache import FileCache
 from node.config import Config, load_config
 from node.errors import ConfigError, InconsistentStateError, LeftError, UnavailableError
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, check_identity, load_identity
-from node.init import SIGNER_FILE, STORE_FILE
-from node.joining import confirm_history, joined_at, keep_notes, notice_changes
+from node.index import Index
+from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
+from node.joining import JoinProof, joined_at, keep_notes, notice_changes
 from node.ledger import LedgerService
 from node.logs import fields
 from node.membership import Membership, PeerUrls, Standing, changes_members
 from node.notes import NoteCache
+from node.proving import Proof, is_unproven
 from node.raft import JournalError, RaftService, RaftSettings, install_unpickling_guard
 from node.returning import Returning
 from node.signer import Signer, SignerName
+from node.space import START_BYTES_MIN, DiskSpace
 from node.store import Store
 from node.sweeper import Sweeper
+from node.upkeep.startup import check_state
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
+from node.watch import Watch
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
-EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT = 2, 4, 5, 6
-NOTES_FILE, BLOBS_DIRECTORY, CACHE_DIRECTORY = "notes.db", "blobs", "cache"
+EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74
+INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 HAND_OVER_TIMEOUT_S, DRAIN_TIMEOUT_S, SHUTDOWN_TIMEOUT_S = 2.0, 2.0, 3.0
 IDLE_TIMEOUT_S = 30.0
@@ -62,6 +69,9 @@ def run(config_path: Path) -> int:
     logs.configure()
     try:
         config = load_config(config_path)
+        if config.state_directory.is_dir() and DiskSpace(config.state_directory).free_bytes < START_BYTES_MIN:
+            logger.critical("the disk is full", extra=fields(path=str(config.state_directory)))
+            return EXIT_STORAGE
         state = _open_state(config)
         asyncio.run(_serve(config, state))
     except ConfigError as error:
@@ -108,7 +118,7 @@ def _open_state(config: Config) -> _State:
             clock=time.time,
         )
         opened.callback(signer.close)
-        signer.check(store.size, store.read_node)
+        check_state(config, store, signer)
         notes = NoteCache(config.state_directory / NOTES_FILE)
         returning = Returning(member=member, origin=store.origin, signed_size=lambda: signer.size)
         opened.pop_all()  # _serve closes them
@@ -154,17 +164,19 @@ async def _serve(config: Config, state: _State) -> None:
 async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asyncio.Event) -> Services | None:
     """Start every part; None when the node was told to stop before it could."""
     ledger = LedgerService(state.store, state.signer, clock=time.time)
-    is_new = joined_at(config.name, state.store) is not None or state.membership.standing is Standing.JOINING
-    if is_new and state.signer.size == 0:
-        ledger.may_sign.clear()
     raft = _make_raft(config, state, ledger)
-    session = await stack.enter_async_context(aiohttp.ClientSession())
-    ledger.start(raft)
+    peer_tls = peer_trust(config.api)
+    session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
+    gatherer = Gatherer(config.name, ledger, state.notes, session)
+    stack.push_async_callback(gatherer.close)
+    ledger.start(raft, proof=_proof(config, state, ledger, gatherer, session))
     stack.push_async_callback(ledger.stop)
     blobs, cache = _open_blobs(config, state.store.policy)
-    fetcher = Fetcher(blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch)
+    fetcher = Fetcher(
+        blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch, peer_tls=peer_tls
+    )
     stack.push_async_callback(fetcher.close)
-    verifier = Verifier(config.verifier)
+    verifier = Verifier(config.verifier, readable=(blobs.directory, cache.directory))
     stack.push_async_callback(verifier.stop)
     voter = Voter(
         Voice(name=config.name, signing=state.identity.signing),
@@ -174,20 +186,26 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
         unreachable_retry_s=config.fetch.unreachable_retry_s,
         clock=time.time,
     )
-    gatherer = Gatherer(config.name, ledger, state.notes, session)
-    stack.push_async_callback(gatherer.close)
+    index = Index(config.state_directory / INDEX_FILE, state.store)
+    stack.callback(index.close)
+    watch = Watch(ledger, gatherer, raft.status)
     node = Services(
         name=config.name,
         device=config.verifier.device,
         submit_timeout_s=config.api.submit_timeout_s,
         submissions=TokenBuckets(config.api.submissions_per_s, clock=time.monotonic),
+        key_submissions=TokenBuckets(config.api.key_submissions_per_s, clock=time.monotonic),
         blob_bytes_max=config.blobs.blob_bytes_max,
         ledger=ledger,
         gatherer=gatherer,
+        index=index,
         blobs=blobs,
+        fetcher=fetcher,
         voter=voter,
         verifier=verifier,
+        space=DiskSpace(config.state_directory),
         raft_status=raft.status,
+        watch=watch,
         standing=lambda: state.membership.standing,
         read_barrier=raft.read_barrier,
     )
@@ -200,10 +218,10 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     stack.push_async_callback(asyncio.to_thread, raft.hand_over, HAND_OVER_TIMEOUT_S)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
+    _in_background(watch.run(), "watch", node, stack)
+    _in_background(index.run(ledger.applied), "search", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
-    if not ledger.may_sign.is_set():
-        _in_background(confirm_history(config.name, ledger, gatherer), "joining", node, stack)
     _in_background(keep_notes(ledger, gatherer), "notes", node, stack)
     changes = notice_changes(state.membership, session, lambda: raft.status().leader is not None, stop)
     _in_background(changes, "membership", node, stack)
@@ -224,15 +242,25 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, BlobStore]:
-    """The uploads, and the cache of what is fetched for claims."""
+def _proof(
+    config: Config, state: _State, ledger: LedgerService, gatherer: Gatherer, session: aiohttp.ClientSession
+) -> Proof | JoinProof | None:
+    is_new = joined_at(config.name, state.store) is not None or state.membership.standing is Standing.JOINING
+    if is_new and state.signer.size == 0:
+        return JoinProof(config.name, ledger, gatherer)
+    if not is_unproven(config.state_directory):
+        return None
+    return Proof(config.name, config.state_directory, store=state.store, applied=ledger.applied, session=session)
+
+
+def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, FileCache]:
+    """Open the store of uploads and the cache of what is fetched for claims."""
     limits = config.blobs
     if policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
         logger.warning("[blobs] cache_bytes_max has no room for the largest model and evidence that the policy allows")
     uploads = BlobLimits(blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max)
     fetched = BlobLimits(blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
-    cache = BlobStore(config.state_directory / CACHE_DIRECTORY, fetched)
-    cache.clear()  # a node that was killed left files of claims that it voted on since, or will fetch again
+    cache = FileCache(config.state_directory / CACHE_DIRECTORY, fetched)
     return BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads), cache
 
 
@@ -263,6 +291,9 @@ def _start_raft(raft: RaftService) -> None:
 
 
 async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None:
+    certificate = make_certificate(config.api)
+    _warn_about_url(config, node)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, certificate)
     # The time-out also ends a connection whose first request does not come, or comes byte by byte.
     runner = web.AppRunner(
         make_app(node),
@@ -272,12 +303,44 @@ async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    connections = LimitedConnections(cast("web.Server", runner.server), config.api.connections_max)
+    connections = LimitedConnections(
+        cast("web.Server", runner.server),
+        config.api.connections_max,
+        handshake_timeout_s=HANDSHAKE_TIMEOUT_S,
+        on_refused=lambda: node.refused.update(["too_many_connections"]),
+    )
+    tls = None if certificate is None else certificate.context
     try:
-        listening = await asyncio.get_running_loop().create_server(connections, config.api.host, config.api.port)
+        listening = await asyncio.get_running_loop().create_server(
+            connections,
+            config.api.host,
+            config.api.port,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if tls else None,
+        )
     except OSError as error:
         raise ConfigError(f"[api]: cannot listen on {config.api.host} port {config.api.port}: {error}") from error
     stack.callback(listening.close)
+
+
+def _reload(certificate: ServedCertificate | None) -> None:
+    """Read the API's certificate again, on SIGHUP."""
+    if certificate is None:
+        logger.info("SIGHUP: this API has no certificate that could be read again")
+        return
+    try:
+        certificate.reload()
+    except ConfigError as error:
+        logger.error("the new certificate cannot be used; the old one stays", extra=fields(why=str(error)))  # noqa: TRY400
+    else:
+        logger.info("the API's certificate was read again")
+
+
+def _warn_about_url(config: Config, node: Services) -> None:
+    """The policy tells others how to reach this API; a proxy may well add TLS, but nothing takes it away."""
+    member = next((m for m in node.ledger.store.policy.members if m.name == config.name), None)
+    if member is not None and config.api.tls_certificate and not member.api_url.startswith("https:"):
+        logger.warning("the API has TLS, but the policy names another URL", extra=fields(url=member.api_url))
 
 
 def _raise_descriptor_limit() -> None:

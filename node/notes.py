@@ -12,7 +12,7 @@ from node.errors import InconsistentStateError
 from registry.note import Note
 
 VERSION = 1
-_SCHEMA = "CREATE TABLE notes (size INTEGER PRIMARY KEY, note TEXT NOT NULL);"
+SCHEMA = "CREATE TABLE notes (size INTEGER PRIMARY KEY, note TEXT NOT NULL);"
 
 
 class NoteCache:
@@ -25,7 +25,7 @@ class NoteCache:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
-            self._connection = open_database(path, schema=_SCHEMA, version=VERSION, create=not path.exists())
+            self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=not path.exists())
         except sqlite3.Error as error:
             raise InconsistentStateError(f"{path}: {error!r}; it may be deleted, it is gathered again") from error
 
@@ -37,6 +37,10 @@ class NoteCache:
     def get(self, size: int) -> Note | None:
         """The note for this size, if it was gathered."""
         return self._read("SELECT note FROM notes WHERE size = ?", (size,))
+
+    def covering(self, size: int) -> Note | None:
+        """The note for the smallest size that was gathered and is not below this one."""
+        return self._read("SELECT note FROM notes WHERE size >= ? ORDER BY size LIMIT 1", (size,))
 
     def latest(self) -> Note | None:
         """The note for the largest size that was gathered."""

@@ -16,14 +16,23 @@ from pathlib import Path
 
 from node.database import open_database
 from node.errors import InconsistentStateError
-from node.identity import Identity
+from node.identity import Identity, public_bytes
 from registry import merkle
 from registry.checkpoint import Checkpoint
-from registry.errors import ConsistencyError
-from registry.note import Note, SignatureLine, cosign, sign
+from registry.errors import ConsistencyError, RefusedError
+from registry.note import (
+    KeyType,
+    Note,
+    SignatureLine,
+    VerifiedSignature,
+    VerifierKey,
+    cosign,
+    sign,
+    verify_signatures,
+)
 
 VERSION = 1
-_SCHEMA = """
+SCHEMA = """
     CREATE TABLE checkpoints (
         size INTEGER PRIMARY KEY, root BLOB NOT NULL, time_s INTEGER NOT NULL,
         log_line TEXT NOT NULL, cosignature_line TEXT NOT NULL
@@ -38,6 +47,11 @@ class SignerName:
 
     origin: str
     member: str
+
+    @property
+    def cosigner(self) -> str:
+        """The name of the node's cosigner key."""
+        return f"{self.origin}/{self.member}"
 
 
 class SigningError(InconsistentStateError):
@@ -62,12 +76,13 @@ class Signer:
         self._lock = threading.Lock()
         self.alarm: str | None = None
         try:
-            self._connection = open_database(path, schema=_SCHEMA, version=VERSION, create=False)
+            self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=False)
             self._size = self._last()[0]
         except (OSError, sqlite3.Error) as error:
             raise InconsistentStateError(
                 f"{path}: {error!r}; it must not be made anew while this node's keys are in use, or the node could "
-                "sign a second history: restore it, but only from a copy taken after the node's last stop"
+                "sign a second history: put back the file as it was at the node's last stop, or let the node come back "
+                "as a new member (`wmreg node restore`)"
             ) from error
 
     @classmethod
@@ -77,7 +92,7 @@ class Signer:
         Raises:
             FileExistsError: the file is there already.
         """
-        open_database(path, schema=_SCHEMA, version=VERSION, create=True).close()
+        open_database(path, schema=SCHEMA, version=VERSION, create=True).close()
 
     def close(self) -> None:
         """Close the file."""
@@ -104,16 +119,32 @@ class Signer:
         while self._size < size or self.alarm:
             self._sign_batch(min(size, self._size + _BATCH_MAX), read_node)
 
-    def check(self, size: int, read_node: merkle.ReadNode) -> None:
-        """Check that the ledger, if it reaches that far, still has the tree that was signed last.
+    def check(
+        self, size: int, read_node: merkle.ReadNode, *, former_keys: frozenset[VerifierKey] = frozenset()
+    ) -> None:
+        """Check that the last signatures are this node's, and that the ledger has the tree that they are on.
+
+        A ledger that does not reach that far is compared at its own size.
+
+        Args:
+            size: entries of the ledger.
+            read_node: reads its stored hashes.
+            former_keys: that this node had before the ones it has now.
 
         Raises:
-            SigningError: it has another one.
+            SigningError: another tree, or signatures of other keys.
         """
         with self._lock:
-            signed_size, signed_root, _ = self._last()
-        if 0 < signed_size <= size and merkle.root_at(signed_size, read_node) != signed_root:
-            raise self._alarm(f"the ledger's tree of size {signed_size} is not the one this node signed")
+            last_size = self._last()[0]
+        for signed_size in {last_size, min(size, last_size)} - {0}:
+            note = self.note(signed_size)
+            if note is None or len(self._verified(note, former_keys)) != len(note.signatures):
+                raise self._alarm(
+                    f"{self._path}: the checkpoint of size {signed_size} is not signed by this node's keys; put back "
+                    "the file and the keys that belong together"
+                )
+            if signed_size <= size and Checkpoint.parse(note.text).root != merkle.root_at(signed_size, read_node):
+                raise self._alarm(f"the ledger's tree of size {signed_size} is not the one this node signed")
 
     def note(self, size: int) -> Note | None:
         """This node's own note for a size: the log's signature and the cosignature; None if it is not signed."""
@@ -124,6 +155,16 @@ class Signer:
             return None
         text = str(Checkpoint(origin=self._name.origin, size=size, root=row[0]))
         return Note(text, (SignatureLine.parse(row[1]), SignatureLine.parse(row[2])))
+
+    def _verified(self, note: Note, former_keys: frozenset[VerifierKey]) -> list[VerifiedSignature]:
+        log = VerifierKey(name=self._name.origin, type=KeyType.ED25519, public_key=public_bytes(self._identity.note))
+        cosigner = VerifierKey(
+            name=self._name.cosigner, type=KeyType.COSIGNATURE, public_key=public_bytes(self._identity.cosigner)
+        )
+        try:
+            return verify_signatures(note, {log, cosigner, *former_keys})
+        except RefusedError:
+            return []
 
     def _sign_batch(self, size: int, read_node: merkle.ReadNode) -> None:
         with self._lock:
@@ -162,9 +203,8 @@ class Signer:
 
     def _insert(self, checkpoint: Checkpoint, time_s: int) -> None:
         text = str(checkpoint)
-        cosigner = f"{self._name.origin}/{self._name.member}"
         log_line = sign(text, name=self._name.origin, private_key=self._identity.note)
-        cosignature = cosign(text, name=cosigner, private_key=self._identity.cosigner, timestamp_s=time_s)
+        cosignature = cosign(text, name=self._name.cosigner, private_key=self._identity.cosigner, timestamp_s=time_s)
         self._connection.execute(
             "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
             (checkpoint.size, checkpoint.root, time_s, str(log_line), str(cosignature)),

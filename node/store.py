@@ -19,28 +19,32 @@ from typing import TypeVar
 
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
+from node.signatures import VerifiedSignatures
+from node.space import is_disk_full, wait_for_space
 from registry import merkle
 from registry.certificate import entries_of
 from registry.claims import ClaimState, Verdict, count_votes
 from registry.entry import Entry, Placed
-from registry.envelope import SignedMessage
+from registry.envelope import SignedMessage, message_hash
 from registry.messages import Genesis, PolicyChange
+from registry.note import VerifierKey
 from registry.policy import Policy
 from registry.policy_change import SetPolicy
 from registry.rules import Accepted, Applied, Ledger, Refused
 
 T = TypeVar("T")
 VERSION = 1
-_SCHEMA = """
+SCHEMA = """
     CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
     CREATE TABLE nodes (level INTEGER, position INTEGER, digest BLOB NOT NULL, PRIMARY KEY (level, position))
         WITHOUT ROWID;
     CREATE TABLE raft (applied_index INTEGER NOT NULL);
 """
+_INSERT_ENTRY = "INSERT INTO entries VALUES (?, ?)"
 _INSERT_NODE = "INSERT INTO nodes (level, position, digest) VALUES (?, ?, ?)"
 _REMEDY = (
-    "keep the files for inquiry, and restore this node's directory, but only from a copy that was taken after its last "
-    "stop: an older one does not know what the node has signed and acknowledged since"
+    "keep the files for inquiry; `wmreg node fsck` says whether `wmreg node rebuild` can make the ledger anew from the "
+    "journal"
 )
 
 
@@ -50,6 +54,9 @@ class Store:
     Args:
         path: the SQLite file, made by `create`.
 
+    Attributes:
+        signatures: of entries, verified once.
+
     Raises:
         InconsistentStateError: the file is missing, damaged, or contradicts itself.
     """
@@ -57,10 +64,13 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        self._ledger, self._frontier = Ledger(), merkle.Frontier()
+        self.signatures = VerifiedSignatures()
+        self._ledger, self._frontier = Ledger(self.signatures.is_signed), merkle.Frontier()
         self._outcomes: list[Applied] = []
+        self._entries: list[tuple[int, bytes]] = []  # of the batch
+        self._nodes: list[merkle.Node] = []
         try:
-            self._writer = open_database(path, schema=_SCHEMA, version=VERSION, create=False)
+            self._writer = open_database(path, schema=SCHEMA, version=VERSION, create=False)
         except (OSError, sqlite3.Error) as error:
             raise InconsistentStateError(f"{path}: {error!r}; a node without it cannot run, {_REMEDY}") from error
         with ExitStack() as opened:
@@ -86,9 +96,10 @@ class Store:
         applied = Ledger().apply(genesis_entry)
         if not isinstance(applied, Accepted):
             raise ValueError(f"not a genesis: {applied}")  # noqa: TRY004 -- the bytes are wrong, not their type
-        connection = open_database(path, schema=_SCHEMA, version=VERSION, create=True)
+        connection = open_database(path, schema=SCHEMA, version=VERSION, create=True)
         connection.execute("BEGIN")
-        _insert(connection, 0, genesis_entry, merkle.Frontier())
+        connection.execute(_INSERT_ENTRY, (0, genesis_entry))
+        connection.executemany(_INSERT_NODE, merkle.Frontier().append(merkle.leaf_hash(genesis_entry)))
         connection.execute("INSERT INTO raft VALUES (0)")
         connection.execute("COMMIT")
         connection.close()
@@ -106,8 +117,8 @@ class Store:
         return self._applied_index
 
     def begin(self) -> None:
-        """Open one transaction."""
-        self._writer.execute("BEGIN")
+        """Begin a batch."""
+        self._entries, self._nodes = [], []
 
     def apply(self, raft_index: int, command: bytes | None) -> None:
         """Apply one command; what the rules refuse leaves no trace but the index."""
@@ -117,15 +128,36 @@ class Store:
             with self._lock:
                 applied = self._ledger.apply(command)
             if isinstance(applied, Accepted):
-                _insert(self._writer, applied.index, command, self._frontier)
+                self._entries.append((applied.index, command))
+                self._nodes += self._frontier.append(merkle.leaf_hash(command))
             self._outcomes.append(applied)
         self._applied_index = raft_index
 
     def commit(self) -> None:
-        """Make the batch durable, then visible."""
-        self._writer.execute("UPDATE raft SET applied_index = ?", (self._applied_index,))
-        self._writer.execute("COMMIT")
+        """Make the batch durable, then visible; on a full disk, when there is room."""
+        attempt = 0
+        while True:
+            try:
+                self._write()
+                break
+            except sqlite3.Error as error:
+                if not is_disk_full(error):
+                    raise
+                wait_for_space(self._path, error, attempt=attempt)
+                attempt += 1
         self._size = self._ledger.size
+
+    def _write(self) -> None:
+        """Write the batch in one transaction, or nothing of it."""
+        self._writer.execute("BEGIN")
+        try:
+            self._writer.executemany(_INSERT_ENTRY, self._entries)
+            self._writer.executemany(_INSERT_NODE, self._nodes)
+            self._writer.execute("UPDATE raft SET applied_index = ?", (self._applied_index,))
+            self._writer.execute("COMMIT")
+        finally:
+            if self._writer.in_transaction:  # SQLite may have rolled it back itself
+                self._writer.execute("ROLLBACK")
 
     def take_outcomes(self) -> list[Applied]:
         """What became of the commands since the last call; raft thread only, after a commit."""
@@ -220,6 +252,17 @@ class Store:
         placed = self._locked(lambda ledger: ledger.find(digest))
         return placed if placed is not None and placed.index < self._size else None
 
+    def placed(self, entry: bytes) -> Placed:
+        """The message of an entry that this store has handed out.
+
+        Raises:
+            ValueError: it is none of the entries.
+        """
+        placed = self.find(message_hash(Entry.decode(entry).envelope))
+        if placed is None:
+            raise ValueError("not an entry of this ledger")
+        return placed
+
     def check(self, signed: SignedMessage, recorded_s: int) -> Refused | None:
         """Why the rules would refuse a message at this moment; None if they would not."""
         return self._locked(lambda ledger: ledger.check(signed, recorded_s))
@@ -281,6 +324,21 @@ class Store:
         """
         return self._locked(lambda ledger: entries_of(ledger, digest))
 
+    def keys_of(self, name: str) -> frozenset[VerifierKey]:
+        """What checks the checkpoints of a member, by every policy so far; members may change their keys."""
+        placed = self._locked(lambda ledger: [ledger.find(digest) for digest in ledger.policy_hashes])
+        messages = [found.signed.message for found in placed if found is not None]
+        members = [
+            member
+            for message in messages
+            if isinstance(message, Genesis | PolicyChange)
+            for member in message.policy.members
+            if member.name == name
+        ]
+        return frozenset(
+            key for member in members for key in (member.log_key(self.origin), member.cosigner(self.origin))
+        )
+
     def _locked(self, read: Callable[[Ledger], T]) -> T:
         with self._lock:
             return read(self._ledger)
@@ -313,8 +371,3 @@ class Store:
             if (index, type(entry)) != (expected, bytes):
                 raise InconsistentStateError(f"{self._path}: entry {expected} is missing; {_REMEDY}")
             yield index, entry
-
-
-def _insert(connection: sqlite3.Connection, index: int, entry: bytes, frontier: merkle.Frontier) -> None:
-    connection.execute("INSERT INTO entries VALUES (?, ?)", (index, entry))
-    connection.executemany(_INSERT_NODE, frontier.append(merkle.leaf_hash(entry)))

@@ -2,8 +2,8 @@
 
 Which claims are open is read from the ledger alone, so a node that was stopped in the middle begins the claim again
 and no state of its own can be lost. A few claims are worked on at once, since most of the time goes into fetching, and
-only some of them may be one owner's; the verifier takes one at a time. A claim whose files cannot be had is put behind
-the others and tried again for a while before the vote says so.
+only some of them may be one owner's; the verifier takes one at a time, of the owner who used it least. A claim whose
+files cannot be had is put behind the others and tried again for a while before the vote says so.
 
 A vote is for ever. What is wrong with this node (a full disk, a verifier that does not start) is no reason for one: the
 claim waits, and the node says that it is unhealthy.
@@ -16,16 +16,20 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from node.download import FetchError
 from node.errors import UnavailableError
-from node.fetch import Fetcher, FetchError
+from node.fetch import Fetcher
 from node.ledger import LedgerService
 from node.logs import fields
+from node.turns import Turns
 from node.verifier.protocol import Answer, Job, unmeasured
 from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.version import VERSION
@@ -71,6 +75,36 @@ class _Delay:
     trouble: str | None = None
 
 
+class Progress(StrEnum):
+    """How far this node is with a claim.
+
+    Members:
+        QUEUED: other claims come first.
+        FETCHING: its files are on their way.
+        FETCHED: its files are here, and the verifier is busy with another claim.
+        VERIFYING: the verifier works on it.
+        WAITING: it is tried again soon: its files cannot be had yet, or this node has a trouble of its own.
+        VOTED: this node's vote is recorded.
+        CLOSED: no vote of this node is wanted, or none any more.
+    """
+
+    QUEUED = "queued"
+    FETCHING = "fetching"
+    FETCHED = "fetched"
+    VERIFYING = "verifying"
+    WAITING = "waiting"
+    VOTED = "voted"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class _Work:
+    """A claim that a lane works on."""
+
+    state: ClaimState
+    progress: Progress = Progress.FETCHING
+
+
 class Voter:
     """Works through the claims that this node has not voted on.
 
@@ -98,12 +132,24 @@ class Voter:
         self._seen = 0
         self._unsettled: dict[bytes, int] = {}  # claims that may yet need a vote, with their deadlines
         self._delays: dict[bytes, _Delay] = {}
-        self._working: dict[bytes, ClaimState] = {}
+        self._working: dict[bytes, _Work] = {}
+        self._turns = Turns(time.monotonic)
 
     @property
     def queue(self) -> int:
         """Claims that wait for this node's vote."""
         return len(self._open())
+
+    def progress(self, digest: bytes) -> Progress:
+        """How far this node is with a claim of the ledger."""
+        if (work := self._working.get(digest)) is not None:
+            return work.progress
+        state = self._ledger.store.claim_state(digest)
+        if state is not None and self._voice.name in state.votes:
+            return Progress.VOTED
+        if digest not in self._open():
+            return Progress.CLOSED
+        return Progress.WAITING if digest in self._delays else Progress.QUEUED
 
     @property
     def alarm(self) -> str | None:
@@ -125,18 +171,22 @@ class Voter:
                 await self._ledger.applied.wait_for(size + 1, self._pause_s())
                 continue
             digest = state.claim.signed.hash
-            self._working[digest] = state
+            self._working[digest] = _Work(state)
             try:
-                await self._settle(state)
+                with self._fetcher.holding(_files_of(state)):
+                    await self._settle(state)
             finally:
                 del self._working[digest]
 
     def _next(self) -> ClaimState | None:
-        """The claim to work on next: of the owner who keeps the fewest lanes busy, the oldest."""
-        busy = Counter(state.claim.signed.signer for state in self._working.values())
+        """The claim to work on next: of the owner who keeps the fewest lanes busy and used the least, the oldest."""
+        busy = Counter(work.state.claim.signed.signer for work in self._working.values())
         due = [state for digest in self._due() if (state := self._ledger.store.claim_state(digest)) is not None]
         fair = [state for state in due if busy[state.claim.signed.signer] < OWNER_LANES_MAX]
-        return min(fair, key=lambda state: busy[state.claim.signed.signer], default=None)
+        return min(fair, key=lambda state: self._claims_on_us(state.claim.signed.signer, busy), default=None)
+
+    def _claims_on_us(self, owner: bytes, busy: Counter[bytes]) -> tuple[int, float]:
+        return busy[owner], self._turns.used_s(owner)
 
     def _open(self) -> list[bytes]:
         """Claims that this node has to vote on now, oldest first."""
@@ -167,7 +217,6 @@ class Voter:
         now_s, opened = time.monotonic(), self._open()
         for digest in self._delays.keys() - set(opened) - self._working.keys():
             del self._delays[digest]
-            self._release(digest)
         free = [digest for digest in opened if digest not in self._working]
         return [digest for digest in free if digest not in self._delays or self._delays[digest].again_s <= now_s]
 
@@ -196,38 +245,57 @@ class Voter:
             self._put_off(digest, FAILED_AGAIN_S)
             return
         self._put_off(digest, RETRY_S)  # until the vote is seen here
-        self._release(digest)
 
     def _put_off(self, digest: bytes, pause_s: float, *, trouble: str | None = None) -> None:
         """Try a claim again later, for another reason than its files."""
         self._delays[digest] = _Delay(again_s=time.monotonic() + pause_s, trouble=trouble)
 
-    def _release(self, digest: bytes) -> None:
-        """Drop the fetched files of a claim that no other claim in work names."""
-        state = self._ledger.store.claim_state(digest)
-        others = [other for working, other in self._working.items() if working != digest]
-        in_use = {sha256 for other in others for sha256 in _files_of(other)}
-        for sha256 in set(_files_of(state)) - in_use if state else ():
-            self._fetcher.release(sha256)
-
     async def _examine(self, state: ClaimState) -> Answer | None:
         """What this node finds; None when the files may still turn up."""
         claim, policy = state.message, state.policy
         try:
-            evidence = await self._fetcher.fetch(
-                claim.evidence_pointer, claim.evidence_sha256, bytes_max=policy.evidence_bytes_max
-            )
-            model = await self._fetcher.fetch(claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max)
+            with self._turns.charged(state.claim.signed.signer):
+                evidence = await self._fetcher.fetch(
+                    claim.evidence_pointer, claim.evidence_sha256, bytes_max=policy.evidence_bytes_max
+                )
+                model = await self._fetcher.fetch(
+                    claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max
+                )
         except FetchError as error:
             if error.may_pass and self._may_wait(state.claim.signed.hash, error):
                 return None
             return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
-        answer = await self._verifier.verify(self._job(state, model=model, evidence=evidence))
+        answer = await self._measure(state, self._job(state, model=model, evidence=evidence))
         logger.info(
             "claim examined",
             extra=fields(claim=state.claim.signed.hash.hex(), reason=answer.reason or "measured", detail=answer.detail),
         )
         return answer
+
+    async def _measure(self, state: ClaimState, job: Job) -> Answer:
+        """Run the verifier on the claim's files when it is its turn, and charge its owner for it.
+
+        Raises:
+            OSError: EIO, a file has changed on this node's disk since it was fetched; it is dropped.
+        """
+        digest = state.claim.signed.hash
+        with ExitStack() as turn:
+
+            def begin() -> None:
+                turn.enter_context(self._turns.charged(state.claim.signed.signer))
+                self._show(digest, Progress.VERIFYING)
+
+            self._show(digest, Progress.FETCHED)
+            answer = await self._verifier.verify(job, on_begun=begin)
+        if answer.reason == "hash_mismatch":  # the fetcher keeps nothing that does not have the hash
+            for sha256 in _files_of(state):
+                self._fetcher.discard(sha256)
+            raise OSError(errno.EIO, "a fetched file was damaged on this node's disk")
+        return answer
+
+    def _show(self, digest: bytes, progress: Progress) -> None:
+        if digest in self._working:
+            self._working[digest].progress = progress
 
     def _may_wait(self, digest: bytes, error: FetchError) -> bool:
         """Put a claim off whose files cannot be had; False when that has gone on for long enough."""
@@ -257,6 +325,8 @@ class Voter:
             permutations=policy.thresholds.permutations_min,
             controls=policy.thresholds.controls_min,
             gamma_permille=policy.thresholds.gamma_permille,
+            refute_permille=policy.thresholds.refute_permille,
+            control_permille=policy.thresholds.control_permille,
         )
 
     def _vote(self, state: ClaimState, answer: Answer) -> Vote:

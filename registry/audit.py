@@ -44,20 +44,24 @@ class Tree:
     """The Merkle tree of a growing log with all its complete nodes, about 64 bytes for each entry."""
 
     def __init__(self) -> None:
-        self._frontier = merkle.Frontier()
-        self._levels: list[bytearray] = []
+        self._levels: list[bytearray] = [bytearray()]
 
     @property
     def size(self) -> int:
         """Entries in the tree."""
-        return self._frontier.size
+        return len(self._levels[0]) // merkle.HASH_BYTES
 
     def append(self, digest: bytes) -> None:
-        """Append one leaf hash."""
-        for level, _, made in self._frontier.append(digest):
+        """Append one leaf hash, and the complete nodes that this makes."""
+        position = self.size
+        self._levels[0] += digest
+        level = 0
+        while position & 1:
+            pair = self._levels[level][-2 * merkle.HASH_BYTES :]
+            level, position = level + 1, position >> 1
             if level == len(self._levels):
                 self._levels.append(bytearray())
-            self._levels[level] += made
+            self._levels[level] += merkle.pair_hash(pair)
 
     def read_node(self, level: int, position: int) -> bytes:
         """Hash of a complete subtree.

@@ -55,6 +55,11 @@ class ClaimState:
         """What decides between competing claims: the place of the publication in the log, then the claim's."""
         return self.publication.index, self.claim.index
 
+    def votes_for(self, outcome: Outcome) -> dict[str, Vote]:
+        """The votes that say this, by member name."""
+        votes = {name: cast("Vote", placed.signed.message) for name, placed in self.votes.items()}
+        return {name: vote for name, vote in votes.items() if vote.outcome is outcome}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -130,14 +135,13 @@ def count_votes(state: ClaimState, *, as_of_s: int | None = None) -> Verdict:
     """
     if state.withdrawal is not None:
         return Verdict(outcome=Outcome.INCONCLUSIVE, reason="withdrawn", members=())
-    votes = {name: cast("Vote", placed.signed.message) for name, placed in state.votes.items()}
     for outcome in Outcome:
-        agreeing = {name: vote for name, vote in votes.items() if vote.outcome is outcome}
+        agreeing = state.votes_for(outcome)
         if len(agreeing) >= state.policy.quorum:
             reasons = sorted(vote.reason for vote in agreeing.values())
             return Verdict(outcome=outcome, reason=max(reasons, key=reasons.count), members=tuple(sorted(agreeing)))
-    if len(votes) == len(state.policy.members):
+    if len(state.votes) == len(state.policy.members):
         return Verdict(outcome=Outcome.INCONCLUSIVE, reason="no_quorum", members=())
     if as_of_s is not None and as_of_s > state.deadline_s:
         return Verdict(outcome=Outcome.INCONCLUSIVE, reason="deadline", members=())
-    return Verdict(outcome=None, reason="open", members=tuple(sorted(votes)))
+    return Verdict(outcome=None, reason="open", members=tuple(sorted(state.votes)))

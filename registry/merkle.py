@@ -33,7 +33,12 @@ def leaf_hash(entry: bytes) -> bytes:
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Hash of an inner node: SHA-256(0x01 ‖ left ‖ right)."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return pair_hash(left + right)
+
+
+def pair_hash(pair: bytes | bytearray) -> bytes:
+    """Hash of the inner node above two nodes whose hashes are joined, 64 bytes."""
+    return hashlib.sha256(b"\x01" + pair).digest()
 
 
 class Frontier:

@@ -268,10 +268,10 @@ KINDS: Mapping[str, type[Message]] = {
 
 
 def _outcome(value: Value) -> Outcome:
-    word = schema.text(16)(value)
-    if word not in set(Outcome):
-        raise MalformedError(f"unknown outcome {word!r}")
-    return Outcome(word)
+    outcome = _OUTCOMES.get(_WORD(value))
+    if outcome is None:
+        raise MalformedError(f"unknown outcome {value!r}")
+    return outcome
 
 
 def _origin(value: Value) -> str:
@@ -285,6 +285,8 @@ _HASH = schema.octets(COMMITMENT_BYTES)
 _KEY = schema.octets(PUBLIC_KEY_BYTES)
 _TIME = schema.uint()
 _REASON = schema.text(REASON_CHARACTERS_MAX)
+_WORD = schema.text(16)
+_OUTCOMES = {str(outcome): outcome for outcome in Outcome}
 _Fields: TypeAlias = dict[str, schema.Checker[object]]
 _GENESIS: _Fields = {"time_s": _TIME, "origin": _origin, "policy": Policy.from_value}
 _POLICY_CHANGE: _Fields = {"time_s": _TIME, "previous": _HASH, "policy": Policy.from_value}

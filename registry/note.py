@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature
@@ -231,6 +232,7 @@ def verify_signatures(note: Note, keys: Iterable[VerifierKey]) -> list[VerifiedS
     return list(verified.values())
 
 
+@lru_cache(maxsize=4096)  # a cosignature is looked at in every receipt and certificate that shows it
 def _verify_line(text: str, line: SignatureLine, key: VerifierKey) -> int | None:
     """Check one signature; return the time that it states."""
     time_bytes = 0 if key.type is KeyType.ED25519 else _TIMESTAMP_BYTES

@@ -122,7 +122,10 @@ class Policy:
 
     def member_of(self, signing_key: bytes) -> Member | None:
         """The member with this signing key, or None."""
-        return next((member for member in self.members if member.signing_key == signing_key), None)
+        for member in self.members:
+            if member.signing_key == signing_key:
+                return member
+        return None
 
     def to_value(self) -> dict[str, Value]:
         """The policy as part of a message's body."""

@@ -6,7 +6,7 @@ trust, since the inclusion proof starts from its hash.
 
 from dataclasses import dataclass
 
-from registry import merkle
+from registry import merkle, signing
 from registry.checkpoint import parse_decimal
 from registry.entry import Entry
 from registry.envelope import SignedMessage, unseal
@@ -65,8 +65,15 @@ class VerifiedReceipt:
     trusted: TrustedCheckpoint
 
 
-def verify_receipt(receipt: Receipt, trust: TrustPolicy) -> VerifiedReceipt:
+def verify_receipt(
+    receipt: Receipt, trust: TrustPolicy, *, is_signed: signing.IsSigned = signing.is_signed
+) -> VerifiedReceipt:
     """Check a receipt offline, in the order of the tlog-proof specification.
+
+    Args:
+        receipt: the receipt.
+        trust: whom the reader trusts.
+        is_signed: checks one signature of the entry.
 
     Raises:
         UntrustedError: the policy does not vouch for the checkpoint.
@@ -78,5 +85,5 @@ def verify_receipt(receipt: Receipt, trust: TrustPolicy) -> VerifiedReceipt:
     size, root = trusted.checkpoint.size, trusted.checkpoint.root
     merkle.verify_inclusion(digest, index=receipt.index, size=size, proof=receipt.proof, root=root)
     entry = Entry.decode(receipt.entry)
-    signed = unseal(entry.envelope, origin=trust.origin if receipt.index else None)
+    signed = unseal(entry.envelope, origin=trust.origin if receipt.index else None, is_signed=is_signed)
     return VerifiedReceipt(index=receipt.index, recorded_s=entry.recorded_s, signed=signed, trusted=trusted)

@@ -301,11 +301,14 @@ class Ledger:
 
     def _check_vote(self, vote: Vote, signer: bytes, recorded_s: int) -> None:
         state = self._claims.get(vote.claim)
-        if self.policy.member_of(signer) is None or (state and state.policy.member_of(signer) is None):
+        if self.policy.member_of(signer) is None:
             raise RefusedError("only members vote", code="not_a_member")
         if state is None:
             raise RefusedError(f"no claim {vote.claim.hex()}", code="unknown_claim")
-        if cast("Member", state.policy.member_of(signer)).name in state.votes:
+        member = state.policy.member_of(signer)
+        if member is None:
+            raise RefusedError("only who was a member when the claim was made votes on it", code="not_a_member")
+        if member.name in state.votes:
             raise RefusedError("this member has voted on this claim", code="voted_before")
         if vote.policy != state.policy_hash:
             raise RefusedError("the vote is by another policy than the claim's", code="other_policy")
@@ -365,9 +368,8 @@ class Ledger:
 
     def _admit_vote(self, vote: Vote, placed: Placed) -> None:
         state = self._claims[vote.claim]
-        was_verified = count_votes(state).outcome is Outcome.VERIFIED
         state.votes[cast("Member", state.policy.member_of(placed.signed.signer)).name] = placed
-        if not was_verified and count_votes(state).outcome is Outcome.VERIFIED:
+        if vote.outcome is Outcome.VERIFIED and len(state.votes_for(Outcome.VERIFIED)) == state.policy.quorum:
             self._verified_on.setdefault(state.message.model_sha256, []).append(vote.claim)
 
     def _withdraw(self, target: bytes, placed: Placed) -> None:

@@ -39,7 +39,7 @@ class ControlKind(StrEnum):
     BASE = "base"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ControlCounts:
     """The head on one control model, trigger by trigger beside the suspect.
 
@@ -106,7 +106,6 @@ def judge(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, st
     return _judge_controls(measurement, thresholds)
 
 
-@lru_cache(maxsize=4096)  # the nodes' votes on a claim mostly have the same counts
 def binomial_tail(matched: int, total: int) -> int:
     """Number of the 2^total answer strings with at least `matched` right; divided by 2^total the exact p-value.
 
@@ -120,6 +119,21 @@ def binomial_tail(matched: int, total: int) -> int:
         term = term * (total - right) // (right + 1)
         tail += term
     return tail
+
+
+@lru_cache(maxsize=8192)  # an audit asks for the same few hundred numbers of triggers again and again
+def least_significant(total: int, factor: int) -> int:
+    """Least count whose exact p-value, `binomial_tail(count, total)` / 2^total, is at most 1 / factor.
+
+    Returns:
+        A count in [0, total + 1]; total + 1 when not even all of them are enough.
+    """
+    least, term, tail = total + 1, 1, 1  # term: strings with exactly least - 1 right; tail: with as many or more
+    while least and tail * factor <= 1 << total:
+        least -= 1
+        term = term * least // (total - least + 1)
+        tail += term
+    return least
 
 
 def p_value(matched: int, total: int) -> str:
@@ -141,8 +155,7 @@ def _is_significant(measurement: Measurement, thresholds: Thresholds) -> bool:
     """S1: matched ≥ ⌈γN⌉ and the exact tail ≤ 2^-alpha_bits."""
     if measurement.matched * 1000 < thresholds.gamma_permille * measurement.total:
         return False
-    tail = binomial_tail(measurement.matched, measurement.total)
-    return tail << thresholds.alpha_bits <= 1 << measurement.total
+    return measurement.matched >= least_significant(measurement.total, 1 << thresholds.alpha_bits)
 
 
 def _judge_controls(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, str]:
@@ -153,47 +166,38 @@ def _judge_controls(measurement: Measurement, thresholds: Thresholds) -> tuple[O
     as_good, drawn = measurement.permutations_as_good + 1, measurement.permutations + 1
     if as_good * 1000 > thresholds.permutation_p_permille * drawn:
         return Outcome.REFUTED, "not_specific"
-    if any(c.matched * 1000 > thresholds.control_permille * measurement.total for c in fresh):
+    if max((control.matched for control in fresh), default=0) * 1000 > thresholds.control_permille * measurement.total:
         return Outcome.REFUTED, "not_specific"
+    # Exact one-sided McNemar test with Bonferroni's correction: P(Bin(b + c, 1/2) ≥ b) · controls ≤ 10^-d.
+    factor = len(measurement.controls) * 10**thresholds.paired_alpha_digits
     for control in measurement.controls:
-        if not _is_better(control, len(measurement.controls), thresholds):
+        discordant = control.suspect_only + control.control_only
+        if control.suspect_only < least_significant(discordant, factor):
             base = control.kind is ControlKind.BASE
             return Outcome.REFUTED, "shared_ancestor" if base else "not_specific"
     return Outcome.VERIFIED, "matched"
 
 
-def _is_better(control: ControlCounts, controls: int, thresholds: Thresholds) -> bool:
-    """Exact one-sided McNemar test with Bonferroni's correction: P(Bin(b + c, 1/2) ≥ b) · controls ≤ 10^-d."""
-    discordant = control.suspect_only + control.control_only
-    tail = binomial_tail(control.suspect_only, discordant)
-    return bool(tail * controls * 10**thresholds.paired_alpha_digits <= 1 << discordant)
-
-
 def _check_counts(measurement: Measurement) -> None:
     if measurement.matched > measurement.total or measurement.permutations_as_good > measurement.permutations:
         raise MalformedError("measurement: more counted than there are")
+    matched, missed = measurement.matched, measurement.total - measurement.matched
     for control in measurement.controls:
-        both = measurement.matched - control.suspect_only
-        neither = measurement.total - both - control.suspect_only - control.control_only
-        if both < 0 or neither < 0 or control.matched != both + control.control_only:
+        both = matched - control.suspect_only
+        if both < 0 or control.control_only > missed or control.matched != both + control.control_only:
             raise MalformedError("measurement: the counts of a control contradict each other")
 
 
 def _control(value: Value) -> ControlCounts:
     word, matched, suspect_only, control_only = _FOUR(value)
-    kind = _KINDS.get(_WORD(word))
+    kind = _KINDS.get(word) if type(word) is str else None
     if kind is None:
         raise MalformedError(f"unknown kind of control {word!r}")
-    return ControlCounts(
-        kind=kind,
-        matched=_COUNT(matched),
-        suspect_only=_COUNT(suspect_only),
-        control_only=_COUNT(control_only),
-    )
+    return ControlCounts(kind, _COUNT(matched), _COUNT(suspect_only), _COUNT(control_only))
 
 
 _KINDS = {str(kind): kind for kind in ControlKind}
-_FOUR, _WORD, _COUNT = schema.row(4), schema.text(16), schema.uint(TRIGGERS_MAX)
+_FOUR, _COUNT = schema.row(4), schema.uint(TRIGGERS_MAX)
 _MEASUREMENT: dict[str, schema.Checker[object]] = {
     "matched": schema.uint(TRIGGERS_MAX),
     "total": schema.uint(TRIGGERS_MAX, 1),

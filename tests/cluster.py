@@ -64,12 +64,17 @@ def http(
 
 @dataclass
 class NodeProcess:
-    """One node: its directory, its address, and its process while it runs."""
+    """One node: its directory, its address, and its process while it runs.
+
+    Attributes:
+        wrapper: words that run the command after them in other surroundings, and become it.
+    """
 
     name: str
     directory: Path
     url: str
     process: subprocess.Popen[bytes] | None = None
+    wrapper: tuple[str, ...] = ()
 
     @property
     def log_path(self) -> Path:
@@ -78,7 +83,7 @@ class NodeProcess:
     def start(self) -> None:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node.main", str(self.directory / "node.toml")],
+                [*self.wrapper, sys.executable, "-m", "node.main", str(self.directory / "node.toml")],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

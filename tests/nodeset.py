@@ -5,6 +5,7 @@ API on its own port. Commands are ordered by `FakeOrder`, which asserts what Raf
 before or after the write, or never answer.
 """
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -15,24 +16,30 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from described import watch
 from fakes import LedgerMaker, binding, private_key
 
 from node.api import Services, make_app
 from node.api.limits import TokenBuckets
+from node.api.services import SERVICES
 from node.blobs import BlobLimits, BlobStore
+from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, load_identity
+from node.index import Index
 from node.init import SIGNER_FILE, STORE_FILE, ClusterOptions, init_cluster
 from node.ledger import LedgerService
 from node.notes import NoteCache
 from node.raft.types import RaftStatus
 from node.signer import Signer, SignerName
+from node.space import DiskSpace
 from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
+from node.watch import Watch
 from registry import commitments
 from registry.envelope import message_hash, seal
 from registry.messages import Claim, Message, Publication, Vote
@@ -54,6 +61,8 @@ JOB = Job(
     permutations=999,
     controls=8,
     gamma_permille=700,
+    refute_permille=600,
+    control_permille=590,
 )
 STATUS = RaftStatus(
     state="leader",
@@ -142,6 +151,7 @@ class NodeSet:
         self.nodes: list[NodeParts] = []
         self._command = tuple(command)
         self._stack = contextlib.AsyncExitStack()
+        self._undescribed: list[str] = []
 
     async def __aenter__(self) -> "NodeSet":
         self.session = await self._stack.enter_async_context(aiohttp.ClientSession())
@@ -153,8 +163,10 @@ class NodeSet:
             self._stack.push_async_callback(node.ledger.stop)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._stack.aclose()
+        if kind is None:
+            assert self._undescribed == []
 
     async def serve(self, *numbers: int) -> None:
         """Serve the API of these nodes, of all by default."""
@@ -163,6 +175,8 @@ class NodeSet:
 
     async def serve_app(self, node: NodeParts, app: web.Application) -> None:
         """Serve any application where this node's API should be."""
+        if SERVICES in app:  # a node's API, and no peer that a test made up
+            watch(app, self._undescribed)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
@@ -185,12 +199,14 @@ class NodeSet:
     def _services(self, config: Config, identity: Identity, ledger: LedgerService, notes: NoteCache) -> Services:
         limits = BlobLimits(blob_bytes_max=1_000_000, total_bytes_max=2_000_000)
         blobs = BlobStore(config.state_directory / "blobs", limits)
-        cache = BlobStore(config.state_directory / "cache", limits)
+        cache = FileCache(config.state_directory / "cache", limits)
         urls = [member.api_url for member in ledger.store.policy.members if member.name != config.name]
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)
         verifier = Verifier(
-            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31), command=self._command
+            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31),
+            readable=(blobs.directory, cache.directory),
+            command=self._command,
         )
         self._stack.push_async_callback(verifier.stop)
         voter = Voter(
@@ -201,6 +217,10 @@ class NodeSet:
             unreachable_retry_s=config.fetch.unreachable_retry_s,
             clock=time.time,
         )
+        index = Index(config.state_directory / "search.db", ledger.store)
+        self._stack.callback(index.close)
+        indexing = asyncio.create_task(index.run(ledger.applied))
+        self._stack.push_async_callback(_ended, indexing)
         gatherer = Gatherer(config.name, ledger, notes, self.session)
         self._stack.push_async_callback(gatherer.close)
         return Services(
@@ -208,14 +228,25 @@ class NodeSet:
             device="cpu",
             submit_timeout_s=5,
             submissions=TokenBuckets(0, clock=time.monotonic),
+            key_submissions=TokenBuckets(0, clock=time.monotonic),
             blob_bytes_max=1_000_000,
             ledger=ledger,
             gatherer=gatherer,
+            index=index,
             blobs=blobs,
+            fetcher=fetcher,
             voter=voter,
             verifier=verifier,
+            space=DiskSpace(config.state_directory, reserve_bytes=0),
             raft_status=lambda: STATUS,
+            watch=Watch(ledger, gatherer, lambda: STATUS),
         )
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def sealed(message: Message, *signers: Ed25519PrivateKey) -> bytes:

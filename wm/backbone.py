@@ -2,7 +2,8 @@
 
 The watermark branch needs the outputs of a few modules only, so the forward pass is cut off as soon as the
 last of them has answered: for a ResNet-18 tapped at its first three stages that skips three quarters of the
-parameters. Taps are module paths, as `nn.Module.named_modules` gives them.
+parameters. Taps are module paths, as `nn.Module.named_modules` gives them. Of detectors and segmenters only the
+backbone runs: what is in front of it resizes and normalises pictures, which is done to triggers already (SCHEMES 5).
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ def read_taps(model: nn.Module, modules: Sequence[str], images: Tensor) -> list[
     outputs: dict[str, Tensor] = {}
     with _listening(model, modules, outputs):
         try:
-            model(images)
+            _entry(model)(images)
         except _AllTapsRead:
             return [outputs[module] for module in modules]
     missing = [module for module in modules if module not in outputs]
@@ -115,16 +116,55 @@ def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int,
 
     Raises:
         WatermarkError: `unknown_architecture` for a path that does not exist, never runs, or does not
-            answer with one tensor of channels, height and width.
+            answer with one tensor of channels, height and width; `mismatch` for an input that the network cannot take.
     """
     skeleton.eval()
     image = torch.empty(1, channels, height, width, device="meta")
     taps = []
-    for module, output in zip(modules, read_taps(skeleton, modules, image), strict=True):
+    with _refusing_input(channels, height, width):
+        outputs = read_taps(skeleton, modules, image)
+    for module, output in zip(modules, outputs, strict=True):
         if not isinstance(output, Tensor) or output.ndim != 4:
             raise WatermarkError("unknown_architecture", f"{module!r} does not answer with channels x height x width")
         taps.append(Tap(module, *output.shape[1:]))
     return taps
+
+
+def possible_taps(skeleton: nn.Module, *, channels: int, height: int, width: int) -> list[Tap]:
+    """List the modules at which a watermark branch could read a network, in the order in which they answer.
+
+    Args:
+        skeleton: from `wm.architectures.skeleton`, on the meta device.
+        channels: of the network's input.
+        height: of the network's input, pixels.
+        width: of the network's input, pixels.
+
+    Returns:
+        One `Tap` for each module that answers with one tensor of channels, height and width. An input that is too
+        small for the later modules is none for the earlier.
+
+    Raises:
+        WatermarkError: `mismatch` for an input that no module takes.
+    """
+    found: dict[str, Tap] = {}
+
+    def record(module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            name = names[module]
+            found.setdefault(name, Tap(name, *output.shape[1:]))
+
+    names = {module: name for name, module in skeleton.named_modules() if name}
+    skeleton.eval()
+    with ExitStack() as stack:
+        for module in names:
+            stack.callback(module.register_forward_hook(record).remove)
+        try:
+            with _refusing_input(channels, height, width):
+                _entry(skeleton)(torch.empty(1, channels, height, width, device="meta"))
+        except WatermarkError:
+            if not found:
+                raise
+    return list(found.values())
 
 
 def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -> list[str]:
@@ -164,6 +204,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _entry(model: nn.Module) -> nn.Module:
+    """Return what takes the pictures: the network, or its module called backbone."""
+    backbone = getattr(model, "backbone", None)
+    return backbone if isinstance(backbone, nn.Module) else model
+
+
+@contextmanager
+def _refusing_input(channels: int, height: int, width: int) -> Iterator[None]:
+    """Turn what a network raises for an input of the wrong size into a refusal; nothing is computed on meta tensors."""
+    try:
+        yield
+    except WatermarkError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        raise WatermarkError(
+            "mismatch", f"the network does not take an input of {channels} x {height} x {width}: {error}"
+        ) from error
 
 
 class _AllTapsRead(Exception):  # noqa: N818 (control flow, not an error)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import sklearn.datasets
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
@@ -66,6 +65,8 @@ def digits(*, seed: int = 0) -> Dataset:
     Returns:
         The digits drawn up from 8 x 8 to 32 x 32 (bilinear) and repeated to 3 channels.
     """
+    import sklearn.datasets  # noqa: PLC0415 -- a second and 60 MB, which a verifier process has no use for
+
     loaded = sklearn.datasets.load_digits()
     small = torch.from_numpy(loaded.images).float()[:, None] / DIGITS_LEVELS
     large = F.interpolate(small, size=(DIGITS_SIDE, DIGITS_SIDE), mode="bilinear", align_corners=False)

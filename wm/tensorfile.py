@@ -1,12 +1,14 @@
 """Reading and writing safetensors files that may come from anybody.
 
 The limits are checked before the parser sees the file: the header's claimed length against the file's real
-one, the header's size, the file's size. The format holds tensors and text only; a pickle is refused by its
+one, the header's size, the file's size, and that no name stands in it twice, since one reader would take the
+first and another the last. The format holds tensors and text only; a pickle is refused by its
 first bytes. Writing goes to a temporary name, is flushed to the disk and renamed, so that a reader never meets
 half a file.
 """
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -103,6 +105,23 @@ def _check_outline(path: Path, file_bytes_max: int) -> None:
         raise WatermarkError(
             "too_large", f"{path.name} has a header of {header_bytes} bytes, the limit is {HEADER_BYTES_MAX}"
         )
+    _check_names(path, header_bytes)
+
+
+def _check_names(path: Path, header_bytes: int) -> None:
+    with path.open("rb") as file:
+        file.seek(_LENGTH_BYTES)
+        header = file.read(header_bytes)
+    try:
+        json.loads(header, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        raise WatermarkError("malformed", f"{path.name} is not a valid safetensors file: {error}") from error
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice in its header")
+    return dict(pairs)
 
 
 def _check_count(path: Path, tensors: int) -> None:

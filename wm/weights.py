@@ -19,6 +19,7 @@ from wm.errors import WatermarkError
 from wm.info import Info
 
 MODEL_BYTES_MAX = 2 << 30
+_BATCH_COUNT = ".num_batches_tracked"  # decides nothing in evaluation; frozen batch normalisation lacks it
 
 
 def save_weights(model: nn.Module, path: Path) -> str:
@@ -65,7 +66,7 @@ def load_weights(path: Path, architecture: Architecture, *, file_bytes_max: int 
             )
         tensors = _read(path.name, handle, expected)
     model = build(architecture, seed=0)  # non-persistent buffers are in no file: only a real build has them
-    model.load_state_dict(tensors)
+    _fill(model, tensors)
     return model.eval()
 
 
@@ -91,15 +92,23 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
     with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
         tensors = _read(path.name, handle, {name: shapes[name] for name in names})
     model = build(info.architecture, seed=0)
-    model.load_state_dict(tensors, strict=False)
+    _fill(model, tensors)
     return model.eval()
 
 
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors, all or some, into a model; `_read` saw to it that none is missing that counts."""
+    held = model.state_dict()  # with the versions of its modules, by which some of them tell old files from new
+    held.update(tensors)
+    model.load_state_dict(held)
+
+
 def _read(file_name: str, handle: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
-    missing = sorted(set(expected) - set(handle.keys()))
+    held = set(handle.keys())
+    missing = sorted(name for name in set(expected) - held if not name.endswith(_BATCH_COUNT))
     if missing:
         raise WatermarkError("mismatch", f"{file_name} lacks the tensors {_few(missing)}: another architecture?")
-    return {name: _read_one(file_name, handle, name, like) for name, like in expected.items()}
+    return {name: _read_one(file_name, handle, name, like) for name, like in expected.items() if name in held}
 
 
 def _read_one(file_name: str, handle: Any, name: str, like: Tensor) -> Tensor:  # noqa: ANN401

@@ -14,7 +14,7 @@ from registry import signing
 from registry.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from registry.tiles import TILE_WIDTH, entry_bundle, parse_entry_bundle
 
-_IN_FLIGHT_PER_WORKER = 4
+_IN_FLIGHT_PER_WORKER = 32  # about 100 KB each: far enough ahead that no worker waits for the rules
 _PREFIX_BYTES = PUBLIC_KEY_BYTES + SIGNATURE_BYTES
 
 

@@ -7,6 +7,13 @@ import click
 from client import options
 from client.output import Report
 
+_HTTPS = (
+    "Put the certificate of each node's API (PEM, with its chain) into its keys/api.crt, and the private key (mode",
+    "0600) into keys/api.pem. If no public authority issued them, [api] tls_authorities in each node.toml names who",
+    "did, and so does --ca-file of wmreg.",
+    "",
+)
+
 
 @click.group("cluster")
 def command() -> None:
@@ -19,18 +26,21 @@ def command() -> None:
 @click.option("--origin", required=True, help="The ledger's name for ever, such as example.org/models.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address at which all nodes listen.")
 @click.option("--quorum", type=click.IntRange(1, 31), help="Nodes whose agreement binds.  [default: a majority]")
+@click.option("--https", is_flag=True, help="The nodes' URLs are https; each gets keys/api.crt and keys/api.pem.")
 @options.as_json
-def init(*, directory: Path, nodes: int, origin: str, host: str, quorum: int | None) -> Report:
+def init(*, directory: Path, nodes: int, origin: str, host: str, quorum: int | None, https: bool) -> Report:
     """Make the keys, the genesis and the settings of a ledger's nodes in DIRECTORY.
 
     Each node has a directory of its own, to be moved to its machine; policy.txt is what owners and auditors need.
     """
     from client.errors import InputError
     from node.errors import ConfigError
-    from node.init import init_cluster
+    from node.init import ClusterOptions, init_cluster
 
     try:
-        policy = init_cluster(directory, nodes=nodes, origin=origin, host=host, quorum=quorum)
+        policy = init_cluster(
+            directory, nodes=nodes, origin=origin, host=host, quorum=quorum, options=ClusterOptions(https=https)
+        )
     except ConfigError as error:
         raise InputError(str(error)) from error
     directories = sorted(path.parent for path in directory.glob("*/node.toml"))
@@ -41,6 +51,7 @@ def init(*, directory: Path, nodes: int, origin: str, host: str, quorum: int | N
                 f"{origin}: a ledger of {nodes} nodes",
                 f"policy  {policy}",
                 "",
+                *(_HTTPS if https else ()),
                 "Start every node, each in a terminal of its own:",
                 *(f"  wmreg node run {path}" for path in directories),
                 "",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
-from client.output import Report, table, utc
+from client.output import Report, json_text, printable, table, utc
 from registry.errors import QuorumError
 
 if TYPE_CHECKING:
+    from client.api import Api
     from client.log_page import LogPage
 
 PAGE = 20
@@ -20,13 +21,17 @@ PAGE = 20
 @click.command("log")
 @click.option("--start", type=click.IntRange(0), help="Index of the first entry.  [default: the last page]")
 @click.option("--limit", type=click.IntRange(1, 100), default=PAGE, show_default=True, help="Entries to show.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with every new entry, until interrupted.")
 @options.policy
 @options.patience
-@options.as_json
-def command(start: int | None, limit: int, policy_path: Path, patience_s: float) -> Report:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; with --follow, one in each line.")
+def command(
+    *, start: int | None, limit: int, follow: bool, policy_path: Path, patience_s: float, as_json: bool
+) -> Report:
     """Page through the ledger, by one node's word; `wmreg show` and `wmreg audit` check it.
 
-    Whether the ledger continues what was seen of it before is checked, if enough nodes answer.
+    Whether the ledger continues what was seen of it before is checked, if enough nodes answer. With --follow each entry
+    is a line of its own, with --json a document in one line, and --limit says how many of the last ones come first.
     """
     trust = options.load_policy(policy_path)
 
@@ -39,10 +44,22 @@ def command(start: int | None, limit: int, policy_path: Path, patience_s: float)
             first = start
             if first is None:
                 first = max(0, (await api.entries(start=0, limit=1)).size - limit)
+            if follow:
+                await _follow(api, first, as_json=as_json)
             return await api.entries(start=first, limit=limit)
 
     page = asyncio.run(run())
     return Report(document=page.document, text=_text(page))
+
+
+async def _follow(api: "Api", start: int, *, as_json: bool) -> None:
+    """Print entries until interrupted."""
+    from client import following
+
+    async for followed in following.follow(api, start):
+        line = followed.line
+        columns = f"{line.index:>8}  {utc(line.recorded_s)}  {printable(line.kind):<8}  {line.message_hash}"
+        click.echo(json_text(followed.document) if as_json else columns)
 
 
 def _text(page: "LogPage") -> str:

@@ -1,6 +1,8 @@
-"""`wmreg node`: make and run one verifier node, change the members, see at once how all of them are."""
+"""`wmreg node`: make and run one verifier node, look after its files, change the members, see how all nodes are."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +12,18 @@ from client import options
 from client.errors import DONE, INCONSISTENT, UNAVAILABLE, InputError
 from client.files import write_new
 from client.output import Report, table
+from client.progress import status_line
 from client.verbs import members
 
 if TYPE_CHECKING:
+    from node.config import Config
+    from node.upkeep.findings import Findings
     from registry.trust import TrustPolicy
 
 
 @click.group("node")
 def command() -> None:
-    """Make and run a verifier node, change the members, ask how all nodes are."""
+    """Make and run a verifier node, look after its files, change the members, ask how all nodes are."""
 
 
 command.add_command(members.command)
@@ -30,10 +35,18 @@ command.add_command(members.command)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens and the others reach it.")
 @click.option("--api-port", type=click.IntRange(1, 65535), help="Port of its API.  [default: a free one]")
 @click.option("--raft-port", type=click.IntRange(1, 65535), help="Port for its peers.  [default: a free one]")
+@click.option("--https", is_flag=True, help="The node's URL begins with https; see deploy/README.md.")
 @options.policy
 @options.as_json
-def init(
-    *, directory: Path, name: str, host: str, api_port: int | None, raft_port: int | None, policy_path: Path
+def init(  # noqa: PLR0913 -- one for each option
+    *,
+    directory: Path,
+    name: str,
+    host: str,
+    api_port: int | None,
+    raft_port: int | None,
+    policy_path: Path,
+    https: bool,
 ) -> Report:
     """Make a node that is to join a ledger in DIRECTORY: keys, settings, an empty ledger, and member.json.
 
@@ -56,7 +69,7 @@ def init(
 
     entry, trust = asyncio.run(fetch())
     decoded = Entry.decode(entry)
-    node = NewNode(name=name, host=host, api_port=api_port, raft_port=raft_port)
+    node = NewNode(name=name, host=host, api_port=api_port, raft_port=raft_port, https=https)
     try:
         member = init_node(directory, node, genesis=decoded.envelope, recorded_s=decoded.recorded_s, trust=trust)
     except ConfigError as error:
@@ -112,14 +125,12 @@ def run(directory: Path) -> int:
     """
     from node.main import run as run_node
 
-    config = directory / "node.toml"
-    if not config.is_file():
-        raise InputError(f"{config}: no such file; wmreg cluster init makes it")
-    return run_node(config)
+    return run_node(_settings_path(directory))
 
 
 @command.command("status")
 @options.policy
+@options.ca_file
 @options.as_json
 def status(policy_path: Path) -> Report:
     """Show every node of the ledger, whether their trees agree, and how many more may fail."""
@@ -135,6 +146,146 @@ def status(policy_path: Path) -> Report:
     exit_code = DONE if health.spare >= 0 else UNAVAILABLE
     return Report(
         document=health.document(),
-        text=f"{table(health.HEADERS, [node.row() for node in health.nodes])}\n\n{health.summary()}",
+        text="\n".join(
+            [table(health.HEADERS, [node.row() for node in health.nodes]), "", health.summary(), *health.troubles()]
+        ),
         exit_code=INCONSISTENT if health.disagreeing else exit_code,
     )
+
+
+@command.command("fsck")
+@click.argument("directory", type=options.DIRECTORY)
+@options.as_json
+def fsck(directory: Path) -> Report:
+    """Check every file of the node in DIRECTORY while it does not run; change nothing.
+
+    Databases, every entry and hash of the ledger, the rules' outcome of each, the journal's records and that they lead
+    to this ledger, every checkpoint that the node signed, keys and certificate, uploads. Each problem comes with the
+    way out. Exit code 0: sound; 5: inconsistent.
+    """
+    from node.upkeep.fsck import examine
+
+    with _config_of(directory) as config, status_line("reading the journal") as show:
+        findings = examine(config, show=show)
+    return _findings_report(config.name, findings)
+
+
+@command.command("backup")
+@click.argument("directory", type=options.DIRECTORY)
+@click.argument("target", type=options.NEW_DIRECTORY)
+@click.option("--with-keys", is_flag=True, help="Copy the private keys as well; keep such a backup like the keys.")
+@options.as_json
+def backup(directory: Path, target: Path, *, with_keys: bool) -> Report:
+    """Copy the history of the node in DIRECTORY to the new directory TARGET; the node may run.
+
+    The ledger in one consistent state, the journal's committed entries that lead to it, genesis, settings; checked as
+    fsck would. Not copied is what the node has promised, its votes and its signed checkpoints: a copy of these could
+    only make it break a promise. So a backup is what a new member starts from, and no second life of the old one.
+    """
+    from node.upkeep.backup import back_up
+
+    with _config_of(directory), status_line("copying") as show:
+        manifest = back_up(_settings_path(directory), target, with_keys=with_keys, show=show)
+    return Report(
+        document={"backup": str(target), "name": manifest.name, "size": manifest.size, "root": manifest.root},
+        text=f"{target}: {manifest.size} entries of {manifest.origin}, checked\nroot  {manifest.root}",
+    )
+
+
+@command.command("restore")
+@click.argument("backup_directory", metavar="BACKUP", type=options.DIRECTORY)
+@click.argument("directory", type=options.NEW_DIRECTORY)
+@click.option("--name", required=True, help="Name of the new member; no member of the ledger ever had it.")
+@options.as_json
+def restore(backup_directory: Path, directory: Path, name: str) -> Report:
+    """Make the new directory DIRECTORY of a new member, with the history of BACKUP and fresh keys.
+
+    A node that lost its journal or its signed checkpoints does not come back as itself: it could forget what it
+    acknowledged, vote twice, or sign a second history. It comes back as a new member, which a policy entry admits in
+    the place of the lost one. Before it signs, it proves that its tree is the one that the other nodes sign.
+    """
+    from node.upkeep.restore import restore as make
+
+    with _mending(), status_line("checking the backup") as show:
+        config = make(backup_directory, directory, name=name, show=show)
+    return Report(
+        document={"directory": str(directory), "name": config.name, "keys": str(config.keys.signing.parent)},
+        text="\n".join(
+            [
+                f"{directory}: the new member {config.name}, with the history of the backup and new keys",
+                "",
+                "It runs when a policy entry of the ledger has admitted it, instead of the member that was lost.",
+            ]
+        ),
+    )
+
+
+@command.command("rebuild")
+@click.argument("directory", type=options.DIRECTORY)
+@options.as_json
+def rebuild(directory: Path) -> Report:
+    """Make a damaged ledger.db anew, when fsck says that the journal holds all of it; the node must not run.
+
+    The damaged file is set aside. The node fills the new one from its journal when it starts, and signs on only if that
+    gives the tree that it has signed.
+    """
+    from node.upkeep.restore import rebuild as make
+
+    with _config_of(directory) as config, status_line("reading the journal") as show:
+        damaged = make(config, show=show)
+    return Report(
+        document={"damaged": str(damaged)},
+        text=f"{config.name}: the ledger will be read from the journal at the next start\nset aside  {damaged}",
+    )
+
+
+def _findings_report(name: str, findings: "Findings") -> Report:
+    figures = ", ".join(f"{value} {what.replace('_', ' ')}" for what, value in findings.figures.items())
+    lines = [f"{name}: {'INCONSISTENT' if findings.problems else 'sound'}", f"checked  {figures}"]
+    lines += [f"note     {remark}" for remark in findings.remarks]
+    for problem in findings.problems:
+        lines += ["", f"PROBLEM  {problem.part}: {problem.what}", f"         way out: {problem.remedy}"]
+    return Report(
+        document={
+            "name": name,
+            "sound": not findings.problems,
+            "checked": dict(findings.figures),
+            "remarks": findings.remarks,
+            "problems": [{"part": p.part, "what": p.what, "remedy": p.remedy} for p in findings.problems],
+        },
+        text="\n".join(lines),
+        exit_code=INCONSISTENT if findings.problems else DONE,
+    )
+
+
+def _settings_path(directory: Path) -> Path:
+    from client.errors import InputError
+
+    path = directory / "node.toml"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; wmreg cluster init makes it")
+    return path
+
+
+@contextmanager
+def _config_of(directory: Path) -> Iterator["Config"]:
+    """The settings of a node."""
+    from node.config import load_config
+
+    with _mending():
+        yield load_config(_settings_path(directory))
+
+
+@contextmanager
+def _mending() -> Iterator[None]:
+    """What is wrong with a node's settings, or with what is asked of it, is an error of usage."""
+    from client.errors import InputError
+    from node.errors import ConfigError, InconsistentStateError
+    from registry.errors import ConsistencyError
+
+    try:
+        yield
+    except ConfigError as error:
+        raise InputError(str(error)) from error
+    except InconsistentStateError as error:
+        raise ConsistencyError(str(error), code="inconsistent") from error

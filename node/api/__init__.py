@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from node.api import blobs, entries, log, members, status
+from node.api import blobs, entries, events, log, members, metrics, openapi, search, status
 from node.api.errors import answer_errors
 from node.api.services import SERVICES, Services
 
@@ -13,11 +13,14 @@ def make_app(node: Services) -> web.Application:
     """The application that serves a node."""
     app = web.Application(middlewares=[answer_errors], client_max_size=64 * 1024)
     app[SERVICES] = node
+    app[metrics.REGISTRY] = metrics.make_registry(node)
     app.add_routes(
         [
             web.post("/v1/entries", entries.submit),
             web.get("/v1/entries", entries.page),
             web.get("/v1/entries/{hash}", entries.show),
+            web.get("/v1/events", events.follow),
+            web.get("/v1/search", search.search),
             web.get("/v1/receipts/{hash}", entries.receipt),
             web.get("/v1/claims/{hash}", entries.claim),
             web.get("/v1/certificates/{hash}", entries.certificate),
@@ -31,7 +34,10 @@ def make_app(node: Services) -> web.Application:
             web.get("/v1/policies", members.policies),
             web.get("/v1/cosignatures/{name}", members.cosignature),
             web.get("/v1/node", status.state),
+            web.get("/health", status.health),
             web.get("/healthz", status.health),
+            web.get("/openapi.json", openapi.openapi),
+            web.get("/metrics", metrics.metrics),
         ]
     )
     return app

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from node.api.caching import IMMUTABLE
 from node.api.parameters import hash_of, octets_header
 from node.api.services import services
 from node.bodies import steady_chunks
@@ -19,6 +20,7 @@ async def upload(request: web.Request) -> web.Response:
         async for _ in steady_chunks(request.content):
             pass  # the body is on its way; a client that is cut off could not read the answer
         return web.json_response({"sha256": sha256.hex(), "stored": False})
+    node.space.check(bytes_total)
     await node.blobs.add(sha256, steady_chunks(request.content), bytes_max=bytes_total)
     return web.json_response({"sha256": sha256.hex(), "stored": True}, status=201)
 
@@ -28,9 +30,12 @@ async def download(request: web.Request) -> web.StreamResponse:
     path = services(request).blobs.find(hash_of(request))
     if path is None:
         raise RefusedError("this node does not have that blob", code="not_found")
-    return web.FileResponse(
-        path, headers={"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
-    )
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": IMMUTABLE,
+    }
+    return web.FileResponse(path, headers=headers)
 
 
 def _check_upload(request: web.Request, sha256: bytes, origin: str, bytes_max: int) -> int:

@@ -6,13 +6,14 @@ from aiohttp import web
 
 from node.api import render
 from node.api.errors import MAY_BE_BEHIND, MayBeBehindError
+from node.api.limits import TokenBuckets, network_of
 from node.api.parameters import hash_of, number
 from node.api.services import WAIT_S_MAX, Services, services
 from node.bodies import read_limited
 from node.errors import UnavailableError
 from registry.claims import ClaimState
-from registry.entry import Entry, Placed
-from registry.envelope import ENVELOPE_BYTES_MAX, message_hash
+from registry.entry import Placed
+from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage
 from registry.errors import RefusedError
 from registry.note import encode_base64
 
@@ -23,11 +24,13 @@ BARRIER_TIMEOUT_S = 2.0
 async def submit(request: web.Request) -> web.Response:
     """POST /v1/entries: into the log, and out with a receipt."""
     node = services(request)
-    wait_s = node.submissions.take(request.remote)
-    if wait_s:
-        raise UnavailableError("too many entries from this address", code="too_many_requests", retry_after_s=wait_s)
+    if request.remote is not None:  # otherwise the connection is gone already
+        _take(node.submissions, network_of(request.remote), "address")
+    node.space.check()
     envelope = await read_limited(request.content, ENVELOPE_BYTES_MAX)
-    done = await node.ledger.submit(envelope, timeout_s=node.submit_timeout_s)
+    done = await node.ledger.submit(
+        envelope, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
+    )
     receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)
     return web.json_response(
         {
@@ -35,7 +38,7 @@ async def submit(request: web.Request) -> web.Response:
             "message_hash": done.message_hash.hex(),
             "recorded_s": done.recorded_s,
             "duplicate": done.duplicate,
-            "receipt": str(receipt),
+            "receipt": receipt,
         }
     )
 
@@ -53,10 +56,10 @@ async def page(request: web.Request) -> web.Response:
     store = services(request).ledger.store
     size = store.size
     start = number(request, "start", default=0, maximum=size)
-    limit = number(request, "limit", default=PAGE_MAX, maximum=PAGE_MAX)
+    limit = number(request, "limit", default=PAGE_MAX, minimum=1, maximum=PAGE_MAX)
     entries = store.entries(start, min(start + limit, size))
     stop = start + len(entries)
-    listed = [render.entry(placed) for raw in entries if (placed := store.find(_message_hash(raw)))]
+    listed = [render.entry(store.placed(raw)) for raw in entries]
     return web.json_response({"entries": listed, "size": size, "next": stop if stop < size else None})
 
 
@@ -64,7 +67,7 @@ async def receipt(request: web.Request) -> web.Response:
     """GET /v1/receipts/{hash}: the receipt of an entry."""
     node = services(request)
     placed = await _find(request, hash_of(request))
-    return web.Response(text=str(await node.gatherer.receipt(placed.index, timeout_s=node.submit_timeout_s)))
+    return web.Response(text=await node.gatherer.receipt(placed.index, timeout_s=node.submit_timeout_s))
 
 
 async def claim(request: web.Request) -> web.Response:
@@ -75,6 +78,7 @@ async def claim(request: web.Request) -> web.Response:
     await _wait_for_verdict(node, digest, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
     is_current = node.ledger.verdict(digest).outcome is not None or await _catch_up(request)
     shown = render.claim(node.ledger, digest, await _claim_state(request, digest))
+    shown = {**shown, "progress": str(node.voter.progress(digest))}
     return web.json_response(shown, headers=None if is_current else MAY_BE_BEHIND)
 
 
@@ -83,6 +87,18 @@ async def certificate(request: web.Request) -> web.Response:
     node = services(request)
     body = await node.gatherer.certificate(hash_of(request), timeout_s=node.submit_timeout_s)
     return web.Response(body=body, content_type="application/json")
+
+
+def _admit(node: Services, signed: SignedMessage) -> None:
+    """Charge those who signed a new message; forgeries are refused before, so nobody uses up another's rate."""
+    for signer in signed.signers:
+        _take(node.key_submissions, signer.hex(), "signing key")
+
+
+def _take(buckets: TokenBuckets, client: str, what: str) -> None:
+    wait_s = buckets.take(client)
+    if wait_s:
+        raise UnavailableError(f"too many entries from this {what}", code="too_many_requests", retry_after_s=wait_s)
 
 
 async def _wait_for_verdict(node: Services, digest: bytes, wait_s: int) -> None:
@@ -124,7 +140,3 @@ async def _catch_up(request: web.Request) -> bool:
     """Before denying something: whether everything is here that was recorded when the question came."""
     barrier = services(request).read_barrier
     return barrier is None or await barrier(BARRIER_TIMEOUT_S)
-
-
-def _message_hash(raw: bytes) -> bytes:
-    return message_hash(Entry.decode(raw).envelope)

@@ -11,9 +11,11 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from node.api.services import services
 from node.bodies import TooSlowError
-from node.errors import UnavailableError
+from node.errors import SelfCheckError, UnavailableError
 from node.logs import fields
+from node.space import full_error, is_disk_full
 from registry.errors import MalformedError, ProofError, QuorumError, RefusedError, RegistryError, UntrustedError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -35,8 +37,10 @@ _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     UntrustedError: HTTPStatus.SERVICE_UNAVAILABLE,  # those who signed have left: the present members will sign again
     ProofError: HTTPStatus.INTERNAL_SERVER_ERROR,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    SelfCheckError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 MAY_BE_BEHIND = {"Wmreg-May-Be-Behind": "1"}
+_WITH_CODE = (RegistryError, UnavailableError, SelfCheckError)
 _COME_BACK = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 logger = logging.getLogger(__name__)
@@ -48,49 +52,56 @@ class MayBeBehindError(RefusedError):
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into an answer."""
+    """Turn what a handler raises into an answer, and count it."""
     try:
         return await handler(request)
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         code = "not_found" if error.status == HTTPStatus.NOT_FOUND else error.reason.lower().replace(" ", "_")
-        answer = error_response(HTTPStatus(error.status), code, error.reason)
+        answer = error_response(request, HTTPStatus(error.status), code, error.reason)
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
     except TooSlowError as error:
-        return error_response(HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body comes too slowly: {error}")
+        return error_response(request, HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body comes too slowly: {error}")
     except tuple(_BY_CLASS) as error:
-        return _respond(error)
+        return _respond(request, error)
     except (asyncio.CancelledError, ConnectionError):
         raise
-    except Exception:
+    except Exception as error:
+        if is_disk_full(error):
+            return _respond(request, full_error())
         logger.exception("a request failed", extra=fields(method=request.method, path=request.path[:200]))
-        return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the node has a fault; see its log")
+        return error_response(
+            request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the node has a fault; see its log"
+        )
 
 
 def status_of(error: Exception) -> HTTPStatus:
     """The table, looked up: by the error's code, else by its class."""
-    code = error.code if isinstance(error, RegistryError | UnavailableError) else ""
+    code = error.code if isinstance(error, _WITH_CODE) else ""
     by_class = next((status for kind, status in _BY_CLASS.items() if isinstance(error, kind)), None)
     return _BY_CODE.get(code) or by_class or HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def error_response(status: HTTPStatus, code: str, message: str, *, retry_after_s: int = 1) -> web.Response:
-    """The JSON shape of every error."""
+def error_response(
+    request: web.Request, status: HTTPStatus, code: str, message: str, *, retry_after_s: int = 1
+) -> web.Response:
+    """The JSON shape of every error; counts it."""
     answer = web.json_response({"error": {"code": code, "message": message}}, status=status)
+    services(request).refused[code] += 1
     if status in _COME_BACK:
         answer.headers["Retry-After"] = str(retry_after_s)
     return answer
 
 
-def _respond(error: Exception) -> web.Response:
+def _respond(request: web.Request, error: Exception) -> web.Response:
     if isinstance(error, ProofError):
         logger.error("this node's log does not prove what it says", extra=fields(why=str(error)))
-    code = error.code if isinstance(error, RegistryError | UnavailableError) else "internal"
+    code = error.code if isinstance(error, _WITH_CODE) else "internal"
     retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 1
-    answer = error_response(status_of(error), code, str(error), retry_after_s=retry_after_s)
+    answer = error_response(request, status_of(error), code, str(error), retry_after_s=retry_after_s)
     if isinstance(error, MayBeBehindError):
         answer.headers.update(MAY_BE_BEHIND)
     return answer

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from node.api import caching
 from node.api.parameters import number
 from node.api.services import WAIT_S_MAX, services
 from node.store import Store
@@ -10,15 +11,14 @@ from registry.errors import RefusedError
 from registry.merkle import SIZE_MAX
 from registry.tiles import LEVEL_MAX, TILE_WIDTH, entry_bundle, parse_tile_path
 
+TEXT = "text/plain; charset=utf-8"
 _TILE_BITS = 8
-_IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
-_PARTIAL = {"Cache-Control": "public, max-age=60"}
 
 
 async def latest(request: web.Request) -> web.Response:
     """GET /checkpoint: the latest one that a quorum cosigned."""
     note = await services(request).gatherer.latest_note()
-    return web.Response(text=str(note), headers={"Cache-Control": "no-cache"})
+    return caching.cacheable(request, str(note).encode(), content_type=TEXT, control=caching.CHECKPOINT)
 
 
 async def own(request: web.Request) -> web.Response:
@@ -39,7 +39,7 @@ async def entry_tile(request: web.Request) -> web.Response:
     entries = services(request).ledger.store.entries(start, start + width)
     if len(entries) < width:
         raise RefusedError("the log is not that long yet", code="not_found")
-    return _tile(entry_bundle(entries), width)
+    return _tile(request, entry_bundle(entries), width)
 
 
 async def hash_tile(request: web.Request) -> web.Response:
@@ -49,7 +49,7 @@ async def hash_tile(request: web.Request) -> web.Response:
     store = services(request).ledger.store
     if level > LEVEL_MAX or (_bounded(index) * TILE_WIDTH + width) << (_TILE_BITS * level) > store.size:
         raise RefusedError("the log is not that long yet", code="not_found")
-    return _tile(_hashes(store, level, index, width), width)
+    return _tile(request, _hashes(store, level, index, width), width)
 
 
 def _hashes(store: Store, level: int, index: int, width: int) -> bytes:
@@ -61,6 +61,6 @@ def _bounded(index: int) -> int:
     return min(index, SIZE_MAX // TILE_WIDTH >> 8)  # beyond what SQLite can hold, so never found
 
 
-def _tile(body: bytes, width: int) -> web.Response:
-    headers = _IMMUTABLE if width == TILE_WIDTH else _PARTIAL
-    return web.Response(body=body, content_type="application/octet-stream", headers=headers)
+def _tile(request: web.Request, body: bytes, width: int) -> web.Response:
+    control = caching.IMMUTABLE if width == TILE_WIDTH else caching.PARTIAL
+    return caching.cacheable(request, body, content_type="application/octet-stream", control=control)

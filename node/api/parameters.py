@@ -18,10 +18,15 @@ def hash_of(request: web.Request) -> bytes:
     return bytes.fromhex(digits)
 
 
-def number(request: web.Request, name: str, *, default: int, maximum: int) -> int:
-    """A number in the query; larger ones than the maximum are taken for it."""
+def number(request: web.Request, name: str, *, default: int, maximum: int, minimum: int = 0) -> int:
+    """A number in the query; larger ones than the maximum are taken for it, smaller ones than the minimum refused."""
     digits = request.query.get(name)
-    return default if digits is None else min(parse_decimal(digits), maximum)
+    if digits is None:
+        return default
+    value = parse_decimal(digits)
+    if value < minimum:
+        raise MalformedError(f"{name}: at least {minimum}")
+    return min(value, maximum)
 
 
 def octets_header(request: web.Request, name: str, length: int) -> bytes:

@@ -1,19 +1,24 @@
 """What the handlers of the HTTP API work with."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from node.api.limits import TokenBuckets
+from node.api.limits import Streams, TokenBuckets
 from node.blobs import BlobStore
+from node.fetch import Fetcher
 from node.gather import Gatherer
+from node.index import Index
 from node.ledger import LedgerService
 from node.membership import Standing
 from node.raft.types import RaftStatus
+from node.space import DiskSpace
 from node.verifier.supervisor import Verifier
 from node.voting import Voter
+from node.watch import Watch
 
 WAIT_S_MAX = 60
 
@@ -27,11 +32,16 @@ class Services:
         device: where its verifier computes.
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions: how many entries an address may submit.
+        key_submissions: how many entries a signing key may submit.
         blob_bytes_max: largest upload.
+        space: the room on the node's disk.
         raft_status: what the consensus layer says of itself.
         read_barrier: waits until what is stored here is not behind; None where nothing can be.
         standing: where this node stands among the members.
+        watch: whether the node keeps up.
         alarms: what makes the node unhealthy, by the part that says so.
+        streams: of events, that are open.
+        refused: how many requests were answered by an error, by its code.
         stopping: set when the node shuts down; ends the long polls.
     """
 
@@ -39,16 +49,23 @@ class Services:
     device: str
     submit_timeout_s: float
     submissions: TokenBuckets
+    key_submissions: TokenBuckets
     blob_bytes_max: int
     ledger: LedgerService
     gatherer: Gatherer
+    index: Index
     blobs: BlobStore
     voter: Voter
+    fetcher: Fetcher
     verifier: Verifier
+    space: DiskSpace
     raft_status: Callable[[], RaftStatus]
+    watch: Watch
     standing: Callable[[], Standing] = lambda: Standing.MEMBER
     read_barrier: Callable[[float], Awaitable[bool]] | None = None
     alarms: dict[str, str] = field(default_factory=dict)
+    streams: Streams = field(default_factory=Streams)
+    refused: Counter[str] = field(default_factory=Counter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

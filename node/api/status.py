@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from node.api.health import problems, tolerates
 from node.api.services import services
 from node.version import VERSION
 
@@ -40,21 +41,15 @@ async def state(request: web.Request) -> web.Response:
             },
             "verifier": {"state": node.verifier.state, "device": node.device, "queue": node.voter.queue},
             "claims_open": node.ledger.claims_open(),
+            "tolerates": tolerates(node),
+            "problems": problems(node),
         }
     )
 
 
 async def health(request: web.Request) -> web.Response:
-    """GET /healthz: 200 when the ledger is served and nothing contradicts what this node signed."""
-    node = services(request)
-    parts = {
-        "signer": node.ledger.signer.alarm or node.ledger.signing_trouble,
-        "verifier": node.verifier.alarm,
-        "voter": node.voter.alarm,
-    }
-    alarms = node.alarms | {part: alarm for part, alarm in parts.items() if alarm}
-    if alarms:
-        return web.json_response({"status": "alarm", "alarms": alarms}, status=503)
-    if node.raft_status().leader is None:
-        return web.json_response({"status": "no_leader"}, status=503)
+    """GET /health (and /healthz): 200 while the node does its work and keeps up; else 503, and why."""
+    found = problems(services(request))
+    if found:
+        return web.json_response({"status": "unhealthy", "problems": found}, status=503)
     return web.json_response({"status": "ok"})

@@ -7,13 +7,16 @@ there for that. Importing this package takes unpickling out of PySyncObj for the
 
 from node.raft.certificate import NodeCertificate, certificate_pins, make_certificate
 from node.raft.compat import UnsupportedPySyncObjError, install_unpickling_guard
-from node.raft.journal_format import JournalCorruptError, JournalError
+from node.raft.journal_format import JournalBusyError, JournalCorruptError, JournalError
+from node.raft.journal_reader import JournalReader, copy_committed
 from node.raft.service import RaftService
 from node.raft.types import RaftMembers, RaftPeer, RaftSettings, RaftStatus, StateMachine
 
 __all__ = [
+    "JournalBusyError",
     "JournalCorruptError",
     "JournalError",
+    "JournalReader",
     "NodeCertificate",
     "RaftMembers",
     "RaftPeer",
@@ -23,6 +26,7 @@ __all__ = [
     "StateMachine",
     "UnsupportedPySyncObjError",
     "certificate_pins",
+    "copy_committed",
     "install_unpickling_guard",
     "make_certificate",
 ]

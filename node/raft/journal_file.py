@@ -1,7 +1,7 @@
 """The journal's file: opened and repaired, appended to in groups, read entry by entry.
 
 A failed write ends the process: after a failed fdatasync nobody knows what the disk holds, and a second one may succeed
-without having written anything (failstop.py).
+without having written anything (failstop.py). One that finds no room on the disk has done nothing, and waits for it.
 """
 
 import fcntl
@@ -19,8 +19,8 @@ from node.raft.journal_format import (
     Change,
     Entry,
     HardState,
+    JournalBusyError,
     JournalCorruptError,
-    JournalError,
     announced_bytes,
     decode_entry,
     decode_file_header,
@@ -29,6 +29,7 @@ from node.raft.journal_format import (
     parse_record,
 )
 from node.raft.journal_recovery import Recovered, recover
+from node.space import is_disk_full, wait_for_space
 
 
 class JournalFile:
@@ -46,14 +47,14 @@ class JournalFile:
 
         Raises:
             JournalCorruptError: damage before the tail, or not a journal.
-            JournalError: another process holds it.
+            JournalBusyError: another process holds it.
             OSError: the file cannot be read or made.
         """
         if not path.exists():
             _create(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            _lock(path, descriptor)
+            lock(path, descriptor)
             seed = decode_file_header(path, os.pread(descriptor, FILE_HEADER_BYTES, 0))
             recovered = recover(path, descriptor, seed=seed)
         except BaseException:
@@ -101,15 +102,7 @@ class JournalFile:
             JournalCorruptError: the record is no longer what was written.
         """
         offset = self._offsets[index - 1]
-        header = os.pread(self._descriptor, RECORD_HEADER_BYTES, offset)
-        data = os.pread(self._descriptor, announced_bytes(header), offset)
-        record = parse_record(data, 0, seed=self._seed, offset=offset)
-        if record is None or record.kind != KIND_ENTRY:
-            raise JournalCorruptError(self._path, offset, f"unreadable entry {index}")
-        entry = decode_entry(record.body)
-        if entry[1] != index:
-            raise JournalCorruptError(self._path, offset, f"entry {entry[1]} in place of {index}")
-        return entry
+        return read_entry(self._path, self._descriptor, index=index, offset=offset, seed=self._seed)
 
     def close(self) -> None:
         """Release the file and its lock."""
@@ -119,10 +112,51 @@ class JournalFile:
         try:
             written = 0
             while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], self._end + written)
+                written += self._write_some(data[written:], self._end + written)
             os.fdatasync(self._descriptor)
         except OSError:
             fail_stop(f"cannot write the journal {self._path}", exit_code=EXIT_STORAGE)
+
+    def _write_some(self, data: bytes, offset: int) -> int:
+        """Write at least a byte; on a full disk, when there is room."""
+        attempt = 0
+        while True:
+            try:
+                return os.pwrite(self._descriptor, data, offset)
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                wait_for_space(self._path, error, attempt=attempt)
+                attempt += 1
+
+
+def read_entry(path: Path, descriptor: int, *, index: int, offset: int, seed: int) -> Entry:
+    """Read one entry's record at an offset and check it.
+
+    Raises:
+        JournalCorruptError: the record is no longer what was written.
+    """
+    header = os.pread(descriptor, RECORD_HEADER_BYTES, offset)
+    data = os.pread(descriptor, announced_bytes(header), offset)
+    record = parse_record(data, 0, seed=seed, offset=offset)
+    if record is None or record.kind != KIND_ENTRY:
+        raise JournalCorruptError(path, offset, f"unreadable entry {index}")
+    entry = decode_entry(record.body)
+    if entry[1] != index:
+        raise JournalCorruptError(path, offset, f"entry {entry[1]} in place of {index}")
+    return entry
+
+
+def lock(path: Path, descriptor: int) -> None:
+    """Take the journal's lock, which whoever uses the file holds.
+
+    Raises:
+        JournalBusyError: another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalBusyError(path) from None
 
 
 def _create(path: Path) -> None:
@@ -140,10 +174,3 @@ def _create(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _lock(path: Path, descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalError(f"{path}: another process holds this journal; stop it first") from None

@@ -44,6 +44,13 @@ class JournalError(Exception):
     """The journal cannot be used; the message says which file, what is wrong and what to do."""
 
 
+class JournalBusyError(JournalError):
+    """Another process holds the journal."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: another process holds this journal; stop it first")
+
+
 class JournalCorruptError(JournalError):
     """A part of the journal that had been durable does not read back as it was written."""
 

@@ -52,16 +52,26 @@ def recover(path: Path, descriptor: int, *, seed: int) -> Recovered:
     Raises:
         JournalCorruptError: damage before the tail.
     """
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
-        recovered = _replay(path, data, seed)
-        size = len(data)
-        later = _find_later_group(data, recovered, seed=seed) if recovered.end < size else None
-    if later is not None:
-        raise JournalCorruptError(path, recovered.end, f"damaged records, sound ones follow from byte {later},")
-    if recovered.end < size:
+    recovered, file_bytes = survey(path, descriptor, seed=seed)
+    if recovered.end < file_bytes:
         os.ftruncate(descriptor, recovered.end)
         os.fsync(descriptor)
     return recovered
+
+
+def survey(path: Path, descriptor: int, *, seed: int) -> tuple[Recovered, int]:
+    """Read the whole file and change nothing; also return how many bytes it has, a torn tail included.
+
+    Raises:
+        JournalCorruptError: damage before the tail.
+    """
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
+        recovered = _replay(path, data, seed)
+        file_bytes = len(data)
+        later = _find_later_group(data, recovered, seed=seed) if recovered.end < file_bytes else None
+    if later is not None:
+        raise JournalCorruptError(path, recovered.end, f"damaged records, sound ones follow from byte {later},")
+    return recovered, file_bytes
 
 
 def _replay(path: Path, data: mmap.mmap, seed: int) -> Recovered:

@@ -31,6 +31,7 @@ class Job:
         control_seed: where the controls' randomness comes from; nobody knew it when the claim was signed.
         permutations, controls: how many channel permutations and fresh control models to run.
         gamma_permille: share of triggers below which no control can change the outcome, so none is run.
+        refute_permille, control_permille: the policy's other shares by which counts are judged.
     """
 
     model_path: str
@@ -47,6 +48,8 @@ class Job:
     permutations: int
     controls: int
     gamma_permille: int
+    refute_permille: int
+    control_permille: int
 
     def encode(self) -> bytes:
         """The job as a frame's content."""
@@ -154,6 +157,8 @@ _JOB: dict[str, schema.Checker[object]] = {
     "permutations": schema.uint(10**6),
     "controls": schema.uint(64),
     "gamma_permille": schema.uint(1000),
+    "refute_permille": schema.uint(1000),
+    "control_permille": schema.uint(1000),
 }
 _ANSWER: dict[str, schema.Checker[object]] = {
     "measurement": schema.optional(Measurement.from_value),

@@ -11,9 +11,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+from prometheus_client import Histogram
 
 from node.config import VerifierSettings
 from node.logs import fields
@@ -36,9 +39,9 @@ END_TIMEOUT_S = 5.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
 JOBS_MAX = 64
 ATTEMPTS_MAX = 2
+DURATION_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _STDERR_LINE_MAX = 64 * 1024
 _PASSED_ON = (
-    "PATH",
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
@@ -49,6 +52,10 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 State = Literal["stopped", "starting", "ready", "busy"]
 logger = logging.getLogger(__name__)
+
+
+def _ignore() -> None:
+    """Nobody wants to know."""
 
 
 class _CrashError(Exception):
@@ -64,14 +71,18 @@ class Verifier:
 
     Args:
         settings: device, threads and limits.
+        readable: directories of the files that jobs name; the process can open no others.
         command: what to start; for tests that need a process which misbehaves.
 
     Attributes:
         alarm: why the process did not start; None when it did.
+        durations: how long each job took.
     """
 
-    def __init__(self, settings: VerifierSettings, *, command: tuple[str, ...] | None = None) -> None:
-        self._settings, self._command = settings, command or _worker_command(settings)
+    def __init__(
+        self, settings: VerifierSettings, *, readable: Sequence[Path], command: tuple[str, ...] | None = None
+    ) -> None:
+        self._settings, self._command = settings, command or _worker_command(settings, readable)
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -79,6 +90,17 @@ class Verifier:
         self.state: State = "stopped"
         self.waiting = 0
         self.alarm: str | None = None
+        self.durations = Histogram(
+            "wmreg_verification_duration_seconds",
+            "How long the verifier process took for a claim.",
+            buckets=DURATION_BUCKETS_S,
+            registry=None,  # whoever is asked for metrics collects it from here
+        )
+
+    @property
+    def process_id(self) -> int | None:
+        """The process, when it runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
 
     async def warm_up(self) -> None:
         """Start the process before it is needed; until it does there is an alarm, and it is tried again."""
@@ -88,16 +110,23 @@ class Verifier:
                     await self._ensure_started()
                 return
 
-    async def verify(self, job: Job) -> Answer:
+    async def verify(self, job: Job, *, on_begun: Callable[[], None] = _ignore) -> Answer:
         """Run one job; jobs wait for each other. Time-outs and crashes are answers.
 
+        Args:
+            job: what to verify.
+            on_begun: called when it is the job's turn.
+
         Raises:
-            VerifierTroubleError: the process does not start, or found no room on the device beside other programs.
+            VerifierTroubleError: the process does not start, found no room on the device beside other programs, or
+                cannot read the fetched files.
         """
         self.waiting += 1
         try:
             async with self._one_at_a_time:
-                return await self._attempt(job)
+                on_begun()
+                with self.durations.time():
+                    return await self._attempt(job)
         finally:
             self.waiting -= 1
 
@@ -196,7 +225,9 @@ class Verifier:
         except asyncio.IncompleteReadError as error:
             code = await self._process.wait()
             if code == EXIT_TROUBLE:
-                raise VerifierTroubleError("the device is full of other programs' memory") from error
+                raise VerifierTroubleError(
+                    "the device is full of other programs' memory, or a fetched file cannot be read"
+                ) from error
             raise _CrashError(f"it ended with code {code}") from error
         except MalformedError as error:
             raise _CrashError(str(error)) from error
@@ -223,12 +254,13 @@ async def _finish(process: asyncio.subprocess.Process, output: "asyncio.Task[Non
             await task
 
 
-def _worker_command(settings: VerifierSettings) -> tuple[str, ...]:
+def _worker_command(settings: VerifierSettings, readable: Sequence[Path]) -> tuple[str, ...]:
     return (
         *(sys.executable, "-P", "-m", "node.verifier.worker"),
         *("--device", settings.device, "--threads", str(settings.threads)),
         *("--memory-bytes-max", str(settings.memory_bytes_max)),
         *("--parent", str(os.getpid())),
+        *(f"--readable={directory.resolve()}" for directory in readable),
     )
 
 

@@ -1,8 +1,9 @@
 """The verifier process: reads jobs on stdin, answers on stdout (DESIGN 5, 6.3).
 
 It checks the files itself, hash and size first, then what the owner committed to, and only then runs the watermark
-library. It judges nothing: counts go back, the rules' engine judges them. The library computes in deterministic fp32
-from the start, so a result near a threshold is what a second run would give, and none is made.
+library. It judges nothing: counts go back, the rules' engine judges them. The library computes in deterministic fp32,
+without TF32; yet a GPU adds up in another order than a CPU, so counts of a GPU that are near a threshold are counted
+again on the CPU, where all nodes agree.
 
 What a hostile file can do here is end this process or waste its time; both are answers, given by the supervisor.
 """
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,7 +29,7 @@ from node.verifier.protocol import (
     plain,
     unmeasured,
 )
-from node.verifier.sandbox import drop_privileges, limit_resources
+from node.verifier.sandbox import Report, confine, drop_privileges
 from registry.errors import MalformedError
 from registry.evidence import EvidenceFile, parse_evidence
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
@@ -35,8 +37,8 @@ from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
 if TYPE_CHECKING:
     import wm
 
-READ_BYTES = 1024 * 1024
 OTHERS_BYTES_MAX = 2**30  # CUDA's own context counts as other programs', and is less
+NEAR = 3  # triggers
 NICENESS = 10  # a verification may wait, a heartbeat of the ledger process beside it may not
 _REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
 
@@ -64,21 +66,45 @@ def answer(job: Job, *, device: str) -> Answer:
         _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
         evidence = parse_evidence(Path(job.evidence_path).read_bytes())
         _check_commitments(evidence, job)
-        return _measure(job, device, least_matched=_least_matched(evidence, job.gamma_permille))
+        least_matched = _least_matched(evidence, job.gamma_permille)
+        return steady(job, device, lambda place: _measure(job, place, least_matched=least_matched))
     except _Settled as settled:
         return settled.answer
     except MalformedError as error:  # the evidence, or the info in it
         return unmeasured(Outcome.UNVERIFIABLE, error.code, str(error))
 
 
+def steady(job: Job, device: str, measure: Callable[[str], Answer]) -> Answer:
+    """Measure on a device, and again on the CPU where a few triggers more or less would change the outcome.
+
+    Args:
+        job: has the policy's shares.
+        device: torch's word for where to compute first.
+        measure: does it on a device.
+    """
+    found = measure(device)
+    if device == "cpu" or found.measurement is None or not _is_near_a_threshold(found.measurement, job):
+        return found
+    return measure("cpu")
+
+
+def _is_near_a_threshold(measurement: Measurement, job: Job) -> bool:
+    """Whether a count is within NEAR triggers of a share by which it is judged, or as few permutations were as good."""
+    judged = [(measurement.matched, share) for share in (job.gamma_permille, job.refute_permille)]
+    judged += [(c.matched, job.control_permille) for c in measurement.controls if c.kind is ControlKind.FRESH]
+    is_near = any(abs(1000 * count - share * measurement.total) <= 1000 * NEAR for count, share in judged)
+    return is_near or 0 < measurement.permutations_as_good <= NEAR
+
+
 def _check_file(path: Path, sha256: bytes, bytes_max: int) -> None:
-    digest, read = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(READ_BYTES):
-            read += len(chunk)
-            if read > bytes_max:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > bytes_max:
                 raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"more than {bytes_max} bytes")
-            digest.update(chunk)
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError as error:  # a fetched file that is gone or closed to this process says nothing of the claim
+        sys.stderr.write(f"a fetched file cannot be read: {error}\n")
+        raise SystemExit(EXIT_TROUBLE) from error
     if digest.digest() != sha256:
         raise _Settled(Outcome.UNVERIFIABLE, "hash_mismatch", f"the file hashes to {digest.hexdigest()}")
 
@@ -192,7 +218,8 @@ def _warm_up(device: str, threads: int) -> str:
 
     torch.set_num_threads(threads)
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.zeros(1, device=device)  # CUDA opens its devices and starts its threads here, and not after the sandbox shut
     return device
 
 
@@ -203,14 +230,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--memory-bytes-max", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--readable", type=Path, action="append", default=[], metavar="DIRECTORY")
     arguments = parser.parse_args()
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the frames
-    for failed in drop_privileges(arguments.parent):
-        sys.stderr.write(f"could not drop: {failed}\n")
+    # Libraries look for compilers and for a place to write when they are imported. They find none, and go on.
+    os.environ["PATH"] = "/nonexistent"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = "/proc"
+    report = Report()
+    drop_privileges(arguments.parent, readable=arguments.readable, report=report)
     device = _warm_up(arguments.device, arguments.threads)
-    limit_resources(arguments.memory_bytes_max if device == "cpu" else None)
+    is_cpu = device == "cpu"
+    confine(arguments.memory_bytes_max if is_cpu else None, with_devices=not is_cpu, report=report)
+    sys.stderr.write(f"{report}\n")
     serve(sys.stdin.buffer, answers, lambda job: answer(job, device=device))
 
 

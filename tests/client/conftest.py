@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from registry.messages import Genesis, Publication, Vote
 from registry.policy import Member, Policy
 from registry.receipt import Receipt
 from registry.rules import Duplicate, Ledger, Refused
+from registry.terms import terms_of
 from registry.trust import TrustPolicy
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge, p_value
 from registry.watermark_key import bind
@@ -225,6 +226,10 @@ class FakeLedger:
         """What honest nodes say of a claim."""
         return claim_document(self.replay.ledger, bytes.fromhex(digest))
 
+    def hash_of(self, index: int) -> str:
+        """Name of the message at a place, in hexadecimal."""
+        return message_hash(Entry.decode(self.raw[index]).envelope).hex()
+
     def index_of(self, digest: bytes) -> int | None:
         """Where a message is."""
         hashes = [message_hash(Entry.decode(raw).envelope) for raw in self.raw]
@@ -280,10 +285,11 @@ class Handlers:
         return web.Response(status=200 if name in self.node.blobs else 404)
 
     def read(self, what: str, words: list[str], request: web.Request) -> web.Response:
-        if what == "entries":
-            return web.json_response(self.page(int(request.query["start"]), int(request.query["limit"])))
-        if what == "node":
-            return web.json_response(self.describe())
+        if what == "events":
+            return web.Response(text=self.events(int(request.query["since"])), content_type="text/event-stream")
+        whole = {"entries": self.page_of, "search": self.search, "node": self.describe}
+        if what in whole and not words:
+            return web.json_response(whole[what](request.query))
         if what == "checkpoints":
             size = int(words[0])
             behind = size > self.size
@@ -309,7 +315,7 @@ class Handlers:
             return fail(409, "open" if outcome is None else "not_verified")
         return web.Response(body=self.ledger.certificate(digest), content_type="application/json")
 
-    def describe(self) -> dict[str, object]:
+    def describe(self, _query: Mapping[str, str]) -> dict[str, object]:
         return {
             "name": self.node.name,
             "origin": ORIGIN,
@@ -356,6 +362,27 @@ class Handlers:
             return web.Response(body=tiles.entry_bundle(self.ledger.raw[first : first + width]))
         read = self.ledger.replay.read_node
         return web.Response(body=b"".join(read(8 * int(level), first + i) for i in range(width)))
+
+    def events(self, since: int) -> str:
+        """All that there is; a real node would go on."""
+        entries = self.page(since, 100)["entries"]
+        return ": hello\n\n" + "".join(
+            f"id: {entry['index']}\nevent: entry\ndata: {json.dumps(entry)}\n\n" for entry in entries
+        )
+
+    def search(self, query: Mapping[str, str]) -> dict[str, object]:
+        (value,) = [bytes.fromhex(query[name]) for name in ("hash", "owner") if name in query]
+        found = []
+        for index, raw in enumerate(self.ledger.raw[: self.size]):
+            signed = unseal(Entry.decode(raw).envelope, origin=ORIGIN)
+            roles = {term.role for term in terms_of(raw, signed) if term.value == value}
+            if index >= int(query["start"]) and (roles & {"signer"} if "owner" in query else roles - {"signer"}):
+                found.append({"index": index, "message_hash": signed.hash.hex()})
+        limit = int(query["limit"])
+        return {"entries": found[:limit], "next": found[limit]["index"] if len(found) > limit else None}
+
+    def page_of(self, query: Mapping[str, str]) -> dict[str, object]:
+        return self.page(int(query["start"]), int(query["limit"]))
 
     def page(self, start: int, limit: int) -> dict[str, object]:
         entries = [

@@ -13,7 +13,7 @@ def test_a_whole_ledger_tolerates_one_failure(status):
     found = status()
 
     assert found.code == 0
-    assert "tolerates 1 more failures" in found.out
+    assert "1 more may fail" in found.out
     assert status("--json").document["tolerates"] == 1
 
 
@@ -24,7 +24,24 @@ def test_a_ledger_with_one_node_down_tolerates_none(ledger, status):
 
     assert found.code == 0
     assert [node["reachable"] for node in found.document["nodes"]] == [True, False, True]
-    assert "tolerates 0 more" in status().out
+    assert f"no other may fail, or the ledger stops, so bring back {ledger.nodes[1].url}" in status().out
+
+
+def test_what_a_node_says_is_wrong_with_it_is_shown(ledger, status):
+    ledger.nodes[1].answers["/v1/node"] = b'{"size": 1, "problems": {"voter": "the disk is\\n full", "x": 5}}'
+
+    found = status().out
+
+    assert f"{ledger.nodes[1].url}: voter: the disk is" in found
+    assert f"{ledger.nodes[1].url}: x: 5" in found
+    assert f"{ledger.nodes[0].url}: " not in found
+
+
+@pytest.mark.parametrize("problems", [b"null", b"[1]", b'"all"', b"7"])
+def test_a_node_that_tells_its_problems_in_another_shape_is_not_believed_to_have_any(ledger, status, problems):
+    ledger.nodes[1].answers["/v1/node"] = b'{"size": 1, "problems": %s}' % problems
+
+    assert status().code == 0
 
 
 def test_a_ledger_without_a_quorum_is_unavailable(ledger, status):

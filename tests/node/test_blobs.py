@@ -94,10 +94,3 @@ async def test_what_a_killed_node_was_writing_is_removed_at_start(tmp_path: Path
     (tmp_path / "blobs" / "incoming" / "tmpabc").write_bytes(b"half")
     assert store(tmp_path).bytes_total == 0
     assert files(tmp_path) == []
-
-
-async def test_a_cache_is_emptied(tmp_path: Path):
-    blobs = store(tmp_path)
-    await blobs.add(SHA256, chunks(CONTENT), bytes_max=1000)
-    blobs.clear()
-    assert (files(tmp_path), blobs.bytes_total, blobs.find(SHA256)) == ([], 0, None)

@@ -39,6 +39,8 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         ("submit_timeout_s = 15", "submit_timeout_s = 15.0", "submit_timeout_s"),
         ("submit_timeout_s = 15", "", "submit_timeout_s"),
         ("allow_private_addresses = false", 'allow_private_addresses = "no"', "allow_private_addresses"),
+        ('file_directory = ""', 'file_directory = "models"', "file_directory"),
+        ('file_directory = ""', "", "file_directory"),
         ("threads = 1", "threads = 0", "threads"),
         ("[raft]", "[rafts]", "raft"),
         ('signing = "keys/signing.pem"', 'signing_key = "keys/signing.pem"', "signing"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gzip
 import hashlib
 import socket
 import ssl
@@ -19,21 +20,26 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from descriptors import no_free_descriptor
 
 from node import bodies
-from node.blobs import BlobLimits, BlobStore
+from node import fetch as fetch_module
+from node.blobs import BlobLimits
+from node.cache import FileCache
 from node.config import FetchSettings
-from node.fetch import Fetcher, FetchError, PrivateAddressError, PublicResolver, is_public
+from node.download import RESUMES_MAX, FetchError
+from node.fetch import Fetcher, PrivateAddressError, PublicResolver, is_public
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).digest()
 POINTER = f"blob:sha256:{SHA256.hex()}"
 
 
-def settings(*, private: bool = True, timeout_s: int = 30) -> FetchSettings:
-    return FetchSettings(allow_private_addresses=private, timeout_s=timeout_s, unreachable_retry_s=1)
+def settings(*, private: bool = True, timeout_s: int = 30, directory: object = "") -> FetchSettings:
+    return FetchSettings(
+        allow_private_addresses=private, file_directory=str(directory), timeout_s=timeout_s, unreachable_retry_s=1
+    )
 
 
-def store(path: Path) -> BlobStore:
-    return BlobStore(path, BlobLimits(blob_bytes_max=100_000, total_bytes_max=200_000))
+def store(path: Path) -> FileCache:
+    return FileCache(path, BlobLimits(blob_bytes_max=100_000, total_bytes_max=200_000))
 
 
 @asynccontextmanager
@@ -115,8 +121,16 @@ def files_app(content: bytes = CONTENT) -> web.Application:
                 await asyncio.sleep(0.02)
         return answer
 
-    async def moved(_: web.Request) -> web.Response:
-        raise web.HTTPFound("/good")
+    async def moved(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": request.query.get("to", str(request.url))})
+
+    async def packed(request: web.Request) -> web.Response:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return web.Response(body=gzip.compress(content), headers={"Content-Encoding": "gzip"})
+
+    async def cookie(request: web.Request) -> web.Response:
+        assert "Cookie" not in request.headers
+        return web.Response(body=content, headers={"Set-Cookie": "claim=1; Path=/"})
 
     app = web.Application()
     app.add_routes(
@@ -125,6 +139,9 @@ def files_app(content: bytes = CONTENT) -> web.Application:
             web.get("/endless", endless),
             web.get("/stalls", stalls),
             web.get("/moved", moved),
+            web.get("/moved/without/end", moved),
+            web.get("/packed", packed),
+            web.get("/cookie", cookie),
             web.get("/drips", drips),
             web.get(f"/v1/blobs/{SHA256.hex()}", good),
         ]
@@ -136,7 +153,7 @@ def client_tls(server_tls: ssl.SSLContext) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=server_tls.wmreg_authority)
 
 
-async def test_an_https_pointer_is_fetched_kept_and_released(tmp_path: Path, server_tls: ssl.SSLContext):
+async def test_an_https_pointer_is_fetched_and_kept(tmp_path: Path, server_tls: ssl.SSLContext):
     async with (
         serving(files_app(), server_tls) as port,
         fetcher(tmp_path, tls=client_tls(server_tls)) as fetching,
@@ -145,14 +162,19 @@ async def test_an_https_pointer_is_fetched_kept_and_released(tmp_path: Path, ser
         assert path.read_bytes() == CONTENT
     async with fetcher(tmp_path) as offline:
         assert await offline.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000) == path
-        offline.release(SHA256)
+        offline.discard(SHA256)
         assert not path.exists()
 
 
 @pytest.mark.parametrize(
     ("path", "bytes_max", "reason"),
     [
-        ("/moved", 10_000, "unreachable"),
+        ("/moved/without/end", 10_000, "unreachable"),
+        ("/moved?to=http://localhost/good", 10_000, "unsupported_pointer"),
+        ("/moved?to=file:///etc/passwd", 10_000, "unsupported_pointer"),
+        ("/moved?to=https://user@localhost/good", 10_000, "unsupported_pointer"),
+        ("/moved?to=", 10_000, "unreachable"),
+        ("/packed", 10_000, "unreachable"),
         ("/absent", 10_000, "unreachable"),
         ("/good", 6_999, "too_large"),
         ("/endless", 10_000, "too_large"),
@@ -172,6 +194,149 @@ async def test_a_bad_answer_has_its_reason_and_leaves_nothing(
             await fetching.fetch(f"https://localhost:{port}{path}", SHA256, bytes_max=bytes_max)
     assert failed.value.reason == reason
     assert [found for found in tmp_path.rglob("*") if found.is_file()] == []
+
+
+@pytest.mark.parametrize("hops", [1, 5])
+async def test_redirects_are_followed_as_far_as_they_may_lead(tmp_path: Path, server_tls: ssl.SSLContext, hops: int):
+    async def hop(request: web.Request) -> web.Response:
+        left = int(request.match_info["left"])
+        return (
+            web.Response(body=CONTENT) if left == 0 else web.Response(status=307, headers={"Location": str(left - 1)})
+        )
+
+    app = web.Application()
+    app.add_routes([web.get("/hop/{left}", hop)])
+    tls = client_tls(server_tls)
+    async with serving(app, server_tls) as port, fetcher(tmp_path, tls=tls) as fetching:
+        url = f"https://localhost:{port}/hop"
+        with pytest.raises(FetchError, match="redirects"):
+            await fetching.fetch(f"{url}/6", SHA256, bytes_max=10_000)
+        assert await fetching.fetch(f"{url}/{hops}", SHA256, bytes_max=10_000)
+
+
+@pytest.mark.parametrize(
+    "target", ["https://169.254.169.254/latest", "https://10.0.0.1/m", "https://[::ffff:7f00:1]/m"]
+)
+async def test_a_redirect_into_a_private_network_is_not_followed(
+    tmp_path: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, target: str
+):
+    monkeypatch.setattr(fetch_module, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(fetch_module, "ThreadedResolver", lambda: FixedResolver("127.0.0.1"))
+    tls = client_tls(server_tls)
+    async with (
+        serving(files_app(), server_tls) as port,
+        fetcher(tmp_path, tls=tls, settings=settings(private=False)) as fetching,
+    ):
+        assert await fetching.fetch(f"https://localhost:{port}/good", SHA256, bytes_max=10_000)
+        fetching.discard(SHA256)
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(f"https://localhost:{port}/moved?to={target}", SHA256, bytes_max=10_000)
+    assert (failed.value.reason, failed.value.may_pass) == ("unsupported_pointer", True)
+
+
+async def test_no_cookie_is_carried_from_one_claim_to_the_next(tmp_path: Path, server_tls: ssl.SSLContext):
+    tls = client_tls(server_tls)
+    async with serving(files_app(), server_tls) as port, fetcher(tmp_path, tls=tls) as fetching:
+        for _ in range(2):
+            assert await fetching.fetch(f"https://localhost:{port}/cookie", SHA256, bytes_max=10_000)
+            fetching.discard(SHA256)
+
+
+class Breaking:
+    """A server that breaks off after some bytes of each answer.
+
+    Attributes:
+        ranges: the Range header of each request.
+    """
+
+    def __init__(
+        self, *, step: int = 3_000, tag: str | None = '"v1"', later_tag: str | None = None, honours_ranges: bool = True,
+        shift: int = 0, total: int | None = None,
+    ) -> None:  # fmt: skip
+        self._step, self._tag, self._later_tag, self._honours = step, tag, later_tag or tag, honours_ranges
+        self._shift, self._total = shift, total or len(CONTENT)
+        self.ranges: list[str | None] = []
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        asked = request.headers.get("Range")
+        tag = self._later_tag if self.ranges else self._tag
+        self.ranges.append(asked)
+        start = 0
+        if asked and self._honours and request.headers["If-Range"] == tag:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        headers = {"ETag": tag} if tag else {}
+        if start:
+            headers["Content-Range"] = f"bytes {start + self._shift}-{len(CONTENT) - 1}/{self._total}"
+        answer = web.StreamResponse(status=206 if start else 200, headers=headers)
+        answer.content_length = len(CONTENT) - start
+        await answer.prepare(request)
+        await answer.write(CONTENT[start : start + self._step])
+        if start + self._step < len(CONTENT):
+            request.transport.close()
+        return answer
+
+
+async def fetch_from(server: Breaking, tmp_path: Path, server_tls: ssl.SSLContext) -> bytes:
+    app = web.Application()
+    app.add_routes([web.get("/m", server.serve)])
+    async with serving(app, server_tls) as port, fetcher(tmp_path, tls=client_tls(server_tls)) as fetching:
+        path = await fetching.fetch(f"https://localhost:{port}/m", SHA256, bytes_max=10_000)
+        return path.read_bytes()
+
+
+async def test_a_download_that_breaks_is_taken_up_where_it_ended(tmp_path: Path, server_tls: ssl.SSLContext):
+    server = Breaking()
+    assert await fetch_from(server, tmp_path, server_tls) == CONTENT
+    assert server.ranges == [None, "bytes=3000-", "bytes=6000-"]
+
+
+async def test_a_download_that_breaks_all_the_time_is_given_up(tmp_path: Path, server_tls: ssl.SSLContext):
+    server = Breaking(step=10)
+    with pytest.raises(FetchError) as failed:
+        await fetch_from(server, tmp_path, server_tls)
+    assert (failed.value.reason, failed.value.may_pass) == ("unreachable", True)
+    assert len(server.ranges) == RESUMES_MAX + 1
+
+
+@pytest.mark.parametrize(
+    ("server", "requests"),
+    [
+        (Breaking(tag=None), 1),
+        (Breaking(tag='W/"v1"'), 1),
+        (Breaking(step=0), 1),
+        (Breaking(later_tag='"v2"'), 2),
+        (Breaking(honours_ranges=False), 2),
+        (Breaking(shift=1), 2),
+        (Breaking(total=8_000), 2),
+    ],
+)
+async def test_what_may_be_another_file_by_now_is_not_put_together(
+    tmp_path: Path, server_tls: ssl.SSLContext, server: Breaking, requests: int
+):
+    server.ranges.clear()
+    with pytest.raises(FetchError) as failed:
+        await fetch_from(server, tmp_path, server_tls)
+    assert (failed.value.reason, failed.value.may_pass) == ("unreachable", True)
+    assert len(server.ranges) == requests
+    assert [found for found in tmp_path.rglob("*") if found.is_file()] == []
+
+
+async def test_a_file_of_the_allowed_directory_is_copied_and_hashed(tmp_path: Path):
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "m").write_bytes(CONTENT)
+    (models / "other").write_bytes(b"other")
+    async with fetcher(tmp_path, settings=settings(directory=models)) as fetching:
+        for name, reason in (("other", "hash_mismatch"), ("absent", "unreachable"), ("../x", "unreachable")):
+            with pytest.raises(FetchError) as failed:
+                await fetching.fetch(f"file://{models}/{name}", SHA256, bytes_max=10_000)
+            assert failed.value.reason == reason
+        with pytest.raises(FetchError) as failed:
+            await fetching.fetch(f"file://{models}/m", SHA256, bytes_max=100)
+        assert failed.value.reason == "too_large"
+        path = await fetching.fetch(f"file://{models}/m", SHA256, bytes_max=10_000)
+        (models / "m").write_bytes(b"changed")
+        assert (path.read_bytes(), path.is_relative_to(tmp_path / "cache")) == (CONTENT, True)
 
 
 async def test_another_file_than_the_claimed_one_is_a_hash_mismatch(tmp_path: Path, server_tls: ssl.SSLContext):
@@ -201,7 +366,7 @@ async def test_a_cache_without_room_is_this_nodes_trouble_and_no_reason_for_a_vo
     tmp_path: Path, server_tls: ssl.SSLContext
 ):
     for path, bytes_max in (("/good", 10_000), ("/endless", 10_000_000)):
-        small = BlobStore(tmp_path / "small", BlobLimits(blob_bytes_max=5_000, total_bytes_max=5_000))
+        small = FileCache(tmp_path / "small", BlobLimits(blob_bytes_max=5_000, total_bytes_max=5_000))
         tls = client_tls(server_tls)
         async with serving(files_app(), server_tls) as port, fetcher(tmp_path, tls=tls, cache=small) as fetching:
             with pytest.raises(OSError, match="full") as failed:
@@ -241,8 +406,6 @@ async def test_a_blob_comes_from_the_own_store_first(tmp_path: Path):
     path = await blobs.add(SHA256, whole(), bytes_max=10_000)
     async with fetcher(tmp_path) as fetching:
         assert await fetching.fetch(POINTER, SHA256, bytes_max=10_000) == path
-        fetching.release(SHA256)
-        assert path.exists()
         with pytest.raises(FetchError) as failed:
             await fetching.fetch(POINTER, SHA256, bytes_max=100)
     assert failed.value.reason == "too_large"
@@ -299,7 +462,7 @@ async def test_a_peer_that_announces_more_than_there_is_room_for_does_not_hide_t
 
     app = web.Application()
     app.add_routes([web.get(f"/v1/blobs/{SHA256.hex()}", announce)])
-    small = BlobStore(tmp_path / "small", BlobLimits(blob_bytes_max=8_000, total_bytes_max=8_000))
+    small = FileCache(tmp_path / "small", BlobLimits(blob_bytes_max=8_000, total_bytes_max=8_000))
     async with serving(app) as lies, serving(files_app()) as has:
         urls = ["http://a..b", _url(lies), _url(has)]
         async with fetcher(tmp_path, peer_urls=urls, cache=small) as fetching:

@@ -12,6 +12,7 @@ from fakes import good_measurement, private_key
 from nodeset import ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
 from node import gather as gather_module
+from node.errors import SelfCheckError
 from registry.certificate import verify_certificate
 from registry.checkpoint import Checkpoint
 from registry.entry import Entry
@@ -40,14 +41,51 @@ async def submit(nodes: NodeSet, count: int = 1, *, first: int = 0) -> None:
         await nodes.nodes[0].ledger.submit(publication(number=number), timeout_s=30)
 
 
-async def test_a_receipt_on_the_first_checkpoint_that_has_the_entry_verifies_offline(tmp_path: Path):
+async def test_a_receipt_verifies_offline(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         await nodes.serve()
         await submit(nodes, 3)
         receipt = await nodes.nodes[0].services.gatherer.receipt(2, timeout_s=30)
-        verified = verify_receipt(Receipt.parse(str(receipt)), nodes.trust)
-        assert (verified.index, verified.trusted.checkpoint.size) == (2, 3)
+        verified = verify_receipt(Receipt.parse(receipt), nodes.trust)
+        assert (verified.index, verified.trusted.checkpoint.size) == (2, 4)
         assert len(verified.trusted.times_s) >= 2
+
+
+async def test_entries_that_come_together_share_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        ledger, gatherer = nodes.nodes[0].ledger, nodes.nodes[0].services.gatherer
+        now_s = int(time.time())
+        monkeypatch.setattr(ledger, "_clock", lambda: now_s)
+        asked: list[int] = []
+        gather = gatherer._gather
+
+        async def counting(size: int) -> Note:
+            asked.append(size)
+            return await gather(size)
+
+        monkeypatch.setattr(gatherer, "_gather", counting)
+        await submit(nodes, 6)
+        receipts = await asyncio.gather(*(gatherer.receipt(index, timeout_s=30) for index in range(1, 7)))
+        assert asked == [7]
+        for index, text in enumerate(receipts, start=1):
+            verified = verify_receipt(Receipt.parse(text), nodes.trust)
+            assert (verified.index, verified.trusted.checkpoint.size) == (index, 7)
+
+
+async def test_an_old_entry_is_not_shown_on_a_checkpoint_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        await submit(nodes, 2)
+        for node in nodes.nodes:
+            assert await node.ledger.signed.wait_for(3, 30)
+            for part in (node.ledger, node.ledger.signer):
+                monkeypatch.setattr(part, "_clock", lambda: time.time() + 60)
+        await submit(nodes, 1, first=2)
+        gatherer = nodes.nodes[0].services.gatherer
+        assert await gatherer.quorum_note(4, timeout_s=30)
+        old, new = [Receipt.parse(await gatherer.receipt(index, timeout_s=30)) for index in (1, 3)]
+        assert [verify_receipt(one, nodes.trust).trusted.checkpoint.size for one in (old, new)] == [2, 4]
 
 
 async def test_one_peer_is_enough_for_a_quorum_of_two(tmp_path: Path):
@@ -220,6 +258,76 @@ async def test_a_certificate_waits_until_the_deciding_vote_is_on_the_disk(tmp_pa
         ahead.on_applied()
         story = verify_certificate(await gatherer.certificate(digest, timeout_s=30), nodes.trust)
         assert [vote.member for vote in story.votes] == ["node-1", "node-2"]
+
+
+async def test_a_receipt_that_does_not_hold_stays_here_and_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await submit(nodes, 2)
+        gatherer, store = nodes.nodes[0].services.gatherer, nodes.nodes[0].ledger.store
+        good = await gatherer.receipt(1, timeout_s=30)
+        right, store.entry = store.entry, lambda _index: right(1)
+        for failures in (1, 2):
+            with pytest.raises(SelfCheckError):
+                await gatherer.receipt(2, timeout_s=30)
+            assert gatherer.self_check_failures == failures
+        assert "would not accept" in caplog.text
+        store.entry = right
+        assert await gatherer.receipt(1, timeout_s=30) == good
+        assert verify_receipt(Receipt.parse(await gatherer.receipt(2, timeout_s=30)), nodes.trust).index == 2
+        assert gatherer.self_check_failures == 2
+
+
+async def test_a_certificate_that_does_not_hold_stays_here_and_is_counted(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        digest = await _claimed(nodes)
+        await _vote(nodes, digest, 1)
+        gatherer, store = nodes.nodes[0].services.gatherer, nodes.nodes[0].ledger.store
+        whole = store.certificate_entries
+        store.certificate_entries = lambda claim: whole(claim)[:-1]
+        with pytest.raises(SelfCheckError):
+            await gatherer.certificate(digest, timeout_s=30)
+        store.certificate_entries = whole
+        assert verify_certificate(await gatherer.certificate(digest, timeout_s=30), nodes.trust).claim_hash == digest
+        assert gatherer.self_check_failures == 1
+
+
+async def test_a_receipt_is_checked_once_and_again_when_the_members_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checked = []
+
+    def check(receipt: Receipt, trust: TrustPolicy, **how: object) -> object:
+        checked.append(receipt.index)
+        return verify_receipt(receipt, trust, **how)
+
+    monkeypatch.setattr(gather_module, "verify_receipt", check)
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        await submit(nodes, 2)
+        gatherer, store = nodes.nodes[0].services.gatherer, nodes.nodes[0].ledger.store
+        for index in (1, 1, 2, 1, 2):
+            await gatherer.receipt(index, timeout_s=30)
+        assert checked == [1, 2]
+        remaining = dataclasses.replace(store.policy, members=store.policy.members[:2])
+        genesis = message_hash(Entry.decode(store.entry(0)).envelope)
+        change = PolicyChange(time_s=int(time.time()), previous=genesis, policy=remaining)
+        envelope = sealed(change, *(node.identity.signing for node in nodes.nodes))
+        await nodes.nodes[0].ledger.submit(envelope, timeout_s=30)
+        receipt = await gatherer.receipt(1, timeout_s=30)
+        assert checked == [1, 2, 1]
+        assert verify_receipt(Receipt.parse(receipt), TrustPolicy.of(remaining, ORIGIN)).index == 1
+
+
+async def test_the_latest_checkpoint_is_known_after_a_restart(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        assert nodes.nodes[0].services.gatherer.latest is None
+        await submit(nodes, 2)
+        await nodes.nodes[0].services.gatherer.quorum_note(3, timeout_s=30)
+        await nodes.nodes[0].services.gatherer.quorum_note(2, timeout_s=30)
+        assert nodes.nodes[0].services.gatherer.latest_size == 3
+    async with _again(nodes) as alone:
+        assert alone.nodes[0].services.gatherer.latest_size == 3
 
 
 async def test_a_node_that_has_left_does_not_count_itself(tmp_path: Path):

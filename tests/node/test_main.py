@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pytest
 from cluster import ROOT
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node import logs, main
 from node.config import load_config
 from node.identity import load_identity
 from node.init import init_cluster
 from node.signer import Signer, SignerName
+from node.store import Store
 from registry import merkle
+from registry.checkpoint import Checkpoint
+from registry.note import sign
 
 
 @pytest.fixture
@@ -45,6 +49,14 @@ def run(directory: Path, log: io.StringIO) -> tuple[int, str]:
     code = main.run(directory / "node.toml")
     (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
     return code, line["why"]
+
+
+def test_no_room_on_the_disk_is_exit_74_and_no_verdict_on_the_state(
+    directory: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(main, "START_BYTES_MIN", 2**80)
+    assert main.run(directory / "node.toml") == 74
+    assert "the disk is full" in log.getvalue()
 
 
 def test_a_missing_settings_file_is_exit_2(tmp_path: Path, log: io.StringIO):
@@ -131,3 +143,58 @@ def test_a_port_that_is_taken_is_exit_2(directory: Path):
     assert done.returncode == 2, done.stderr
     assert b"cannot listen" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def sign_up_to(directory: Path, size: int) -> None:
+    """Let a node of one entry sign larger trees, as if its ledger had been cut."""
+    config = load_config(directory / "node.toml")
+    name = SignerName(origin="main.test", member="node-1")
+    store = Store(config.state_directory / "ledger.db")
+    nodes = {(0, 0): store.read_node(0, 0)}
+    store.close()
+    frontier = merkle.Frontier(1, lambda level, position: nodes[level, position])
+    for index in range(1, size):
+        nodes |= {(n.level, n.position): n.digest for n in frontier.append(merkle.leaf_hash(b"%d" % index))}
+    identity = load_identity(config.keys)
+    signer = Signer(config.state_directory / "signer.db", name=name, identity=identity, clock=lambda: 1.0)
+    signer.sign_up_to(size, lambda level, position: nodes[level, position])
+    signer.close()
+
+
+def test_a_ledger_that_lost_what_was_signed_and_no_journal_has_is_exit_5(directory: Path, log: io.StringIO):
+    sign_up_to(directory, 3)
+    code, why = run(directory, log)
+    assert code == 5
+    assert "signed 3 entries, its ledger holds 1" in why
+    assert "new member" in why
+
+
+def test_signatures_of_another_node_are_exit_5(directory: Path, log: io.StringIO):
+    sign_up_to(directory, 1)
+    key = Ed25519PrivateKey.generate()
+    with sqlite3.connect(directory / "state/signer.db") as connection:
+        (root,) = connection.execute("SELECT root FROM checkpoints").fetchone()
+        text = str(Checkpoint(origin="main.test", size=1, root=root))
+        line = str(sign(text, name="main.test", private_key=key))
+        connection.execute("UPDATE checkpoints SET log_line = ?", (line,))
+    connection.close()
+    code, why = run(directory, log)
+    assert code == 5
+    assert "not signed by this node's keys" in why
+    assert "wmreg node fsck" in why
+
+
+def test_a_state_directory_that_others_may_write_to_is_exit_2(directory: Path, log: io.StringIO):
+    (directory / "state").chmod(0o770)
+    code, why = run(directory, log)
+    assert code == 2
+    assert "chmod 700" in why
+
+
+def test_tables_of_another_version_are_exit_5(directory: Path, log: io.StringIO):
+    with sqlite3.connect(directory / "state/ledger.db") as connection:
+        connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    code, why = run(directory, log)
+    assert code == 5
+    assert "tables of version 9" in why

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes import ORIGIN, LedgerMaker, private_key
 
 from node.errors import InconsistentStateError
@@ -98,8 +99,28 @@ def test_a_smaller_tree_is_left_alone_and_nothing_is_signed_again(signer: Signer
     signer.sign_up_to(8, maker.read_node)
     before = str(signer.note(5))
     signer.sign_up_to(5, another_tree(5))
-    signer.check(5, another_tree(5))
+    signer.check(5, maker.read_node)
     assert (signer.size, str(signer.note(5)), signer.alarm) == (8, before, None)
+
+
+def test_a_smaller_tree_that_is_another_than_was_signed_is_noticed_at_start(signer: Signer, maker: LedgerMaker):
+    signer.sign_up_to(8, maker.read_node)
+    with pytest.raises(SigningError, match="size 5 is not the one this node signed"):
+        signer.check(5, another_tree(5))
+
+
+def test_signatures_of_other_keys_are_noticed_at_start_unless_the_node_had_these_keys(path: Path, maker: LedgerMaker):
+    signer = open_signer(path)
+    signer.sign_up_to(3, maker.read_node)
+    signer.close()
+    keys = {role: Ed25519PrivateKey.generate() for role in ("signing", "note", "cosigner")}
+    name = SignerName(origin=ORIGIN, member="node-1")
+    renewed = Signer(path, name=name, identity=Identity(**keys, certificate_pem=""), clock=Clock())
+    member = maker.policy.members[0]
+    renewed.check(3, maker.read_node, former_keys=frozenset({member.log_key(ORIGIN), member.cosigner(ORIGIN)}))
+    with pytest.raises(SigningError, match="not signed by this node's keys"):
+        renewed.check(3, maker.read_node)
+    renewed.close()
 
 
 @pytest.mark.parametrize("size", [4, 5, 7])

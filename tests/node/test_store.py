@@ -171,7 +171,7 @@ def test_a_flipped_bit_in_an_entry_is_refused_by_its_index(path: Path, maker: Le
     entry = bytearray(maker.entries[index])
     entry[len(entry) // 2] ^= 1
     edit(path, "UPDATE entries SET entry = ? WHERE position = ?", bytes(entry), index)
-    with pytest.raises(InconsistentStateError, match=rf"ledger\.db: entry {index} .*restore"):
+    with pytest.raises(InconsistentStateError, match=rf"ledger\.db: entry {index} .*rebuild"):
         Store(path)
 
 

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fakes import private_key
+from fakes import binding, private_key
 from nodeset import FAKE_WORKER, ORIGIN, NodeParts, NodeSet, claim, publication, sealed, vote_message
 
 from node import voting as voting_module
-from node.blobs import BlobLimits, BlobStore
 from node.fetch import Fetcher, FetchError
 from node.init import ClusterOptions
-from node.voting import Voter, control_seed
+from node.verifier.protocol import Answer, Job, unmeasured
+from node.voting import Progress, Voter, control_seed
 from registry.claims import ClaimState
 from registry.entry import Entry
 from registry.envelope import message_hash, unseal
@@ -99,15 +99,77 @@ async def test_three_nodes_fetch_verify_and_vote_and_a_verdict_comes_of_it(tmp_p
         assert (vote.measurement.matched, vote.device, vote.software) == (590, "cpu", "fake 1")
 
 
-async def test_a_fetched_file_is_dropped_after_the_vote_and_an_upload_is_kept(tmp_path: Path):
+async def test_a_fetched_file_is_held_while_its_claim_is_in_work_and_may_go_afterwards(tmp_path: Path):
     async with make(tmp_path, unreachable_retry_s=10) as nodes:
         await nodes.serve(0)
         digest = await claim_on(nodes, b"590 right")
+        voter = nodes.nodes[1].services.voter
+        cache, files_bytes, free_bytes = voter._fetcher._cache, len(b"590 right") + len(b"evidence"), []
+        voter._verifier.verify = spied(voter._verifier.verify, lambda: free_bytes.append(cache.free_bytes))
         async with voting(nodes, 0, 1):
-            await until(lambda: len(votes(nodes, digest)) == 2)
-            cache = tmp_path / "ledger/node-2/state/cache"
-            await until(lambda: not [path for path in cache.rglob("*") if path.is_file()])
-        assert nodes.nodes[0].services.blobs.bytes_total == len(b"590 right") + len(b"evidence")
+            await until(lambda: len(votes(nodes, digest)) == 2 and not voter._working)
+        assert (free_bytes, cache.free_bytes) == ([2_000_000 - files_bytes], 2_000_000)
+        assert (cache.bytes_total, nodes.nodes[0].services.blobs.bytes_total) == (files_bytes, files_bytes)
+
+
+def spied(real: Callable[..., object], spy: Callable[[], None]) -> Callable[..., object]:
+    """Look at something each time that an asynchronous function is called."""
+
+    async def call(*arguments: object, **options: object) -> object:
+        spy()
+        return await real(*arguments, **options)
+
+    return call
+
+
+async def test_each_step_of_a_claim_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(voting_module, "RETRY_S", 0.05)
+    async with make(tmp_path, unreachable_retry_s=60) as nodes:
+        services = nodes.nodes[0].services
+        voter, seen = services.voter, []
+        real = Voter._show
+        digest = await claim_on(nodes, b"590", at=())
+        assert voter.progress(digest) is Progress.QUEUED
+
+        def show(self: Voter, digest: bytes, progress: Progress) -> None:
+            seen.append(self.progress(digest))
+            real(self, digest, progress)
+            seen.append(self.progress(digest))
+
+        monkeypatch.setattr(Voter, "_show", show)
+        async with voting(nodes, 0):
+            await until(lambda: voter.progress(digest) is Progress.WAITING)
+            await upload(nodes.nodes[0], b"590")
+            await upload(nodes.nodes[0], b"evidence")
+            await until(lambda: votes(nodes, digest) and not voter._working)
+        assert seen == [Progress.FETCHING, Progress.FETCHED, Progress.FETCHED, Progress.VERIFYING]
+        assert voter.progress(digest) is Progress.VOTED
+        withdrawn = await claim_on(nodes, b"580", owner="bob", at=())
+        withdrawal = Withdrawal(time_s=int(time.time()), target=withdrawn, reason="mistake")
+        await nodes.nodes[0].ledger.submit(sealed(withdrawal, private_key("bob")), timeout_s=5)
+        assert voter.progress(withdrawn) is Progress.CLOSED
+
+
+async def test_a_file_that_was_damaged_on_this_nodes_disk_is_fetched_again_and_no_vote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(voting_module, "TROUBLE_AGAIN_S", 0.05)
+    async with make(tmp_path, unreachable_retry_s=60) as nodes:
+        await nodes.serve(0)
+        digest = await claim_on(nodes, b"590 right")
+        voter, damaged = nodes.nodes[1].services.voter, []
+        real = voter._verifier.verify
+
+        async def verify(job: Job, **options: object) -> Answer:
+            if not damaged:
+                damaged.append(Path(job.model_path))
+                return unmeasured(Outcome.UNVERIFIABLE, "hash_mismatch", "flipped bit")
+            return await real(job, **options)
+
+        voter._verifier.verify = verify
+        async with voting(nodes, 1):
+            await until(lambda: votes(nodes, digest))
+        assert votes(nodes, digest) == {"node-2": (Outcome.VERIFIED, "matched")}
 
 
 @pytest.mark.parametrize(
@@ -312,20 +374,26 @@ async def test_one_owners_slow_files_do_not_hold_up_another_owner(tmp_path: Path
             assert (len(voter._working), voter.queue) == (voting_module.OWNER_LANES_MAX, 5)
 
 
-async def test_a_fetched_file_stays_while_another_claim_in_work_names_it(tmp_path: Path):
+async def test_a_hundred_claims_of_one_owner_do_not_starve_the_one_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     async with make(tmp_path) as nodes:
-        digests = [await claim_on(nodes, b"590", owner=owner, at=()) for owner in ("alice", "bob")]
-        services, store = nodes.nodes[0].services, nodes.nodes[0].ledger.store
-        cache = BlobStore(tmp_path / "cache", BlobLimits(blob_bytes_max=1000, total_bytes_max=1000))
-        services.voter._fetcher._cache = cache
-        sha256 = hashlib.sha256(b"590").digest()
-        await cache.add(sha256, chunks(b"590"), bytes_max=10)
-        services.voter._working = {digest: store.claim_state(digest) for digest in digests}
-        services.voter._release(digests[0])
-        assert cache.find(sha256)
-        del services.voter._working[digests[0]]
-        services.voter._release(digests[1])
-        assert not cache.find(sha256)
+        voter, order = nodes.nodes[0].services.voter, []
+
+        async def verify(job: Job, *, on_begun: Callable[[], None]) -> Answer:
+            on_begun()
+            order.append(job.watermark_key)
+            return unmeasured(Outcome.UNVERIFIABLE, "timeout")
+
+        voter._verifier.verify = verify
+        owners = {name: binding(name, origin=ORIGIN, number=0).watermark_key for name in "abcdef"}
+        for owner in "abcde":  # more owners than lanes, each with more claims than all lanes
+            for number in range(20 if owner == "a" else 5):
+                await claim_on(nodes, b"590", owner=owner, number=number)
+        last = await claim_on(nodes, b"590", owner="f")
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, last))
+        assert order.index(owners["f"]) <= 2 * len(owners), "each owner had a turn or two before the newcomer's"
 
 
 async def test_a_vote_is_submitted_until_the_ledger_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

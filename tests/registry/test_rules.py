@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from registry import commitments
 from registry.encoding import ENTRY_BYTES_MAX
 from registry.entry import Entry
-from registry.envelope import seal, unseal
+from registry.envelope import message_hash, seal, unseal
 from registry.messages import Genesis, Publication
 from registry.rules import Accepted, Duplicate, Ledger, Refused
 from registry.verdict import Outcome
@@ -184,6 +184,22 @@ def test_the_earlier_publication_prevails_whoever_claims_first(maker):
     maker.vote(1, owners), maker.vote(2, owners)
     assert maker.ledger.verdict(owners).superseded_by is None
     assert maker.ledger.verdict(thiefs).superseded_by == owners
+
+
+def test_a_rival_is_a_rival_wherever_his_pointer_leads(maker: LedgerMaker):
+    owned, stolen = maker.publish("alice"), maker.publish("mallory")
+    owners = maker.claim("alice", owned)
+    elsewhere = replace(
+        maker.claim_message("mallory", stolen), model_pointer="https://elsewhere.example/copy.safetensors"
+    )
+    sealed = maker.seal(elsewhere, "mallory")
+    thiefs = message_hash(sealed)
+    maker.submit(sealed)
+    for claim in (owners, thiefs):
+        for node in (1, 2):
+            maker.vote(node, claim)
+    assert maker.ledger.verdict(thiefs).superseded_by == owners
+    assert maker.ledger.verdict(owners).rivals == (thiefs,)
 
 
 def test_an_earlier_publication_that_does_not_verify_supersedes_nobody(maker):

@@ -19,6 +19,7 @@ from registry.verdict import (
     Outcome,
     binomial_tail,
     judge,
+    least_significant,
     p_value,
 )
 
@@ -35,6 +36,13 @@ def test_p_values_of_six_hundred_triggers_are_the_published_ones(matched, printe
 @pytest.mark.parametrize(("bits", "least"), [(64, 411), (128, 457)])
 def test_the_least_count_for_a_significance_is_the_published_one(bits, least):
     assert binomial_tail(least, 600) << bits <= 1 << 600 < binomial_tail(least - 1, 600) << bits
+    assert least_significant(600, 1 << bits) == least
+
+
+@given(st.integers(0, 200), st.one_of(st.integers(1, 10**9), st.integers(0, 210).map(lambda bits: 1 << bits)))
+def test_the_least_significant_count_is_the_first_whose_tail_is_small_enough(total, factor):
+    small_enough = [count for count in range(total + 1) if binomial_tail(count, total) * factor <= 1 << total]
+    assert least_significant(total, factor) == min(small_enough, default=total + 1)
 
 
 @given(st.integers(1, 200), st.data())

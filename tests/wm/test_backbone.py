@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from wm.architectures import Architecture, skeleton
+from wm.architectures import Architecture, build, skeleton
 from wm.backbone import (
     Tap,
     backbone_names,
@@ -13,6 +13,7 @@ from wm.backbone import (
     feature_count,
     features_in_evaluation,
     pooled,
+    possible_taps,
     read_taps,
 )
 from wm.errors import WatermarkError
@@ -98,6 +99,44 @@ def test_shapes_are_found_without_computing() -> None:
 def test_a_tap_without_height_and_width_is_refused() -> None:
     with pytest.raises(WatermarkError, match="height"):
         describe_taps(skeleton(Architecture("resnet18")), ["fc"], channels=3, height=32, width=32)
+
+
+def test_possible_taps_are_listed_in_the_order_in_which_they_answer() -> None:
+    found = possible_taps(skeleton(Architecture("resnet18")), channels=3, height=32, width=32)
+    assert found[0] == Tap("conv1", 64, 16, 16)
+    assert Tap("layer3", 256, 2, 2) in found
+    assert "fc" not in {tap.module for tap in found}
+    stages = [tap.module for tap in found if tap.module in {"layer1", "layer2", "layer3"}]
+    assert stages == ["layer1", "layer2", "layer3"]
+
+
+def test_of_a_detector_only_the_backbone_runs_on_the_pictures_as_they_are() -> None:
+    model = build(Architecture("fasterrcnn_mobilenet_v3_large_320_fpn", {"num_classes": 2}), seed=1).eval()
+    images = torch.randn(2, 3, 64, 64)
+    (read,) = read_taps(model, ["backbone.body.1"], images)
+    assert torch.equal(read, model.backbone.body["1"](model.backbone.body["0"](images)))
+
+
+def test_an_input_that_is_too_small_for_the_last_modules_still_has_taps_in_front_of_them() -> None:
+    ssd = skeleton(Architecture("ssd300_vgg16"))
+    assert possible_taps(ssd, channels=3, height=64, width=64)
+    assert describe_taps(ssd, ["backbone.features.2"], channels=3, height=64, width=64)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "size"),
+    [
+        ("resnet18", "layer1", (1, 32, 32)),
+        ("vit_b_32", "conv_proj", (3, 32, 32)),
+        ("inception_v3", "Mixed_7c", (3, 32, 32)),
+        ("ssd300_vgg16", "backbone.extra.3", (3, 32, 32)),
+    ],
+)
+def test_an_input_that_the_network_does_not_take_is_refused(name: str, module: str, size: tuple[int, int, int]) -> None:
+    channels, height, width = size
+    with pytest.raises(WatermarkError) as caught:
+        describe_taps(skeleton(Architecture(name)), [module], channels=channels, height=height, width=width)
+    assert caught.value.code == "mismatch"
 
 
 def test_the_backbone_ends_at_the_last_tap() -> None:

@@ -7,10 +7,11 @@ import torch
 
 from wm.backbone import features_in_evaluation
 from wm.branch import Branch, agreements, logit_margins
-from wm.controls import compare_with_base, compare_with_fresh, permutations_as_good
+from wm.controls import _permuted_features, compare_with_base, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
 from wm.head import Head
 from wm.progress import silent
+from wm.randomness import generator
 from wm.triggers import make_triggers
 
 SEED = bytes(32)
@@ -37,6 +38,23 @@ def test_a_head_that_reads_all_channels_alike_is_unmasked(owner) -> None:
         universal.output.bias[1] = 1.0
     symmetric = Branch(universal, branch.info, branch.triggers)
     assert permutations_as_good(symmetric, read, draws=20, seed=SEED, progress=silent) == 20
+
+
+@pytest.mark.parametrize("draws", [1, 16, 50])
+@pytest.mark.parametrize("strength", [0.0, 0.1, 0.2, 0.5])
+def test_permutations_that_are_not_counted_to_their_end_are_counted_right(owner, strength: float, draws: int) -> None:
+    branch, read = branch_of(owner)
+    noise = torch.randn(read.shape, generator=torch.Generator().manual_seed(1)) * read.std()
+    weak = (strength * read + (1 - strength) * noise).detach()  # so that some permutations are as good
+    found = permutations_as_good(branch, weak, draws=draws, seed=SEED, progress=silent)
+    source, labels = generator("channel permutations", SEED), branch.triggers.labels
+    with torch.no_grad():
+        own = int(agreements(logit_margins(branch.head, weak), labels).sum())
+        counts = [
+            int(agreements(logit_margins(branch.head, weak[:, order]), labels).sum())
+            for order in (_permuted_features(branch.info.taps, branch.info.pooling, source) for _ in range(draws))
+        ]
+    assert found == sum(count >= own for count in counts)
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,6 @@ def make_triggers(watermark_key: bytes, spec: InputSpec, *, count: int) -> Trigg
     return Triggers(spec.normalisation.apply(images), labels)
 
 
-def make_probes(spec: InputSpec) -> Tensor:
-    """Draw the public probes: float32, shape (256, channels, height, width)."""
-    return make_triggers(PROBE_KEY, spec, count=PROBES).images
+def make_probes(spec: InputSpec, *, count: int = PROBES) -> Tensor:
+    """Draw public probes: float32, shape (count, channels, height, width)."""
+    return make_triggers(PROBE_KEY, spec, count=count).images

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from fakes import good_measurement, private_key, public_key
 from nodeset import ORIGIN, STATUS, NodeSet, claim, publication, sealed, vote_message
 
+from node.receipts import VerifiedReceipts
+from node.watch import Watch
 from registry import merkle, signing
 from registry.audit import replay
 from registry.certificate import verify_certificate
@@ -34,9 +37,9 @@ class Api:
 
     async def call(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes, dict[str, str]]:
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         async with self._nodes.session.request(method, self._url + path, data=body, headers=headers) as answer:
-            return answer.status, await answer.read(), dict(answer.headers)
+            return answer.status, await answer.read(), answer.headers
 
     async def get(self, path: str) -> tuple[int, bytes]:
         status, body, _ = await self.call("GET", path)
@@ -226,6 +229,39 @@ async def test_an_auditor_replays_the_tiles_and_arrives_at_the_cosigned_root(tmp
             assert await api.error("GET", path) == (400, "malformed")
 
 
+async def test_who_has_a_tile_or_a_checkpoint_is_told_so_and_who_has_another_gets_it(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        api = Api(nodes)
+        nodes.order.order(*[_entry(number) for number in range(299)])
+        controls = {}
+        for path in ("/tile/entries/000", "/tile/0/000", "/tile/entries/001.p/44", "/tile/1/000.p/1", "/checkpoint"):
+            status, body, headers = await api.call("GET", path)
+            tag, controls[path] = headers["ETag"], headers["Cache-Control"]
+            assert (status, tag[0], tag[-1]) == (200, '"', '"')
+            for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+                status, empty, headers = await api.call("GET", path, headers={"If-None-Match": known})
+                assert (status, empty, headers["ETag"], headers["Cache-Control"]) == (304, b"", tag, controls[path])
+            for other in ('"other"', "nonsense", ""):
+                assert (await api.call("GET", path, headers={"If-None-Match": other}))[:2] == (200, body)
+        assert ["immutable" in control for control in controls.values()] == [True, True, False, False, False]
+        before = (await api.call("GET", "/checkpoint"))[2]["ETag"]
+        await api.submit(publication(number=1000))
+        status, _, headers = await api.call("GET", "/checkpoint", headers={"If-None-Match": before})
+        assert (status, headers["ETag"] != before) == (200, True)
+
+
+async def test_a_blob_may_be_kept_for_ever(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        api, path = Api(nodes), f"/v1/blobs/{SHA256.hex()}"
+        await api.call("PUT", path, BLOB, signed_upload(BLOB))
+        _, _, headers = await api.call("GET", path)
+        assert headers["Cache-Control"].endswith("immutable")
+        assert (await api.call("GET", path, headers={"If-None-Match": headers["ETag"]}))[0] == 304
+        assert (await api.call("GET", f"/v1/blobs/{'0' * 64}"))[2].get("Cache-Control") is None
+
+
 def _entry(number: int) -> bytes:
     from registry.entry import Entry
 
@@ -389,6 +425,7 @@ async def test_a_bug_is_500_says_nothing_outside_and_everything_in_the_log(
         def broken(_: bytes) -> None:
             raise ZeroDivisionError("secret detail")
 
+        assert await nodes.nodes[0].services.index.indexed.wait_for(1, 30)
         nodes.nodes[0].ledger.store.find = broken
         status, body = await Api(nodes).get(f"/v1/entries/{'0' * 64}")
         assert (status, json.loads(body)["error"]["code"]) == (500, "internal")
@@ -423,19 +460,54 @@ async def test_health_turns_bad_with_an_alarm_or_without_a_leader(tmp_path: Path
     async with NodeSet(tmp_path / "ledger", nodes=2) as nodes:
         await nodes.serve(0)
         api, node = Api(nodes), nodes.nodes[0]
-        assert await api.json("/healthz") == {"status": "ok"}
+        assert await node.ledger.signed.wait_for(1, 30)
+        for path in ("/health", "/healthz"):
+            assert await api.json(path) == {"status": "ok"}
         node.ledger.signer.alarm = "another tree"
-        assert (await api.json("/healthz", status=503))["alarms"] == {"signer": "another tree"}
+        assert (await api.json("/health", status=503))["problems"] == {"signer": "another tree"}
         node.ledger.signer.alarm = None
         node.services.alarms["voter"] = "stopped"
-        assert (await api.json("/healthz", status=503))["alarms"] == {"voter": "stopped"}
+        assert (await api.json("/health", status=503))["problems"] == {"voter": "stopped"}
         node.services.alarms.clear()
         node.services.verifier.alarm = "did not start"
-        assert (await api.json("/healthz", status=503))["alarms"] == {"verifier": "did not start"}
+        assert (await api.json("/health", status=503))["problems"] == {"verifier": "did not start"}
         node.services.verifier.alarm = None
         alone = dataclasses.replace(STATUS, leader=None)
         await nodes.serve_app(nodes.nodes[1], _app(dataclasses.replace(node.services, raft_status=lambda: alone)))
-        assert await Api(nodes, 1).json("/healthz", status=503) == {"status": "no_leader"}
+        (problem,) = (await Api(nodes, 1).json("/health", status=503))["problems"].items()
+        assert problem[0] == "consensus"
+        assert "no leader is known" in problem[1]
+
+
+async def test_health_says_what_waits_and_for_how_long(tmp_path: Path):
+    now_s = 0.0
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        node = nodes.nodes[0]
+        watch = Watch(node.ledger, node.services.gatherer, lambda: STATUS, clock=lambda: now_s)
+        await nodes.serve_app(node, _app(dataclasses.replace(node.services, watch=watch)))
+        await node.ledger.submit(publication(), timeout_s=5)
+        assert await node.ledger.signed.wait_for(2, 30)
+        assert await Api(nodes).json("/health") == {"status": "ok"}
+        now_s = 61.0
+        assert (await Api(nodes).json("/health", status=503))["problems"] == {
+            "cosigned": "a quorum has cosigned 0 of 2 entries; what is missing has waited for 61 s"
+        }
+        assert (await Api(nodes).json("/v1/node"))["problems"].keys() == {"cosigned"}
+        await nodes.serve(1, 2)
+        assert (await Api(nodes).get("/checkpoint"))[0] == 200
+        assert await Api(nodes).json("/health") == {"status": "ok"}
+
+
+async def test_a_receipt_that_does_not_hold_is_500_and_turns_health_bad(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        api, store = Api(nodes), nodes.nodes[0].ledger.store
+        digest = (await api.submit(publication()))["message_hash"]
+        await api.submit(publication(number=1))
+        nodes.nodes[0].services.gatherer._receipts = VerifiedReceipts()
+        right, store.entry = store.entry, lambda _index: right(2)
+        assert await api.error("GET", f"/v1/receipts/{digest}") == (500, "self_check")
+        assert (await api.json("/health", status=503))["problems"].keys() == {"self_check"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_rate_of_nought_is_no_limit():
 
 
 def test_a_crowd_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("node.api.limits.ADDRESSES_MAX", 10)
+    monkeypatch.setattr("node.api.limits.CLIENTS_MAX", 10)
     buckets = TokenBuckets(1, clock=Clock())
     for number in range(100):
         buckets.take(f"192.0.2.{number}")
@@ -61,14 +61,19 @@ def test_the_addresses_of_one_ipv6_network_are_one_client():
 
 
 @asynccontextmanager
-async def listening(nodes: NodeSet, *, connections_max: int = 100, rate_per_s: float = 0) -> AsyncIterator[NodeParts]:
+async def listening(
+    nodes: NodeSet, *, connections_max: int = 100, rate_per_s: float = 0, key_rate_per_s: float = 0
+) -> AsyncIterator[NodeParts]:
     """Let the first node listen as a real node does."""
     node = nodes.nodes[0]
     api = dataclasses.replace(node.config.api, connections_max=connections_max)
-    limited = TokenBuckets(rate_per_s, clock=Clock())
+    limited = {
+        "submissions": TokenBuckets(rate_per_s, clock=Clock()),
+        "key_submissions": TokenBuckets(key_rate_per_s, clock=Clock()),
+    }
     async with AsyncExitStack() as stack:
         config = dataclasses.replace(node.config, api=api)
-        await main._listen(config, dataclasses.replace(node.services, submissions=limited), stack)
+        await main._listen(config, dataclasses.replace(node.services, **limited), stack)
         yield node
 
 
@@ -97,6 +102,24 @@ async def test_too_many_submissions_are_429_with_a_time_to_come_back_and_reading
         assert len(nodes.order.proposed) == 2
         async with nodes.session.get(f"{node.url}/healthz") as health:
             assert health.status == 200
+
+
+async def test_a_key_has_a_rate_of_its_own_that_a_strangers_forgeries_do_not_use_up(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes, listening(nodes, key_rate_per_s=0.2) as node:
+
+        async def submit(envelope: bytes) -> tuple[int, str | None]:
+            async with nodes.session.post(f"{node.url}/v1/entries", data=envelope) as answer:
+                return answer.status, answer.headers.get("Retry-After")
+
+        forged = bytearray(publication())
+        forged[forged.index(b"mtlsign")] ^= 1
+        assert [(await submit(bytes(forged)))[0] for _ in range(5)] == [422] * 5
+        first = publication()
+        assert [(await submit(envelope))[0] for envelope in (first, publication(number=1))] == [200, 200]
+        assert await submit(publication(number=2)) == (429, "5")
+        assert await submit(first) == (200, None)
+        assert (await submit(publication("bob")))[0] == 200
+        assert len(nodes.order.proposed) == 3
 
 
 async def test_a_connection_too_many_is_told_so_and_there_is_room_again_when_one_ends(tmp_path: Path):

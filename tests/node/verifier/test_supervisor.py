@@ -62,7 +62,7 @@ class Run:
         self.starts.mkdir()
         settings = VerifierSettings(device="cpu", threads=1, timeout_s=timeout_s, memory_bytes_max=2**31)
         command = (sys.executable, "-c", PROGRAM, behaviour, str(self.starts), *more)
-        self.verifier = Verifier(settings, command=command)
+        self.verifier = Verifier(settings, readable=(), command=command)
 
     @property
     def started(self) -> int:
@@ -165,7 +165,7 @@ async def test_a_process_that_was_killed_between_jobs_is_started_again(tmp_path:
 async def test_a_program_that_is_not_there_is_no_answer():
     settings = VerifierSettings(device="cpu", threads=1, timeout_s=1, memory_bytes_max=2**31)
     with pytest.raises(VerifierTroubleError):
-        await Verifier(settings, command=("/nonexistent/program",)).verify(job(1))
+        await Verifier(settings, readable=(), command=("/nonexistent/program",)).verify(job(1))
 
 
 async def test_no_free_descriptor_is_no_answer_and_the_next_job_is_run(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The verifier process settles what it can without the watermark library, and survives what is not a crash."""
 
+import asyncio
 import dataclasses
 import hashlib
 import io
@@ -11,17 +12,42 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import good_measurement
 from marked import MarkedFiles, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
-from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame
-from node.verifier.worker import _blame_others, answer, serve
+from node.config import VerifierSettings
+from node.verifier import landlock
+from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame, unmeasured
+from node.verifier.supervisor import Verifier, VerifierTroubleError
+from node.verifier.worker import _blame_others, answer, serve, steady
 from registry.errors import MalformedError
 from registry.evidence import parse_evidence
-from registry.verdict import ControlKind, Outcome
+from registry.verdict import ControlCounts, ControlKind, Outcome
+from wm.architectures import Architecture, build, skeleton
+from wm.backbone import describe_taps, feature_count
+from wm.evidence import EvidenceFile, save_evidence
+from wm.head import Head
+from wm.info import Info
+from wm.triggers import InputSpec, Normalisation
+from wm.weights import save_weights
 
 MODEL = b"not really a model"
+
+
+def _has_landlock() -> bool:
+    try:
+        return landlock.abi() > 0
+    except OSError:
+        return False
+
+
+needs_landlock = pytest.mark.skipif(not _has_landlock(), reason="this kernel has no Landlock")
+
+
+def control(matched: int, kind: ControlKind = ControlKind.FRESH) -> ControlCounts:
+    return ControlCounts(kind=kind, matched=matched, suspect_only=300, control_only=0)
 
 
 def evidence_bytes(*, scheme: str = "mtlsign") -> bytes:
@@ -86,11 +112,72 @@ def test_a_device_that_others_fill_ends_the_process_and_one_that_the_claim_fills
     assert ended.value.code == EXIT_TROUBLE
 
 
-def test_a_file_that_vanished_is_a_crash_and_not_an_answer(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({}, False),
+        ({"matched": 423, "controls": ()}, True),
+        ({"matched": 424, "controls": ()}, False),
+        ({"matched": 417, "controls": ()}, True),
+        ({"matched": 416, "controls": ()}, False),
+        ({"matched": 363, "controls": ()}, True),
+        ({"matched": 357, "controls": ()}, True),
+        ({"matched": 356, "controls": ()}, False),
+        ({"permutations_as_good": 1}, True),
+        ({"permutations_as_good": 4}, False),
+        ({"controls": (control(351),)}, True),
+        ({"controls": (control(350),)}, False),
+        ({"controls": (control(357),)}, True),
+        ({"controls": (control(358),)}, False),
+        ({"controls": (control(350), control(354, ControlKind.BASE))}, False),
+    ],
+)
+def test_what_a_gpu_finds_near_a_threshold_is_counted_again_on_the_cpu(changes: dict[str, object], again: bool):
+    measurement = dataclasses.replace(good_measurement(580), **changes)
+    found = Answer(measurement=measurement, outcome=None, reason="", detail="", device="", software="")
+    for device, expected in (("cuda", ["cuda", "cpu"] if again else ["cuda"]), ("cpu", ["cpu"])):
+        places: list[str] = []
+
+        def measure(place: str, places: list[str] = places) -> Answer:
+            places.append(place)
+            return dataclasses.replace(found, device=place)
+
+        assert steady(JOB, device, measure).device == expected[-1]
+        assert places == expected
+
+
+def test_what_was_not_measured_on_a_gpu_is_not_measured_on_the_cpu_either():
+    lost = unmeasured(Outcome.UNVERIFIABLE, "too_large")
+    assert steady(JOB, "cuda", lambda place: lost if place == "cuda" else None) == lost
+
+
+@pytest.mark.gpu
+def test_a_gpu_counts_what_the_cpu_counts(marked: MarkedFiles, tmp_path: Path):
+    same = on_files(marked, tmp_path)
+    on_cpu, on_gpu = answer(same, device="cpu"), answer(same, device="cuda")
+    assert abs(on_gpu.measurement.matched - on_cpu.measurement.matched) <= 3
+    assert on_gpu == answer(same, device="cuda")
+    assert on_gpu.device != "cpu"
+
+
+@pytest.mark.gpu
+async def test_the_real_process_finds_the_gpu_from_inside_its_sandbox(marked: MarkedFiles, tmp_path: Path):
+    settings = VerifierSettings(device="auto", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    verifier = Verifier(settings, readable=(tmp_path,))
+    try:
+        answered = await verifier.verify(on_files(marked, tmp_path))
+    finally:
+        await verifier.stop()
+    assert answered.measurement.matched >= 597
+    assert answered.device != "cpu"
+
+
+def test_a_file_that_vanished_is_this_machines_trouble_and_not_an_answer(tmp_path: Path):
     lost = job(tmp_path)
     (tmp_path / "model").unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SystemExit) as ended:
         answer(lost, device="cpu")
+    assert ended.value.code == EXIT_TROUBLE
 
 
 def test_jobs_are_served_in_order_until_the_end(tmp_path: Path):
@@ -162,8 +249,101 @@ def test_a_model_whose_answers_are_not_finite_is_unverifiable(marked: MarkedFile
     assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
 
 
-def test_the_real_process_starts_answers_and_ends_with_its_input(tmp_path: Path):
-    refuted = job(tmp_path, head_commitment=b"x" * 32)
+async def ask_the_real_process(job: Job, *, readable: Path) -> Answer:
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    verifier = Verifier(settings, readable=(readable,))
+    try:
+        return await verifier.verify(job)
+    finally:
+        await verifier.stop()
+
+
+async def test_the_real_process_starts_says_what_confines_it_and_answers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    answered = await ask_the_real_process(job(tmp_path, head_commitment=b"x" * 32), readable=tmp_path)
+    assert (answered.outcome, answered.reason) == (Outcome.REFUTED, "head_mismatch")
+    lines = [str(getattr(record, "fields", {}).get("line", "")) for record in caplog.records]
+    assert [line.partition(":")[0] for line in lines if line] == ["sandbox"], lines
+
+
+@needs_landlock
+async def test_the_real_process_cannot_open_a_file_outside_the_cache(tmp_path: Path):
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(VerifierTroubleError):
+        await ask_the_real_process(job(tmp_path), readable=tmp_path / "cache")
+
+
+@pytest.mark.slow
+async def test_the_sandbox_changes_no_number(marked: MarkedFiles, tmp_path: Path):
+    same = on_files(marked, tmp_path)
+    inside = await ask_the_real_process(same, readable=tmp_path)
+    assert inside == answer(same, device="cpu")
+    assert inside.measurement.matched == 600
+
+
+def demanding(tmp_path: Path, *, side: int) -> Job:
+    """A job whose evidence asks for pictures of any size."""
+    architecture = Architecture("squeezenet1_1", {"num_classes": 2})
+    (tap,) = describe_taps(skeleton(architecture), ["features.0"], channels=3, height=side, width=side)
+    info = Info(
+        scheme="mtlsign",
+        architecture=architecture,
+        taps=(tap,),
+        pooling=2,
+        hidden=8,
+        triggers=100,
+        gamma="0.7",
+        input=InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3)),
+    ).with_files(model_sha256="0" * 64, base_sha256=None)
+    save_weights(build(architecture, seed=1), tmp_path / "m")
+    head = Head(inputs=feature_count([tap], pooling=2), hidden=8)
+    save_evidence(tmp_path / "e", EvidenceFile(head, info, bytes(32)))
+    model, evidence = (tmp_path / "m").read_bytes(), (tmp_path / "e").read_bytes()
+    directory = tmp_path / str(side)
+    directory.mkdir()
+    return job(directory, model=model, evidence=evidence, permutations=0, controls=0, gamma_permille=0)
+
+
+@pytest.mark.slow
+async def test_a_claim_that_exhausts_the_memory_is_refused_and_the_next_one_is_verified_by_the_same_process(
+    tmp_path: Path,
+):
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=500_000_000)
+    verifier = Verifier(settings, readable=(tmp_path,))
+    try:
+        await verifier.warm_up()
+        process = verifier._process
+        greedy = await verifier.verify(demanding(tmp_path, side=1024))
+        modest = await verifier.verify(demanding(tmp_path, side=64))
+        assert verifier._process is process
+    finally:
+        await verifier.stop()
+    assert (greedy.outcome, greedy.reason) == (Outcome.UNVERIFIABLE, "too_large")
+    assert modest.measurement.total == 100
+
+
+@pytest.mark.slow
+async def test_a_process_that_is_killed_in_the_middle_is_replaced_and_the_claim_gets_its_numbers(
+    marked: MarkedFiles, tmp_path: Path
+):
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    verifier = Verifier(settings, readable=(tmp_path,))
+    try:
+        await verifier.warm_up()
+        begun, killed = asyncio.Event(), verifier._process
+        verifying = asyncio.create_task(verifier.verify(on_files(marked, tmp_path), on_begun=begun.set))
+        await begun.wait()
+        killed.kill()
+        answered = await verifying
+        assert verifier._process is not killed
+    finally:
+        await verifier.stop()
+    assert answered.measurement.matched == 600
+
+
+def test_the_process_ends_with_its_input():
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [
@@ -171,14 +351,11 @@ def test_the_real_process_starts_answers_and_ends_with_its_input(tmp_path: Path)
             *("--device", "cpu", "--threads", "1", "--memory-bytes-max", str(2**31)),
             *("--parent", str(os.getpid())),
         ],
-        input=frame(refuted.encode()),
+        input=b"",
         env={"PYTHONPATH": str(root), "PATH": os.environ["PATH"], "HOME": "/nonexistent"},
         cwd="/",
         capture_output=True,
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(frame(READY))
-    answered = Answer.decode(done.stdout[len(frame(READY)) + 4 :])
-    assert (answered.outcome, answered.reason) == (Outcome.REFUTED, "head_mismatch")
+    assert (done.returncode, done.stdout) == (0, frame(READY)), done.stderr

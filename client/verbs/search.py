@@ -1,0 +1,99 @@
+"""`wmreg search`: the entries that bear a hash, or that an owner signed."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from client import options
+from client.errors import InputError
+from client.output import Report, table, utc
+from registry.errors import QuorumError
+
+if TYPE_CHECKING:
+    from client.searching import Found, Query
+
+
+@click.command("search")
+@click.argument("what")
+@click.option("--owner", "is_owner", is_flag=True, help="WHAT is an owner's public key: show what he signed.")
+@click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="Index of the first entry.")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Entries to show.")
+@options.policy
+@options.patience
+@options.as_json
+def command(*, what: str, is_owner: bool, start: int, limit: int, policy_path: Path, patience_s: float) -> Report:
+    """Find entries of the ledger by any hash that they bear.
+
+    WHAT is 64 hexadecimal digits (the hash of a message, model or evidence file, a commitment, a watermark key), or a
+    file, such as a model, whose SHA-256 is searched for. Every entry is checked against the policy; that there are no
+    others is the word of the nodes, all of which are asked.
+    """
+    from client.searching import Query
+
+    trust = options.load_policy(policy_path)
+    query = Query(value=_value(what, is_owner=is_owner), is_owner=is_owner, start=start, limit=limit)
+
+    async def run() -> "Found":
+        from client.memory import Memory, check_latest
+        from client.searching import search
+
+        async with options.ledger(trust, patience_s) as api:
+            with suppress(QuorumError):  # too few nodes to compare; what they find is checked all the same
+                await check_latest(api, Memory.default())
+            return await search(api, query)
+
+    found = asyncio.run(run())
+    return Report(document=_document(found, query), text=_text(found))
+
+
+def _value(what: str, *, is_owner: bool) -> bytes:
+    path = Path(what)
+    if not is_owner and path.is_file():
+        from client.files import sha256_file
+
+        return sha256_file(path)[0]
+    digits = "a public key" if is_owner else "a SHA-256 hash or a file"
+    try:
+        return options.hash_of(what, what="WHAT")
+    except InputError as error:
+        raise InputError(f"WHAT: expected {digits}; hashes and keys are 64 lower-case hexadecimal digits") from error
+
+
+def _document(found: "Found", query: "Query") -> dict[str, object]:
+    from client.bodies import body_document
+
+    entries = [
+        {
+            "index": hit.verified.index,
+            "recorded_s": hit.verified.recorded_s,
+            "kind": hit.verified.signed.message.KIND,
+            "message_hash": hit.verified.signed.hash.hex(),
+            "signers": [signer.hex() for signer in hit.verified.signed.signers],
+            "bears": list(hit.bears),
+            "body": body_document(hit.verified.signed.message),
+        }
+        for hit in found.hits
+    ]
+    return {
+        "owner" if query.is_owner else "hash": query.value.hex(),
+        "entries": entries,
+        "next": found.following,
+        "answered": list(found.answered),
+        "silent": dict(found.silent),
+        "wrong": list(found.wrong),
+    }
+
+
+def _text(found: "Found") -> str:
+    rows = []
+    for hit in found.hits:
+        signed, recorded = hit.verified.signed, utc(hit.verified.recorded_s)
+        rows.append([hit.verified.index, recorded, signed.message.KIND, ", ".join(hit.bears), signed.hash.hex()])
+    shown = table(["index", "recorded", "kind", "bears it as", "message"], rows) if rows else "nothing found"
+    lines = [shown, "", f"Every entry was checked; that there are no others say {', '.join(found.answered)}."]
+    lines += [f"did not answer: {url}: {why}" for url, why in found.silent.items()]
+    lines += [f"WRONG: {url} listed an entry that could not be confirmed" for url in found.wrong]
+    return "\n".join([*lines, *([f"more: --start {found.following}"] if found.following is not None else [])])

@@ -1,0 +1,147 @@
+"""An index of the log by every hash and signer, for searches (DESIGN 5).
+
+It is a file of its own beside the ledger's and holds nothing that does not follow from the entries, so it needs neither
+an fsync for each entry nor a migration: one of another version, of another log or a damaged one is removed and made
+anew. It follows the ledger a little behind; a search waits for it.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from pathlib import Path
+
+from node.database import connect, open_database
+from node.errors import InconsistentStateError
+from node.logs import fields
+from node.rising import RisingCount
+from node.store import Store
+from registry.terms import SIGNER, terms_of
+
+VERSION = 1
+BATCH_ENTRIES = 256
+IDLE_S = 3600.0
+TROUBLE_AGAIN_S = 10.0
+_SCHEMA = """
+    CREATE TABLE terms (value BLOB, position INTEGER, role TEXT, PRIMARY KEY (value, position, role)) WITHOUT ROWID;
+    CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL);
+    INSERT INTO covered VALUES (0, x'');
+"""
+_FIND = {
+    False: f"""
+        SELECT position, group_concat(role) FROM terms WHERE value = ? AND position >= ? AND role != '{SIGNER}'
+        GROUP BY position ORDER BY position LIMIT ?
+    """,  # noqa: S608 -- a constant
+    True: f"""
+        SELECT position, role FROM terms WHERE value = ? AND position >= ? AND role = '{SIGNER}'
+        ORDER BY position LIMIT ?
+    """,  # noqa: S608 -- likewise
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Index:
+    """Where each hash and signer stands in the log.
+
+    Args:
+        path: the SQLite file; made when it is missing, and again when it does not fit.
+        store: the ledger.
+
+    Raises:
+        InconsistentStateError: the file cannot be made.
+
+    Attributes:
+        indexed: entries that can be found; of the event loop.
+        trouble: why indexing fails for the moment; None while it does not.
+    """
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self._path, self._store = path, store
+        self._writing, self._reading = threading.Lock(), threading.Lock()
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            logger.info("the search index is made anew", extra=fields(why=str(error)))
+            self._make_anew()
+        self.trouble: str | None = None
+
+    def close(self) -> None:
+        """Close the file, after a batch that is being written."""
+        with self._writing, self._reading:
+            self._writer.close()
+            self._reader.close()
+
+    async def run(self, applied: RisingCount) -> None:
+        """Follow the ledger until cancelled.
+
+        Args:
+            applied: entries that are durable in it.
+        """
+        while True:
+            try:
+                while self.indexed.value < self._store.size:
+                    self.indexed.raise_to(await asyncio.to_thread(self.add_batch))
+                self.trouble = None
+                await applied.wait_for(self.indexed.value + 1, IDLE_S)
+            except sqlite3.Error as error:
+                self.trouble = repr(error)
+                logger.exception("the search index cannot be written, and is tried again")
+                await asyncio.sleep(TROUBLE_AGAIN_S)
+
+    def add_batch(self) -> int:
+        """Index the next entries, a limited number of them; return how many are indexed in all. Blocks."""
+        with self._writing:
+            start = int(self._writer.execute("SELECT size FROM covered").fetchone()[0])
+            entries = self._store.entries(start, start + BATCH_ENTRIES)
+            rows = [
+                (term.value, index, term.role)
+                for index, entry in enumerate(entries, start=start)
+                for term in terms_of(entry, self._store.placed(entry).signed)
+            ]
+            stop = start + len(entries)
+            self._writer.execute("BEGIN")
+            try:
+                self._writer.executemany("INSERT INTO terms VALUES (?, ?, ?)", rows)
+                self._writer.execute("UPDATE covered SET size = ?, root = ?", (stop, self._store.root(stop)))
+                self._writer.execute("COMMIT")
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            return stop
+
+    def find(self, value: bytes, *, is_signer: bool, start: int, limit: int) -> list[tuple[int, list[str]]]:
+        """Entries that bear a value, and as what.
+
+        Args:
+            value: 32 bytes.
+            is_signer: whether to find what this key signed, or everything else that bears the value.
+            start: the first index to look at.
+            limit: how many to return at most, in the order of the log.
+        """
+        with self._reading:
+            rows = self._reader.execute(_FIND[is_signer], (value, start, limit)).fetchall()
+        return [(index, sorted(roles.split(","))) for index, roles in rows]
+
+    def _open(self) -> None:
+        """Open both connections; raises sqlite3.Error if the file is of no use."""
+        self._writer = open_database(self._path, schema=_SCHEMA, version=VERSION, create=not self._path.exists())
+        try:
+            self._writer.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is indexed again
+            size, root = self._writer.execute("SELECT size, root FROM covered").fetchone()
+            if size > self._store.size or (size and self._store.root(size) != root):
+                raise sqlite3.DatabaseError("an index of another log")
+            self._writer.execute("SELECT value, position, role FROM terms LIMIT 1").fetchone()
+            self._reader = connect(self._path)
+        except (sqlite3.Error, TypeError) as error:
+            self._writer.close()
+            raise sqlite3.DatabaseError(str(error)) from error
+        self.indexed = RisingCount(size)
+
+    def _make_anew(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            raise InconsistentStateError(f"{self._path}: {error!r}; it may be deleted, it is made anew") from error
