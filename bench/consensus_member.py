@@ -70,7 +70,7 @@ def load(window: Window, propose: Callable[[bytes], None], seconds: float) -> No
 
 def start_ours(number: int, directory: Path, window: Window) -> tuple[Callable[[bytes], None], Callable[[], bool]]:
     """A member of node.raft: TLS, msgpack, an fsync before any acknowledgement."""
-    from node.raft import RaftPeer, RaftService, RaftSettings  # noqa: PLC0415
+    from node.raft import RaftMembers, RaftPeer, RaftService, RaftSettings  # noqa: PLC0415
 
     class Machine:
         """Applies by counting; what it costs is the consensus alone."""
@@ -91,10 +91,11 @@ def start_ours(number: int, directory: Path, window: Window) -> tuple[Callable[[
 
     raw = json.loads((directory / "peers.json").read_text())
     peers = [RaftPeer(**{**peer, "certificate_pins": tuple(peer["certificate_pins"])}) for peer in raw]
-    name = peers[number].name
+    name, members = peers[number].name, RaftMembers(voters=tuple(peers))
     service = RaftService(
         name=name,
-        peers=peers,
+        members=lambda: members,
+        changes_members=lambda _command: False,
         certificate_path=directory / f"{name}.crt",
         private_key_path=directory / f"{name}.key",
         journal_path=directory / f"{name}.journal",

@@ -44,8 +44,9 @@ VERBS = {
     "log": "Page through the ledger.",
     "verify": "Check a receipt or a certificate, offline.",
     "audit": "Download the whole ledger and check everything.",
+    "policy": "Keep the trust policy file up to date.",
     "cluster": "Make a new ledger of several nodes.",
-    "node": "Run a verifier node, look after its files, ask how all nodes are.",
+    "node": "Make, run and look after a verifier node, change the members, ask how all nodes are.",
     "demo": "Play the whole life of a model on this machine.",
 }
 

@@ -4,6 +4,7 @@
 
     NodeError
     ├── ConfigError             node.toml or a key file is wrong: exit 2, nothing was touched
+    ├── LeftError               this node is no member any more: exit 6
     ├── InconsistentStateError  what is on disk contradicts itself or what this node signed: exit 5
     ├── UnavailableError        the ledger cannot take or answer this now: HTTP 503
     └── SelfCheckError          what this node made does not hold, so it is not sent: HTTP 500
@@ -16,6 +17,10 @@ class NodeError(Exception):
 
 class ConfigError(NodeError):
     """A setting or key file that the operator has to mend; the message names it."""
+
+
+class LeftError(NodeError):
+    """The members have agreed to go on without this node; the message says what may be done."""
 
 
 class InconsistentStateError(NodeError):

@@ -3,12 +3,15 @@
 Each node signs only what it stored itself, so a quorum's word has to be collected. A peer's lines are used only if they
 are on the very text that this node signed and both of them hold; a peer that signed another tree of the same size has
 given evidence of a fork, which is logged whole.
+
+A caller gets a note as soon as a quorum has signed it. What more comes within a second is kept with it, and so is what
+members cosigned who have left since: a reader who knows another policy than the present one may need just those lines.
 """
 
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 
 import aiohttp
@@ -35,6 +38,7 @@ LONG_POLL_S = 10
 GATHER_TIMEOUT_S = 30.0
 RETRY_S = 0.25
 LATEST_TIMEOUT_S = 2.0
+COMPLETE_S = 1.0  # how long further cosignatures are waited for, once there is a quorum
 RECEIPT_LATE_S_MAX = (
     2  # how much later than its entry's recording a receipt's checkpoint may be, where there is a choice
 )
@@ -59,11 +63,19 @@ class Gatherer:
     def __init__(self, name: str, ledger: LedgerService, notes: NoteCache, session: aiohttp.ClientSession) -> None:
         self._name, self._ledger, self._notes, self._session = name, ledger, notes, session
         self._gathering: dict[int, asyncio.Task[Note]] = {}
+        self._completing: set[asyncio.Task[None]] = set()
         self._shared = 0  # the size that fresh entries wait for; 0 while none is gathered for them
         self._trust: tuple[Policy, TrustPolicy] | None = None
         self._receipts = VerifiedReceipts()
         self.self_check_failures = 0
         self.latest = self._kept()
+
+    async def close(self) -> None:
+        """Stop waiting for peers."""
+        tasks = [*self._gathering.values(), *self._completing]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def trust(self) -> TrustPolicy:
@@ -142,6 +154,32 @@ class Gatherer:
         if latest is None or not self._is_trusted(latest):
             raise QuorumError("no checkpoint was cosigned by a quorum yet")
         return latest
+
+    def seen_signed_by(self, member: str) -> Note | None:
+        """The largest checkpoint that this node has gathered with a cosignature of a member, None for none."""
+        return self._notes.latest_signed_by(f"{self._ledger.store.origin}/{member}")
+
+    async def confirm(self, size: int, policies: Sequence[Policy]) -> None:
+        """Check this node's own tree of a size, signed by itself or not, by the word of a quorum of others.
+
+        Args:
+            size: entries that this node has stored.
+            policies: a quorum of any of them, without this node, will do.
+
+        Raises:
+            QuorumError: too few of them have signed this tree in time.
+        """
+        store = self._ledger.store
+        text = str(Checkpoint(origin=store.origin, size=size, root=store.root(size)))
+        members = {member.name: member for policy in policies for member in policy.members}
+        trusts = [TrustPolicy.of(policy, store.origin) for policy in policies]
+        lines: list[SignatureLine] = []
+        async with aclosing(self._ask_all(text, size, list(members.values()))) as answers:
+            async for signatures in answers:
+                lines += signatures
+                if any(_vouches(trust, Note(text, tuple(lines))) for trust in trusts):
+                    return
+        raise QuorumError(f"too few nodes confirm the tree of size {size}")
 
     async def receipt(self, index: int, *, timeout_s: float) -> str:
         """The receipt of an entry, on a checkpoint of the time when it came in; verified before it leaves.
@@ -243,11 +281,7 @@ class Gatherer:
 
     def _is_trusted(self, note: Note) -> bool:
         """Whether the present members vouch for a note; those who cosigned it may have left since."""
-        try:
-            self.trust.check(note)
-        except UntrustedError:
-            return False
-        return True
+        return _vouches(self.trust, note)
 
     def _finished(self, size: int, task: "asyncio.Task[Note]") -> None:
         self._gathering.pop(size, None)
@@ -264,28 +298,55 @@ class Gatherer:
         policy = self._ledger.store.policy
         is_member = any(member.name == self._name for member in policy.members)
         lines, nodes, quorum = list(own.signatures), int(is_member), policy.quorum
-        if nodes < quorum:
-            async with aclosing(self._ask_all(own.text, size)) as answers:
-                async for signatures in answers:
-                    lines += signatures
-                    nodes += 1
-                    if nodes >= quorum:
-                        break
-        if nodes < quorum:
-            raise QuorumError(f"{nodes} of the {quorum} nodes of a quorum signed size {size} in time")
-        note = Note(own.text, tuple(lines))
-        checked = self.trust.check(note)
+        answers = self._ask_all(own.text, size, policy.members)
+        try:
+            while nodes < quorum and (signatures := await anext(answers, None)) is not None:
+                lines += signatures
+                nodes += 1
+            _check_quorum(nodes, quorum, size)
+            note = Note(own.text, self._with_known(lines, own.text, size))
+            checked = self.trust.check(note)
+            await self._keep(size, note)
+        except BaseException:
+            await answers.aclose()
+            raise
         if checked.checkpoint.size > self.latest_size:
             self.latest = checked
+        completing = asyncio.create_task(self._complete(answers, note, size))
+        self._completing.add(completing)
+        completing.add_done_callback(self._completing.discard)
+        return note
+
+    async def _complete(self, answers: AsyncGenerator[tuple[SignatureLine, ...], None], note: Note, size: int) -> None:
+        """Add what more comes within COMPLETE_S to a note that a quorum has signed."""
+        lines = list(note.signatures)
+        async with aclosing(answers):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMPLETE_S):
+                    async for signatures in answers:
+                        lines += [line for line in signatures if line not in lines]
+        if len(lines) > len(note.signatures):
+            await self._keep(size, Note(note.text, tuple(lines)))
+
+    async def _keep(self, size: int, note: Note) -> None:
         try:
             await asyncio.to_thread(self._notes.put, size, note)
         except sqlite3.Error as error:  # it can be gathered again
             logger.warning("a gathered note was not kept", extra=fields(size=size, why=repr(error)))
-        return note
 
-    async def _ask_all(self, text: str, size: int) -> AsyncGenerator[tuple[SignatureLine, ...], None]:
-        """Ask all peers at once; yield signatures as they come, until the time is over or nobody is left."""
-        peers = [member for member in self._ledger.store.policy.members if member.name != self._name]
+    def _with_known(self, lines: Sequence[SignatureLine], text: str, size: int) -> tuple[SignatureLine, ...]:
+        """These lines, and those of other signers that were gathered before."""
+        known = self._notes.get(size)
+        if known is None or known.text != text:
+            return tuple(lines)
+        signers = {(line.name, line.key_id) for line in lines}
+        return (*lines, *(line for line in known.signatures if (line.name, line.key_id) not in signers))
+
+    async def _ask_all(
+        self, text: str, size: int, members: Sequence[Member]
+    ) -> AsyncGenerator[tuple[SignatureLine, ...], None]:
+        """Ask all others at once; yield signatures as they come, until the time is over or nobody is left."""
+        peers = [member for member in members if member.name != self._name]
         tasks = [asyncio.create_task(self._ask(peer, text, size)) for peer in peers]
         try:
             for answer in asyncio.as_completed(tasks, timeout=GATHER_TIMEOUT_S):
@@ -337,3 +398,16 @@ class Gatherer:
             raise RefusedError(f"{peer.name} did not sign this node's checkpoint", code="bad_cosignature")
         known = {(key.name, key.key_id) for key in keys}
         return tuple(line for line in note.signatures if (line.name, line.key_id) in known)
+
+
+def _check_quorum(nodes: int, quorum: int, size: int) -> None:
+    if nodes < quorum:
+        raise QuorumError(f"{nodes} of the {quorum} nodes of a quorum signed size {size} in time")
+
+
+def _vouches(trust: TrustPolicy, note: Note) -> bool:
+    try:
+        trust.check(note)
+    except UntrustedError:
+        return False
+    return True

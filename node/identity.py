@@ -52,6 +52,22 @@ def make_identity(paths: KeyPaths, *, name: str, now: datetime | None = None) ->
     return Identity(signing=made[0], note=made[1], cosigner=made[2], certificate_pem=certificate.certificate_pem)
 
 
+def make_next_certificate(paths: KeyPaths, *, name: str, now: datetime | None = None) -> Path:
+    """Make the TLS key and certificate that are to replace the present ones, beside them.
+
+    Returns:
+        The path of the certificate; its key has the same name with .pem.
+
+    Raises:
+        FileExistsError: they are there already.
+    """
+    certificate = make_certificate(name, now=now or datetime.now(UTC))
+    path = paths.tls_certificate.with_name("tls-next.crt")
+    _write_private(path.with_suffix(".pem"), certificate.private_key_pem.encode())
+    path.write_text(certificate.certificate_pem, encoding="ascii")
+    return path
+
+
 def load_identity(paths: KeyPaths) -> Identity:
     """Read the node's keys.
 

@@ -10,12 +10,12 @@ import shutil
 import socket
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from node.config import Config, load_config
 from node.errors import ConfigError
-from node.identity import Identity, certificate_ders, make_identity, public_bytes
+from node.identity import Identity, certificate_ders, load_identity, make_identity, public_bytes
 from node.ports import free_ports
 from node.signer import Signer
 from node.store import Store
@@ -122,13 +122,17 @@ def _check_arguments(directory: Path, *, nodes: int, origin: str, host: str, opt
         raise ConfigError(f"a ledger has 1 to {MEMBERS_MAX} nodes, not {nodes}")
     if not is_key_name(origin) or len(origin) > 128:
         raise ConfigError(f"origin {origin!r}: a name of at most 128 characters without spaces and pluses")
-    if _is_unspecified(host):
-        raise ConfigError(f"host {host!r} is no address at which others reach a node; the genesis names it for ever")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ConfigError(f"{directory} exists and is not an empty directory")
+    _check_place(directory, host)
     for what, ports in (("API", options.api_ports), ("Raft", options.raft_ports)):
         if ports and len(ports) != nodes:
             raise ConfigError(f"{len(ports)} {what} ports for {nodes} nodes")
+
+
+def _check_place(directory: Path, host: str) -> None:
+    if _is_unspecified(host):
+        raise ConfigError(f"host {host!r} is no address at which others reach a node; the policy names it")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory} exists and is not an empty directory")
 
 
 def _is_unspecified(host: str) -> bool:
@@ -163,6 +167,79 @@ def _build(building: Path, *, origin: str, quorum: int, plans: list[_Plan], opti
     for config in configs:
         init_state(config, genesis=envelope, recorded_s=genesis.time_s)
     (building / POLICY_FILE).write_text(str(TrustPolicy.of(policy, origin)), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewNode:
+    """A node that is to join a ledger.
+
+    Attributes:
+        name: new in the ledger.
+        host: where it listens, and the others reach it.
+        api_port, raft_port: None finds a free one.
+        https: whether its URL begins so; node.toml then needs its certificate.
+    """
+
+    name: str
+    host: str
+    api_port: int | None = None
+    raft_port: int | None = None
+    https: bool = False
+
+
+def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int, trust: TrustPolicy) -> Member:
+    """Make the directory of a node that is to join: its keys, its settings, and a ledger that holds the genesis.
+
+    Args:
+        directory: must not exist, or be empty.
+        node: its name and addresses.
+        genesis: the ledger's first message, which the caller has checked.
+        recorded_s: of the genesis.
+        trust: the ledger's policy of the day: where to ask for the changes since the genesis.
+
+    Returns:
+        The node's description, for the members to agree on.
+
+    Raises:
+        ConfigError: an argument is out of range, or the directory is not empty. Nothing was made.
+    """
+    if not is_key_name(node.name) or "/" in node.name or len(node.name) > 64:
+        raise ConfigError(f"name {node.name!r}: at most 64 characters without spaces, pluses and slashes")
+    _check_place(directory, node.host)
+    options = ClusterOptions(
+        api_ports=(node.api_port,) if node.api_port else (),
+        raft_ports=(node.raft_port,) if node.raft_port else (),
+        https=node.https,
+    )
+    plan = replace(_plan(1, node.host, options)[0], name=node.name)
+    target = directory.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".node.", dir=target if target.exists() else target.parent))
+    try:
+        config = _make_directory(building, plan, options)
+        member = _member(plan, make_identity(config.keys, name=node.name), options)
+        init_state(config, genesis=genesis, recorded_s=recorded_s)
+        (building / POLICY_FILE).write_text(str(trust), encoding="utf-8")
+        _put_in_place(building, target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return member
+
+
+def describe_member(config: Config, member: Member, *, certificates: tuple[bytes, ...] = ()) -> Member:
+    """A member as its own files describe it now: its certificate, and others that it may show as well.
+
+    Args:
+        config: of the node.
+        member: as the policy has it.
+        certificates: DER; two with its own are the most that a policy takes.
+
+    Raises:
+        ConfigError: a key or the certificate cannot be read.
+    """
+    own = certificate_ders(load_identity(config.keys).certificate_pem)
+    return replace(member, tls_certificates=tuple(dict.fromkeys((*own, *certificates))))
 
 
 def init_state(config: Config, *, genesis: bytes, recorded_s: int) -> None:

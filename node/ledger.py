@@ -14,10 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from node import proving
 from node.errors import InconsistentStateError, UnavailableError
 from node.logs import fields
-from node.proving import Proof
 from node.raft.types import LEADER_CHANGED, NO_LEADER, TOO_LARGE, OnFailed
 from node.rising import RisingCount
 from node.signer import Signer
@@ -55,6 +53,20 @@ class Proposer(Protocol):
         ...
 
 
+class Proof(Protocol):
+    """That what this node stores is the ledger's history; it signs nothing before it is given.
+
+    Attributes:
+        waiting: what it waits for, in words.
+    """
+
+    waiting: str
+
+    async def give(self) -> None:
+        """Return once the history is proved; raises InconsistentStateError when it is another one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
     """A message that is in the log; duplicate if it was there before this submission."""
@@ -85,6 +97,8 @@ class LedgerService:
         self._undecided: list[bytes] = []
         self._claims_seen, self._decided = 0, Counter[Outcome]()
         self.refused: Counter[str] = Counter()
+        self._is_draining, self._ordering, self._idle = False, 0, asyncio.Event()
+        self._idle.set()
         self.signing_trouble: str | None = None
 
     def start(self, proposer: Proposer, *, proof: Proof | None = None) -> None:
@@ -92,7 +106,7 @@ class LedgerService:
 
         Args:
             proposer: orders what is submitted.
-            proof: that a restored history is the ledger's; nothing is signed before it is given.
+            proof: of a history that was restored, or that a node which joins was given.
         """
         self._proposer, self._loop = proposer, asyncio.get_running_loop()
         self._signing = self._loop.create_task(self._sign_all(proof))
@@ -103,6 +117,16 @@ class LedgerService:
             self._signing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._signing
+
+    def refuse_submissions(self) -> None:
+        """Take no more: the node stops."""
+        self._is_draining = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the submissions that are under way."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
 
     def on_applied(self) -> None:
         """Take what Raft applied; called in the raft thread after each durable batch."""
@@ -134,7 +158,16 @@ class LedgerService:
         self._check(signed)
         if len(self._waiting) >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
-        applied = await self._order(envelope, signed.hash, timeout_s)
+        if self._is_draining:
+            raise UnavailableError("the node is stopping; submit it to another one", code="stopping")
+        self._ordering += 1
+        self._idle.clear()
+        try:
+            applied = await self._order(envelope, signed.hash, timeout_s)
+        finally:
+            self._ordering -= 1
+            if not self._ordering:
+                self._idle.set()
         if isinstance(applied, Refused):
             raise RefusedError(applied.detail, code=applied.code)
         submitted = self._known(signed.hash, duplicate=isinstance(applied, Duplicate))
@@ -251,7 +284,7 @@ class LedgerService:
             await self.applied.wait_for(self.signed.value + 1, timeout_s=3600)
             try:
                 if proof is not None:
-                    self.signing_trouble = proving.WAITING
+                    self.signing_trouble = proof.waiting
                     await proof.give()
                     proof = None
                 await asyncio.to_thread(self.signer.sign_up_to, self.store.size, self.store.read_node)

@@ -1,15 +1,14 @@
 """One node, from its node.toml to SIGTERM.
 
-Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 5 the stored state is inconsistent or missing, 74 there
-is no room on the disk to start. The consensus layer stops the process itself (70, 74) when going on could break a
-promise.
+Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 4 a node that joins finds nobody who knows of it yet,
+5 the stored state is inconsistent or missing, 6 this node is no member any more, 74 there is no room on the disk to
+start. The consensus layer stops the process itself (70, 74) when going on could break a promise.
 """
 
 import asyncio
 import logging
 import resource
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Coroutine
@@ -22,23 +21,27 @@ import aiohttp
 from aiohttp import web
 
 from node import logs
+from node.admission import check_memory, check_standing
 from node.api import Services, make_app
 from node.api.limits import LimitedConnections, TokenBuckets
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
 from node.config import Config, load_config
-from node.errors import ConfigError, InconsistentStateError
+from node.errors import ConfigError, InconsistentStateError, LeftError, UnavailableError
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, check_identity, load_identity
 from node.index import Index
 from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
+from node.joining import JoinProof, joined_at, keep_notes, notice_changes
 from node.ledger import LedgerService
 from node.logs import fields
+from node.membership import Membership, PeerUrls, Standing, changes_members
 from node.notes import NoteCache
 from node.proving import Proof, is_unproven
-from node.raft import JournalError, RaftPeer, RaftService, RaftSettings, install_unpickling_guard
+from node.raft import JournalError, RaftService, RaftSettings, install_unpickling_guard
+from node.returning import Returning
 from node.signer import Signer, SignerName
 from node.space import START_BYTES_MIN, DiskSpace
 from node.store import Store
@@ -50,10 +53,10 @@ from node.watch import Watch
 from registry.entry import Entry
 from registry.policy import Member, Policy
 
-EXIT_CONFIG, EXIT_STATE, EXIT_STORAGE = 2, 5, 74
+EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74
 INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
-SHUTDOWN_TIMEOUT_S = 3.0
+HAND_OVER_TIMEOUT_S, DRAIN_TIMEOUT_S, SHUTDOWN_TIMEOUT_S = 2.0, 2.0, 3.0
 IDLE_TIMEOUT_S = 30.0
 LINGER_S = 10.0  # a refused upload is read on for a while, so that the client gets to read the answer
 DESCRIPTORS_MAX = 65536
@@ -77,6 +80,12 @@ def run(config_path: Path) -> int:
     except InconsistentStateError as error:
         logger.critical("inconsistent state", extra=fields(why=str(error)))
         return EXIT_STATE
+    except LeftError as error:
+        logger.error("not a member", extra=fields(why=str(error)))  # noqa: TRY400 -- likewise
+        return EXIT_LEFT
+    except UnavailableError as error:
+        logger.error("not a member yet", extra=fields(why=str(error)))  # noqa: TRY400 -- likewise
+        return EXIT_UNAVAILABLE
     return 0
 
 
@@ -85,7 +94,8 @@ class _State:
     """What was opened and checked before anything listens."""
 
     identity: Identity
-    member: Member
+    membership: Membership
+    returning: Returning
     store: Store
     signer: Signer
     notes: NoteCache
@@ -97,21 +107,24 @@ def _open_state(config: Config) -> _State:
         store = Store(config.state_directory / STORE_FILE)
         opened.callback(store.close)
         _check_genesis(config.genesis, store)
-        member = next((m for m in store.policy.members if m.name == config.name), None)
-        if member is None:
-            raise ConfigError(f"name: {config.name!r} is not a member of {store.origin}")
+        membership = Membership(config.name, store)
+        check_standing(membership, config, store.origin)
+        member = cast("Member", membership.member)
         check_identity(identity, member)
         signer = Signer(
             config.state_directory / SIGNER_FILE,
-            name=SignerName(origin=store.origin, member=member.name),
+            name=SignerName(origin=store.origin, member=config.name),
             identity=identity,
             clock=time.time,
         )
         opened.callback(signer.close)
         check_state(config, store, signer)
         notes = NoteCache(config.state_directory / NOTES_FILE)
+        returning = Returning(member=member, origin=store.origin, signed_size=lambda: signer.size)
         opened.pop_all()  # _serve closes them
-    return _State(identity=identity, member=member, store=store, signer=signer, notes=notes)
+    return _State(
+        identity=identity, membership=membership, returning=returning, store=store, signer=signer, notes=notes
+    )
 
 
 def _check_genesis(path: Path, store: Store) -> None:
@@ -135,27 +148,33 @@ async def _serve(config: Config, state: _State) -> None:
         stack.callback(state.store.close)
         stack.callback(state.signer.close)
         stack.callback(state.notes.close)
-        node = await _start(config, state, stack)
+        node = await _start(config, state, stack, stop)
+        if node is None:
+            return
         logger.info(
             "ready", extra=fields(name=config.name, host=config.api.host, port=config.api.port, size=state.store.size)
         )
         await stop.wait()
         logger.info("stopping")
         node.stopping.set()
+        node.ledger.refuse_submissions()
+    check_standing(state.membership, config, state.store.origin)
 
 
-async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Services:
+async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asyncio.Event) -> Services | None:
+    """Start every part; None when the node was told to stop before it could."""
     ledger = LedgerService(state.store, state.signer, clock=time.time)
     raft = _make_raft(config, state, ledger)
     peer_tls = peer_trust(config.api)
     session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
-    ledger.start(raft, proof=_proof(config, state, ledger, session))
+    gatherer = Gatherer(config.name, ledger, state.notes, session)
+    stack.push_async_callback(gatherer.close)
+    ledger.start(raft, proof=_proof(config, state, ledger, gatherer, session))
     stack.push_async_callback(ledger.stop)
-    _start_raft(raft)
-    stack.push_async_callback(asyncio.to_thread, raft.stop)
     blobs, cache = _open_blobs(config, state.store.policy)
-    peer_urls = [member.api_url for member in state.store.policy.members if member.name != config.name]
-    fetcher = Fetcher(blobs, cache, peer_urls=peer_urls, settings=config.fetch, peer_tls=peer_tls)
+    fetcher = Fetcher(
+        blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch, peer_tls=peer_tls
+    )
     stack.push_async_callback(fetcher.close)
     verifier = Verifier(config.verifier, readable=(blobs.directory, cache.directory))
     stack.push_async_callback(verifier.stop)
@@ -169,7 +188,6 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
     )
     index = Index(config.state_directory / INDEX_FILE, state.store)
     stack.callback(index.close)
-    gatherer = Gatherer(config.name, ledger, state.notes, session)
     watch = Watch(ledger, gatherer, raft.status)
     node = Services(
         name=config.name,
@@ -188,18 +206,48 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack) -> Servic
         space=DiskSpace(config.state_directory),
         raft_status=raft.status,
         watch=watch,
+        standing=lambda: state.membership.standing,
+        read_barrier=raft.read_barrier,
     )
     await _listen(config, node, stack)
+    if not await _unless(stop, check_memory(config, state.membership, state.returning, session)):
+        return None
+    _start_raft(raft)
+    stack.push_async_callback(asyncio.to_thread, raft.stop)
+    stack.push_async_callback(ledger.drain, DRAIN_TIMEOUT_S)
+    stack.push_async_callback(asyncio.to_thread, raft.hand_over, HAND_OVER_TIMEOUT_S)
     _in_background(verifier.warm_up(), "verifier", node, stack)
     _in_background(voter.run(), "voter", node, stack)
     _in_background(watch.run(), "watch", node, stack)
     _in_background(index.run(ledger.applied), "search", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
+    _in_background(keep_notes(ledger, gatherer), "notes", node, stack)
+    changes = notice_changes(state.membership, session, lambda: raft.status().leader is not None, stop)
+    _in_background(changes, "membership", node, stack)
     return node
 
 
-def _proof(config: Config, state: _State, ledger: LedgerService, session: aiohttp.ClientSession) -> Proof | None:
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do some work unless the node is told to stop before it is done; whether it was done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def _proof(
+    config: Config, state: _State, ledger: LedgerService, gatherer: Gatherer, session: aiohttp.ClientSession
+) -> Proof | JoinProof | None:
+    is_new = joined_at(config.name, state.store) is not None or state.membership.standing is Standing.JOINING
+    if is_new and state.signer.size == 0:
+        return JoinProof(config.name, ledger, gatherer)
     if not is_unproven(config.state_directory):
         return None
     return Proof(config.name, config.state_directory, store=state.store, applied=ledger.applied, session=session)
@@ -220,7 +268,8 @@ def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftServ
     try:
         return RaftService(
             name=config.name,
-            peers=[_peer(member) for member in state.store.policy.members],
+            members=state.membership.members,
+            changes_members=changes_members,
             certificate_path=config.keys.tls_certificate,
             private_key_path=config.keys.tls_private_key,
             journal_path=config.state_directory / JOURNAL_FILE,
@@ -239,16 +288,6 @@ def _start_raft(raft: RaftService) -> None:
         raise InconsistentStateError(str(error)) from error
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"[raft]: cannot listen: {error}") from error
-
-
-def _peer(member: Member) -> RaftPeer:
-    return RaftPeer(
-        name=member.name,
-        host=member.raft_host,
-        port=member.raft_port,
-        certificate_pins=member.tls_pins,
-        certificate_pem="".join(ssl.DER_cert_to_PEM_cert(der) for der in member.tls_certificates),
-    )
 
 
 async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None:

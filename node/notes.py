@@ -46,12 +46,17 @@ class NoteCache:
         """The note for the largest size that was gathered."""
         return self._read("SELECT note FROM notes ORDER BY size DESC LIMIT 1", ())
 
+    def latest_signed_by(self, cosigner: str) -> Note | None:
+        """The note for the largest size that bears a line of this cosigner."""
+        query = "SELECT note FROM notes WHERE instr(note, ?) > 0 ORDER BY size DESC LIMIT 1"
+        return self._read(query, (f"\n— {cosigner} ",))
+
     def put(self, size: int, note: Note) -> None:
-        """Keep a note, instead of the one for this size that readers no longer trust."""
+        """Keep a note, instead of the one for this size."""
         with self._lock:
             self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (size, str(note)))
 
-    def _read(self, query: str, parameters: tuple[int, ...]) -> Note | None:
+    def _read(self, query: str, parameters: tuple[int | str, ...]) -> Note | None:
         with self._lock:
             row = self._connection.execute(query, parameters).fetchone()
         return Note.parse(row[0]) if row else None

@@ -59,6 +59,8 @@ class Proof:
         session: for requests to the peers; they are named by the policy, and may have private addresses.
     """
 
+    waiting = WAITING
+
     def __init__(
         self, name: str, state: Path, *, store: Store, applied: RisingCount, session: aiohttp.ClientSession
     ) -> None:

@@ -29,6 +29,7 @@ from registry.envelope import SignedMessage, message_hash
 from registry.messages import Genesis, PolicyChange
 from registry.note import VerifierKey
 from registry.policy import Policy
+from registry.policy_change import SetPolicy
 from registry.rules import Accepted, Applied, Ledger, Refused
 
 T = TypeVar("T")
@@ -179,6 +180,37 @@ class Store:
     def policy(self) -> Policy:
         """The ledger's policy."""
         return self._ledger.policy
+
+    @property
+    def policy_hashes(self) -> list[bytes]:
+        """Hashes of the messages that set a policy, from the genesis to the one in force."""
+        return self._locked(lambda ledger: ledger.policy_hashes)
+
+    @property
+    def set_policy(self) -> SetPolicy:
+        """The policy in force, and the message that set it."""
+        return self._locked(
+            lambda ledger: SetPolicy(origin=ledger.origin, policy=ledger.policy, hash=ledger.policy_hashes[-1])
+        )
+
+    def policy_set_by(self, digest: bytes) -> Policy:
+        """The policy that a message set.
+
+        Raises:
+            ValueError: there is no such message.
+        """
+        placed = self._locked(lambda ledger: ledger.find(digest))
+        if placed is None or not isinstance(placed.signed.message, Genesis | PolicyChange):
+            raise ValueError(f"no message {digest.hex()} that set a policy")
+        return placed.signed.message.policy
+
+    def envelope(self, index: int) -> bytes:
+        """The message of one entry as it was signed.
+
+        Raises:
+            ValueError: there is none at this index.
+        """
+        return Entry.decode(self.entry(index)).envelope
 
     def entry(self, index: int) -> bytes:
         """One entry.

@@ -7,7 +7,7 @@ the old and the new key a rotation. A message is named by the hash of its envelo
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -52,11 +52,30 @@ def seal(message: Message, *, origin: str, private_keys: Sequence[Ed25519Private
     """
     if not private_keys:
         raise ValueError("a message needs a signer")
-    body = canonical(message.to_body())
-    signed = signing.canonical_statement(_CONTEXT, origin, [message.KIND, body])
-    signatures = sorted([k.public_key().public_bytes_raw(), signing.sign(k, signed)] for k in private_keys)
+    signed = statement_of(message, origin=origin)
+    return assemble(message, {k.public_key().public_bytes_raw(): signing.sign(k, signed) for k in private_keys})
+
+
+def statement_of(message: Message, *, origin: str) -> bytes:
+    """What the signers of a message sign."""
+    return signing.canonical_statement(_CONTEXT, origin, [message.KIND, canonical(message.to_body())])
+
+
+def assemble(message: Message, signatures: Mapping[bytes, bytes]) -> bytes:
+    """The envelope of a message that was signed elsewhere.
+
+    Args:
+        message: what was signed.
+        signatures: by signing key; not checked.
+
+    Raises:
+        ValueError: the envelope would be larger than an entry may be, or nobody has signed.
+    """
+    if not signatures:
+        raise ValueError("a message needs a signer")
+    pairs = cast("list[Value]", sorted([signer, signature] for signer, signature in signatures.items()))
     envelope = encode_canonical(
-        {"body": body, "kind": message.KIND, "signatures": cast("list[Value]", signatures), "version": VERSION}
+        {"body": canonical(message.to_body()), "kind": message.KIND, "signatures": pairs, "version": VERSION}
     )
     if len(envelope) > ENVELOPE_BYTES_MAX:
         raise ValueError(f"a message of {len(envelope)} bytes; at most {ENVELOPE_BYTES_MAX} are allowed")

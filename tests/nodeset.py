@@ -222,6 +222,7 @@ class NodeSet:
         indexing = asyncio.create_task(index.run(ledger.applied))
         self._stack.push_async_callback(_ended, indexing)
         gatherer = Gatherer(config.name, ledger, notes, self.session)
+        self._stack.push_async_callback(gatherer.close)
         return Services(
             name=config.name,
             device="cpu",

@@ -12,7 +12,7 @@ from pathlib import Path
 from raft_simulation import ListMachine
 
 from node.ports import free_ports
-from node.raft import RaftPeer, RaftService, RaftSettings, make_certificate
+from node.raft import RaftMembers, RaftPeer, RaftService, RaftSettings, make_certificate
 
 NOW = dt.datetime.now(dt.UTC)
 FAST = RaftSettings(
@@ -76,7 +76,8 @@ def make_service(
     """Make the service of one member, not started."""
     return RaftService(
         name=name,
-        peers=peers,
+        members=lambda: RaftMembers(voters=tuple(peers)),
+        changes_members=lambda _command: False,
         certificate_path=directory / f"{name}.crt",
         private_key_path=directory / f"{name}.key",
         journal_path=directory / f"{name}.journal",

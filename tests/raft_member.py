@@ -13,7 +13,7 @@ from pathlib import Path
 
 from raft_cluster import FAST, STEADY
 
-from node.raft import RaftPeer, RaftService, install_unpickling_guard
+from node.raft import RaftMembers, RaftPeer, RaftService, install_unpickling_guard
 
 
 class FileMachine:
@@ -51,7 +51,8 @@ def main() -> None:
     machine = FileMachine(directory / f"{name}.applied")
     service = RaftService(
         name=name,
-        peers=peers,
+        members=lambda: RaftMembers(voters=tuple(peers)),
+        changes_members=lambda _command: False,
         certificate_path=directory / f"{name}.crt",
         private_key_path=directory / f"{name}.key",
         journal_path=directory / f"{name}.journal",

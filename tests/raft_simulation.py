@@ -17,11 +17,13 @@ from pysyncobj.transport import Transport
 
 from node.raft.applier import Applier
 from node.raft.journal import DurableJournal
+from node.raft.membership import MembersChangedError, Roster
 from node.raft.raft import RaftNode
 from node.raft.types import RaftSettings
 from node.raft.wire import decode, encode
 
 STEP_S = 0.02
+MEMBERS = b"members:"  # "members:ABC>ABCD" changes the members, one letter each, if ABC are the members
 SETTINGS = RaftSettings(election_timeout_min_s=0.4, election_timeout_max_s=1.4, leader_fallback_s=1.4)
 
 
@@ -114,11 +116,17 @@ class Network:
 
 
 class Simulation:
-    """Members named by one letter each. monkeypatch puts SyncObj, and with it our code, on the virtual clock."""
+    """Nodes named by one letter each. monkeypatch puts SyncObj, and with it our code, on the virtual clock.
 
-    def __init__(self, names: str, directory: Path, monkeypatch: pytest.MonkeyPatch, *, seed: int = 1) -> None:
+    All of them are members at first, unless voters names fewer.
+    """
+
+    def __init__(
+        self, names: str, directory: Path, monkeypatch: pytest.MonkeyPatch, *, seed: int = 1, voters: str = ""
+    ) -> None:
         self.now_s = 1000.0
         self.names = names
+        self.first_voters = voters or names
         self.settings = SETTINGS
         self.random = random.Random(seed)
         self.network = Network(command_bytes_max=SETTINGS.command_bytes_max)
@@ -135,7 +143,7 @@ class Simulation:
     def start(self, name: str) -> None:
         journal = DurableJournal(self._directory / f"{name}.journal", cache_bytes_max=10_000)
         self.nodes[name] = RaftNode(
-            names=[name, *(other for other in self.names if other != name)],
+            roster=self._roster(name),
             settings=self.settings,
             journal=journal,
             applier=Applier(self.machines[name], on_applied=lambda: None),
@@ -145,6 +153,30 @@ class Simulation:
         for other in self.nodes:
             if other != name:
                 self._connect(name, other)
+
+    def voters(self, name: str) -> str:
+        """The members by what a node has applied."""
+        voters = self.first_voters
+        for command in self.machines[name].commands:
+            if command.startswith(MEMBERS + voters.encode() + b">"):
+                voters = command.partition(b">")[2].decode()
+        return voters
+
+    def _roster(self, name: str) -> Roster:
+        voters = self.voters(name)
+        return Roster(
+            name=name,
+            voters=tuple(voters),
+            changes_members=lambda command: command.startswith(MEMBERS),
+            is_stale=lambda: self.voters(name) != voters,
+        )
+
+    def _tick(self, name: str) -> None:
+        try:
+            self.nodes[name].tick(0.0)
+        except MembersChangedError:
+            self.nodes.pop(name).close()
+            self.start(name)
 
     def crash(self, name: str) -> None:
         """Lose the process and everything that it had not written."""
@@ -164,8 +196,8 @@ class Simulation:
         for _ in range(count):
             self.now_s += STEP_S
             before = {name: node.fields.commit_index for name, node in self.nodes.items()}
-            for node in list(self.nodes.values()):
-                node.tick(0.0)
+            for name in list(self.nodes):
+                self._tick(name)
             self._deliver()
             for name, commit_index in before.items():
                 assert self.nodes[name].fields.commit_index >= commit_index

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from node.api import blobs, entries, events, log, metrics, openapi, search, status
+from node.api import blobs, entries, events, log, members, metrics, openapi, search, status
 from node.api.errors import answer_errors
 from node.api.services import SERVICES, Services
 
@@ -32,6 +32,8 @@ def make_app(node: Services) -> web.Application:
             web.get("/tile/entries/{path:.+}", log.entry_tile),
             web.get("/tile/{level}/{path:.+}", log.hash_tile),
             web.get("/v1/policy", status.policy),
+            web.get("/v1/policies", members.policies),
+            web.get("/v1/cosignatures/{name}", members.cosignature),
             web.get("/v1/node", status.state),
             web.get("/health", status.health),
             web.get("/healthz", status.health),

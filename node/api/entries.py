@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from node.api import render
-from node.api.errors import EXPECTED, refusal, status_of
+from node.api.errors import EXPECTED, MAY_BE_BEHIND, MayBeBehindError, refusal, status_of
 from node.api.limits import TokenBuckets, network_of
 from node.api.parameters import hash_of, number
 from node.api.services import WAIT_S_MAX, Services, services
@@ -20,6 +20,7 @@ from registry.tiles import parse_entry_bundle
 
 PAGE_MAX = 100
 BATCH_BYTES_MAX = 1024 * 1024
+BARRIER_TIMEOUT_S = 2.0
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -47,7 +48,7 @@ async def submit_batch(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """GET /v1/entries/{hash}: one entry, its bytes included."""
     node = services(request)
-    placed = _find(node, hash_of(request))
+    placed = await _find(request, hash_of(request))
     raw = node.ledger.store.entry(placed.index)
     return web.json_response({**render.entry(placed), "entry": encode_base64(raw)})
 
@@ -67,7 +68,7 @@ async def page(request: web.Request) -> web.Response:
 async def receipt(request: web.Request) -> web.Response:
     """GET /v1/receipts/{hash}: the receipt of an entry."""
     node = services(request)
-    placed = _find(node, hash_of(request))
+    placed = await _find(request, hash_of(request))
     return web.Response(text=await node.gatherer.receipt(placed.index, timeout_s=node.submit_timeout_s))
 
 
@@ -75,10 +76,12 @@ async def claim(request: web.Request) -> web.Response:
     """GET /v1/claims/{hash}: a claim and its votes; with wait_s when there is a verdict or the time is over."""
     node = services(request)
     digest = hash_of(request)
-    _claim_state(node, digest)
+    await _claim_state(request, digest)
     await _wait_for_verdict(node, digest, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
-    shown = render.claim(node.ledger, digest, _claim_state(node, digest))
-    return web.json_response({**shown, "progress": str(node.voter.progress(digest))})
+    is_current = node.ledger.verdict(digest).outcome is not None or await _catch_up(request)
+    shown = render.claim(node.ledger, digest, await _claim_state(request, digest))
+    shown = {**shown, "progress": str(node.voter.progress(digest))}
+    return web.json_response(shown, headers=None if is_current else MAY_BE_BEHIND)
 
 
 async def certificate(request: web.Request) -> web.Response:
@@ -131,15 +134,33 @@ async def _wait_for_verdict(node: Services, digest: bytes, wait_s: int) -> None:
         size = store.size
 
 
-def _find(node: Services, digest: bytes) -> Placed:
-    placed = node.ledger.store.find(digest)
+async def _find(request: web.Request, digest: bytes) -> Placed:
+    store = services(request).ledger.store
+    placed = store.find(digest)
     if placed is None:
-        raise RefusedError(f"no entry {digest.hex()}", code="not_found")
+        is_current = await _catch_up(request)
+        placed = store.find(digest)
+        if placed is None:
+            raise _not_found(f"no entry {digest.hex()}", is_current=is_current)
     return placed
 
 
-def _claim_state(node: Services, digest: bytes) -> ClaimState:
-    state = node.ledger.store.claim_state(digest)
+async def _claim_state(request: web.Request, digest: bytes) -> ClaimState:
+    store = services(request).ledger.store
+    state = store.claim_state(digest)
     if state is None:
-        raise RefusedError(f"no claim {digest.hex()}", code="not_found")
+        is_current = await _catch_up(request)
+        state = store.claim_state(digest)
+        if state is None:
+            raise _not_found(f"no claim {digest.hex()}", is_current=is_current)
     return state
+
+
+def _not_found(message: str, *, is_current: bool) -> RefusedError:
+    return (RefusedError if is_current else MayBeBehindError)(message, code="not_found")
+
+
+async def _catch_up(request: web.Request) -> bool:
+    """Before denying something: whether everything is here that was recorded when the question came."""
+    barrier = services(request).read_barrier
+    return barrier is None or await barrier(BARRIER_TIMEOUT_S)

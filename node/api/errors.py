@@ -39,11 +39,16 @@ _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     SelfCheckError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+MAY_BE_BEHIND = {"Wmreg-May-Be-Behind": "1"}
 _WITH_CODE = (RegistryError, UnavailableError, SelfCheckError)
 EXPECTED = tuple(_BY_CLASS)
 _COME_BACK = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 logger = logging.getLogger(__name__)
+
+
+class MayBeBehindError(RefusedError):
+    """Not here, says a node that could not find out whether it has all that is recorded."""
 
 
 @web.middleware
@@ -103,7 +108,10 @@ def _counted(request: web.Request, code: str, message: str) -> dict[str, object]
 
 def _respond(request: web.Request, error: Exception) -> web.Response:
     retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 1
-    return error_response(request, status_of(error), _code_of(error), str(error), retry_after_s=retry_after_s)
+    answer = error_response(request, status_of(error), _code_of(error), str(error), retry_after_s=retry_after_s)
+    if isinstance(error, MayBeBehindError):
+        answer.headers.update(MAY_BE_BEHIND)
+    return answer
 
 
 def _code_of(error: Exception) -> str:

@@ -261,6 +261,24 @@ PATHS: dict[str, dict[str, Schema]] = {
             answers={"200": _answer("C2SP tlog-policy.", PLAIN, _TEXT)},
         )
     },
+    "/v1/policies": {
+        "get": _operation(
+            "policies",
+            "The messages that set a policy, in order: 16 at most.",
+            answers={"200": _answer("Envelopes in base64.", JSON, ref("Policies"))},
+            errors="400 404",
+            parameters=(_query("after", HASH, "Begin behind the message of this hash."),),
+        )
+    },
+    "/v1/cosignatures/{name}": {
+        "get": _operation(
+            "seenCosignature",
+            "The largest checkpoint that this node has seen signed by a member.",
+            answers={"200": _answer("C2SP tlog-checkpoint.", PLAIN, _TEXT)},
+            errors="400 404",
+            parameters=(_path("name", {"type": "string", "minLength": 1, "maxLength": 64}, "The member's name."),),
+        )
+    },
     "/v1/node": {
         "get": _operation(
             "nodeState",

@@ -220,6 +220,8 @@ _ANSWERS: Mapping[str, Schema] = {
         root=HASH,
         signed_size=COUNT,
         version=TEXT,
+        standing={"enum": ["member", "joining", "left", "stranger"]},
+        policy=obj(hash=HASH, quorum=COUNT, members=listed(TEXT)),
         raft=obj(
             state={"enum": ["leader", "candidate", "follower"]},
             leader=nullable(TEXT),
@@ -233,6 +235,7 @@ _ANSWERS: Mapping[str, Schema] = {
         tolerates=described({"type": "integer"}, "Members that may fail; negative when the ledger has stopped."),
         problems=ref("Problems"),
     ),
+    "Policies": obj(policies=listed(obj(index=COUNT, message_hash=HASH, envelope=TEXT))),
     "Problems": described(
         {"type": "object", "additionalProperties": TEXT}, "What is wrong, by the part that has the trouble."
     ),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.index import Index
 from node.ledger import LedgerService
+from node.membership import Standing
 from node.raft.types import RaftStatus
 from node.space import DiskSpace
 from node.verifier.supervisor import Verifier
@@ -35,6 +36,8 @@ class Services:
         blob_bytes_max: largest upload.
         space: the room on the node's disk.
         raft_status: what the consensus layer says of itself.
+        read_barrier: waits until what is stored here is not behind; None where nothing can be.
+        standing: where this node stands among the members.
         watch: whether the node keeps up.
         alarms: what makes the node unhealthy, by the part that says so.
         streams: of events, that are open.
@@ -58,6 +61,8 @@ class Services:
     space: DiskSpace
     raft_status: Callable[[], RaftStatus]
     watch: Watch
+    standing: Callable[[], Standing] = lambda: Standing.MEMBER
+    read_barrier: Callable[[float], Awaitable[bool]] | None = None
     alarms: dict[str, str] = field(default_factory=dict)
     streams: Streams = field(default_factory=Streams)
     refused: Counter[str] = field(default_factory=Counter)

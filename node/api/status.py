@@ -25,6 +25,12 @@ async def state(request: web.Request) -> web.Response:
             "root": store.root(size).hex(),
             "signed_size": node.ledger.signed.value,
             "version": VERSION,
+            "standing": node.standing(),
+            "policy": {
+                "hash": store.policy_hashes[-1].hex(),
+                "quorum": store.policy.quorum,
+                "members": [member.name for member in store.policy.members],
+            },
             "raft": {
                 "state": raft.state,
                 "leader": raft.leader,

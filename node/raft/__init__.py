@@ -10,7 +10,7 @@ from node.raft.compat import UnsupportedPySyncObjError, install_unpickling_guard
 from node.raft.journal_format import JournalBusyError, JournalCorruptError, JournalError
 from node.raft.journal_reader import JournalReader, copy_committed
 from node.raft.service import RaftService
-from node.raft.types import RaftPeer, RaftSettings, RaftStatus, StateMachine
+from node.raft.types import RaftMembers, RaftPeer, RaftSettings, RaftStatus, StateMachine
 
 __all__ = [
     "JournalBusyError",
@@ -18,6 +18,7 @@ __all__ = [
     "JournalError",
     "JournalReader",
     "NodeCertificate",
+    "RaftMembers",
     "RaftPeer",
     "RaftService",
     "RaftSettings",

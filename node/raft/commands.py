@@ -18,6 +18,7 @@ class Commands:
         self._core = core
         self._report = report
         self._failures = FailureTable(report)
+        self.is_leaving = False  # this node gives up its office: it appends no more
         self._queue = ProposalQueue(
             commands_max=core.settings.queue_commands_max, bytes_max=core.settings.queue_bytes_max
         )
@@ -50,11 +51,11 @@ class Commands:
         """Report every command of this node that is under way."""
         self._failures.fail_all(reason)
 
-    def close(self) -> None:
-        """Take no more commands and report all that are under way."""
-        for proposal in self._queue.close():
-            self._refuse(proposal, STOPPED)
-        self._failures.fail_all(STOPPED)
+    def close(self, reason: str) -> None:
+        """Take no more commands and report all that are under way, with this reason."""
+        for proposal in self._queue.close(reason):
+            self._refuse(proposal, STOPPED if reason == STOPPED else NO_LEADER)
+        self._failures.fail_all(reason)
 
     def on_forward(self, node: Node, message: Message) -> None:
         """Queue a peer's command."""
@@ -86,14 +87,17 @@ class Commands:
         return max(0, self._core.settings.uncommitted_entries_max - uncommitted)
 
     def _place(self, proposal: Proposal) -> None:
-        if self._core.is_leader:
+        if self._core.is_leader and not self.is_leaving:
             self._append(proposal)
-        elif proposal.asked_by is None and self._core.fields.leader is not None:
+        elif proposal.asked_by is None and self._core.fields.leader is not None and not self._core.is_leader:
             self._forward(proposal, self._core.fields.leader)
         else:
             self._refuse(proposal, NO_LEADER)
 
     def _append(self, proposal: Proposal) -> None:
+        if not self._core.changes.may_append(proposal.command):
+            self._refuse(proposal, NO_LEADER)
+            return
         index, term = self._core.journal.last_index + 1, self._core.fields.term
         self._core.journal.add((REGULAR + proposal.command, index, term))
         if proposal.on_failed is not None:

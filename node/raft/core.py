@@ -7,6 +7,7 @@ from pysyncobj.node import Node
 
 from node.raft.compat import LEADER, HookedSyncObj, SyncObjFields
 from node.raft.journal import DurableJournal
+from node.raft.membership import MemberChanges
 from node.raft.types import RaftSettings
 from node.raft.wire import Message
 
@@ -17,9 +18,11 @@ class Core:
 
     Attributes:
         name: of this node.
+        is_voter: whether it may stand for election.
         majority: of all members.
         settings: times and limits.
         journal: the log.
+        changes: keeps changes of the members apart.
         fields: SyncObj's state.
         syncobj: SyncObj itself, for its own methods.
         send: queues a message to a peer; False if that was not possible.
@@ -29,9 +32,11 @@ class Core:
     """
 
     name: str
+    is_voter: bool
     majority: int
     settings: RaftSettings
     journal: DurableJournal
+    changes: MemberChanges
     fields: SyncObjFields
     syncobj: HookedSyncObj
     send: Callable[[Node, Message], bool]

@@ -26,10 +26,19 @@ class Election:
         self._leader_heard_s = float("-inf")
         self._counted_term = 0
         self._counted_voters: set[str] = set()
+        self._called_term = -1
+        self.is_leaving = False  # this node stops: it stands no more
 
     def tick(self) -> None:
         """Ask for pre-votes when no leader was heard for long enough; let SyncObj stand once they are won."""
         fields = self._core.fields
+        if self.is_leaving or not self._core.is_voter or fields.last_applied < fields.commit_index:
+            fields.election_deadline_s = self._follow(fields.election_deadline_s)
+            return
+        if self._called_term == fields.term and not self._core.is_leader:
+            self._called_term = -1
+            fields.election_deadline_s = 0.0  # without a pre-vote: the others still hear the leader that asked for it
+            return
         if self._core.is_leader or fields.election_deadline_s >= monotonic_s() or self._pre_vote.take_win():
             return
         fields.election_deadline_s = monotonic_s() + self._core.syncobj.stock("__generateRaftTimeout")()
@@ -37,6 +46,13 @@ class Election:
         self._ask(self._pre_vote.begin())
         if self._pre_vote.take_win():  # a cluster of one
             fields.election_deadline_s = 0.0
+
+    def _follow(self, deadline_s: float) -> float:
+        """A node that must not stand: move the deadline, and notice when the leader is silent."""
+        if self._core.is_leader or deadline_s >= monotonic_s():
+            return deadline_s
+        self._forget_leader()
+        return monotonic_s() + float(self._core.syncobj.stock("__generateRaftTimeout")())
 
     def _forget_leader(self) -> None:
         """The leader is silent: without this a node that is alone would name it, and forward to it, for ever."""
@@ -88,6 +104,13 @@ class Election:
         if message["term"] > self._core.fields.term:
             logger.info("told of a newer term", extra={"peer": node.id, "term": message["term"]})
             self._core.adopt_term(message["term"])
+
+    def on_timeout_now(self, node: Node, message: Message) -> None:
+        """Stand at once, if it is the leader of this term who asks for it."""
+        if node == self._core.fields.leader and message["term"] == self._core.fields.term:
+            logger.info("the leader hands over", extra={"peer": node.id, "term": message["term"]})
+            self._called_term = message["term"]
+            self._core.wake()
 
     def _ask(self, number: int) -> None:
         _, last_index, last_term = self._core.journal.entry(self._core.journal.last_index)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pysyncobj.node import Node
 
-from node.raft.types import LEADER_CHANGED, QUEUE_FULL, STOPPED, OnFailed
+from node.raft.types import LEADER_CHANGED, QUEUE_FULL, OnFailed
 
 Report = Callable[[OnFailed, str], None]
 
@@ -41,14 +41,14 @@ class ProposalQueue:
         self._lock = threading.Lock()
         self._waiting: deque[Proposal] = deque()
         self._waiting_bytes = 0
-        self._is_closed = False
+        self._closed: str | None = None
 
     def put(self, proposal: Proposal) -> str | None:
         """Add a proposal; returns why it was not added, else None."""
         with self._lock:
             waiting_bytes = self._waiting_bytes + len(proposal.command)
-            if self._is_closed:
-                return STOPPED
+            if self._closed is not None:
+                return self._closed
             if len(self._waiting) >= self._commands_max or waiting_bytes > self._bytes_max:
                 return QUEUE_FULL
             self._waiting.append(proposal)
@@ -66,10 +66,10 @@ class ProposalQueue:
             self._waiting_bytes -= bytes_max - room_bytes
         return taken
 
-    def close(self) -> list[Proposal]:
-        """Take no more; returns what still waits."""
+    def close(self, reason: str) -> list[Proposal]:
+        """Take no more, for this reason; returns what still waits."""
         with self._lock:
-            self._is_closed = True
+            self._closed = reason
             left, self._waiting = list(self._waiting), deque()
         return left
 

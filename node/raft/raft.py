@@ -5,10 +5,11 @@ Replaced, each for a measured or proven fault of the original:
 
 * entries leave at once, batched, instead of every period, and old answers are ignored (replication.py);
 * an acknowledgement leaves only after fdatasync, and nothing acknowledged is truncated (journal.py);
-* pre-vote, voters counted by name, a notice to a leader whose term is over (election.py);
+* pre-vote, voters counted by name, a notice to a leader whose term is over, leadership handed over (election.py);
 * commands are bytes that are never unpickled; failures are told (commands.py), batches applied (applier.py);
 * linearizable reads (reads.py);
-* no snapshots, no compaction, no membership changes, no leadership transfer.
+* changes of the members, one at a time (membership.py);
+* no snapshots, no compaction.
 
 Source: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended version), figure 2.
 """
@@ -16,7 +17,7 @@ Source: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorit
 # mypy: allow-untyped-calls
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -28,16 +29,19 @@ from node.raft.core import Core
 from node.raft.election import Election
 from node.raft.journal import DurableJournal
 from node.raft.journal_format import JournalError
+from node.raft.membership import MemberChanges, MembersChangedError, Roster
 from node.raft.proposals import Report
 from node.raft.reads import OnRead, Reads
 from node.raft.replication import Replication
 from node.raft.stock_journal import StockJournal
-from node.raft.types import LEADER_CHANGED, OnFailed, RaftSettings, RaftState
+from node.raft.types import LEADER_CHANGED, STOPPED, OnFailed, RaftSettings, RaftState
 from node.raft.waker import Waker
 from node.raft.wire import Message
 
 TERM_STEP_MAX = 2**32  # a peer may raise the term, but not to the end of its range in one message
 STATE_NAMES: dict[int, RaftState] = {FOLLOWER: "follower", CANDIDATE: "candidate", LEADER: "leader"}
+
+_ANSWERS = frozenset({"next_node_idx", "response_vote", "pre_vote_answer"})
 
 MakeTransport = Callable[[HookedSyncObj, Node, set[Node]], Transport]
 
@@ -57,7 +61,7 @@ class RaftNode(HookedSyncObj):
     def __init__(
         self,
         *,
-        names: Sequence[str],
+        roster: Roster,
         settings: RaftSettings,
         journal: DurableJournal,
         applier: Applier,
@@ -67,11 +71,11 @@ class RaftNode(HookedSyncObj):
         """Restore the state and begin to listen.
 
         Args:
-            names: of all members, this node's first.
+            roster: the members, and this node's name.
             settings: times and limits.
             journal: of this node; closed by close().
             applier: of this node's state machine.
-            make_transport: called once, with this object, its own node and the others.
+            make_transport: called once, with this object, its own node and the other voters.
             report: hands a failure on to whoever proposed; must not block.
 
         Raises:
@@ -82,12 +86,16 @@ class RaftNode(HookedSyncObj):
         self._journal = journal
         self._stock_journal = StockJournal(journal)
         self._applier = applier
+        self._roster = roster
+        self._changes = MemberChanges(journal, self.fields, roster.changes_members)
         self._make_transport = make_transport
         core = Core(
-            name=names[0],
-            majority=len(names) // 2 + 1,
+            name=roster.name,
+            is_voter=roster.is_voter,
+            majority=len(roster.voters) // 2 + 1,
             settings=settings,
             journal=journal,
+            changes=self._changes,
             fields=self.fields,
             syncobj=self,
             send=self._send,
@@ -101,8 +109,8 @@ class RaftNode(HookedSyncObj):
         self._commands = Commands(core, report)
         self._handlers = self._message_handlers()
         self._check_journal()
-        others = [Node(name) for name in names[1:]]
-        super().__init__(Node(names[0]), others, stock_settings(settings), transportClass=self._keep_transport)
+        others = [Node(name) for name in roster.voters if name != roster.name]
+        super().__init__(Node(roster.name), others, stock_settings(settings), transportClass=self._keep_transport)
         self._waker = Waker(self._poller)
         self._restore_applied()
 
@@ -124,9 +132,9 @@ class RaftNode(HookedSyncObj):
         return self._commands.propose(command, on_failed)
 
     def read(self, callback: OnRead) -> None:
-        """Call back once this node, as leader, has proved its leadership and applied what was committed; any thread.
+        """Call back once the leader has proved its leadership and this node has applied what was committed; any thread.
 
-        The callback gets False if this node is not the leader, or ceases to be it before.
+        The callback gets False if there is no leader, or it changes before.
         """
         self._reads.add(callback)
 
@@ -140,18 +148,33 @@ class RaftNode(HookedSyncObj):
         return self._journal.stored_last_index
 
     def tick(self, wait_s: float) -> None:
-        """Do what is due, then wait for messages for wait_s seconds at the most."""
-        self.doTick(wait_s)
+        """Do what is due, then wait for messages for wait_s seconds at the most.
 
-    def close(self) -> None:
-        """Report what is under way, close the connections and the journal."""
-        self._commands.close()
+        Raises:
+            MembersChangedError: an entry was applied that changes the members; the tick ended there.
+        """
+        self.doTick(wait_s)
+        if self._election.is_leaving and self.fields.state == LEADER:
+            self._replication.hand_over()
+
+    def leave_office(self) -> None:
+        """Hand leadership over, if this node has it, and stand for election no more; it goes on as a follower."""
+        self._election.is_leaving = self._commands.is_leaving = True
+
+    def close(self, reason: str = STOPPED) -> None:
+        """Report what is under way, close the connections and the journal.
+
+        Args:
+            reason: what proposals are told, those that come later too.
+        """
+        self._commands.close(reason)
         self._reads.refuse_all()
         self.stock("_doDestroy")()
         self._waker.close()
 
     @replaces("_onTick")
     def _tick_with_pre_vote(self, timeToWait: float = 0.0) -> None:  # noqa: N803
+        self._apply_committed()  # before it may stand: with the members of a past agreement it must not
         self._election.tick()
         self.stock("_onTick")(timeToWait)
 
@@ -176,8 +199,16 @@ class RaftNode(HookedSyncObj):
                 self._commands.applied(index=index, term=term)
             if self.fields.commit_index > self.fields.last_applied:
                 self.wake()
+            self._check_members()
         self._reads.settle()
         return bool(entries)
+
+    def _check_members(self) -> None:
+        if not self._roster.is_stale():
+            return
+        if self.fields.state == LEADER:  # so that the followers hear what is committed, and change at once as well
+            self._replication.send_to_all()
+        raise MembersChangedError
 
     @replaces("__sendAppendEntries")
     def _send_append_entries(self) -> None:
@@ -198,16 +229,20 @@ class RaftNode(HookedSyncObj):
         if message.get("term", 0) > self.fields.term + TERM_STEP_MAX:
             logger.critical("a peer leaps over terms and is ignored", extra={"peer": node.id, "term": message["term"]})
             return
+        if message["type"] in _ANSWERS and node not in self.fields.other_nodes:
+            return  # it was asked for nothing, and nobody may count it
         self._handlers[message["type"]](node, message)
 
     @replaces("__onNodeDisconnected")
     def _lose_node(self, node: Node) -> None:
         self.stock("__onNodeDisconnected")(node)
         if node == self.fields.leader:
+            self._reads.refuse_all()
             self._commands.fail_all(LEADER_CHANGED)  # what was forwarded over this connection is never answered
 
     @replaces("__onLeaderChanged")
     def _change_leader(self) -> None:
+        self._reads.refuse_all()
         self._commands.fail_all(LEADER_CHANGED)
 
     @replaces("__onBecomeLeader")
@@ -243,6 +278,9 @@ class RaftNode(HookedSyncObj):
             "pre_vote": self._election.on_pre_vote,
             "pre_vote_answer": self._election.on_pre_vote_answer,
             "stale_term": self._election.on_stale_term,
+            "timeout_now": self._election.on_timeout_now,
+            "read": self._reads.on_read,
+            "read_answer": self._reads.on_read_answer,
             "forward": self._commands.on_forward,
             "forward_accepted": self._commands.on_forward_accepted,
             "forward_refused": self._commands.on_forward_refused,
@@ -271,7 +309,8 @@ class RaftNode(HookedSyncObj):
 
     def _restore_applied(self) -> None:
         applied_index = self._applier.applied_index  # applied implies committed
-        self.fields.commit_index = max(self.fields.commit_index, applied_index)
+        proven_index = self._changes.proven_index(applied_index)
+        self.fields.commit_index = max(self.fields.commit_index, applied_index, proven_index)
         self._journal.set_commit_index(self.fields.commit_index)
         self.fields.last_applied = applied_index
 

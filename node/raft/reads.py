@@ -6,12 +6,16 @@ began is applied here. Source: Ongaro, "Consensus: Bridging Theory and Practice"
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from pysyncobj.node import Node
 
 from node.raft.core import Core
 from node.raft.replication import Replication
+from node.raft.wire import Message
 
+ASKED_MAX = 1024
 OnRead = Callable[[bool], None]  # called in the raft thread; must not block or raise
 
 
@@ -50,8 +54,11 @@ class ReadQueue:
             sequence: number of the first message that is sent after this call.
             index: commit index at this moment.
         """
-        callbacks = [self._new.popleft() for _ in range(len(self._new))]
-        self._rounds.append(_Round(sequence=sequence, index=index, callbacks=callbacks))
+        self._rounds.append(_Round(sequence=sequence, index=index, callbacks=self.take()))
+
+    def take(self) -> list[OnRead]:
+        """The reads that wait for a round; they are the caller's to answer."""
+        return [self._new.popleft() for _ in range(len(self._new))]
 
     def settle(self, *, proven_sequence: int, applied_index: int) -> None:
         """Answer the reads whose proof and state have arrived."""
@@ -65,7 +72,7 @@ class ReadQueue:
 
     def refuse_all(self) -> None:
         """Answer every read with False: this node is not, or is no longer, the leader."""
-        refused = [self._new.popleft() for _ in range(len(self._new))]
+        refused = self.take()
         while self._rounds:
             refused += self._rounds.popleft().callbacks
         for callback in refused:
@@ -73,12 +80,18 @@ class ReadQueue:
 
 
 class Reads:
-    """The reads of one node. add() may be called from any thread, the rest only from the raft thread."""
+    """The reads of one node. add() may be called from any thread, the rest only from the raft thread.
+
+    A follower asks the leader for the index that it must have applied, and answers when it has.
+    """
 
     def __init__(self, core: Core, replication: Replication) -> None:
         self._core = core
         self._replication = replication
         self._queue = ReadQueue()
+        self._request_id = 0
+        self._asked: dict[int, list[OnRead]] = {}
+        self._granted: list[tuple[int, list[OnRead]]] = []  # index to be applied, who waits
 
     def add(self, callback: OnRead) -> None:
         """Ask for a read."""
@@ -86,11 +99,14 @@ class Reads:
         self._core.wake()
 
     def begin(self) -> None:
-        """Start a round for the reads that wait, or refuse them if this node is not the leader."""
+        """Start a round for the reads that wait, ask the leader, or refuse them if there is none."""
         if not self._queue.has_new:
             return
         noop_index = self._core.fields.noop_index
-        if not self._core.is_leader or noop_index is None:
+        if not self._core.is_leader:
+            self._ask_leader()
+            return
+        if noop_index is None:
             self._queue.refuse_all()
             return
         # Until its first own entry is committed, a leader does not know what is (Raft, section 8).
@@ -101,10 +117,58 @@ class Reads:
 
     def settle(self) -> None:
         """Answer what can be answered by now."""
+        applied_index = self._core.fields.last_applied
         if self._core.is_leader and self._queue.has_rounds:
-            applied_index = self._core.fields.last_applied
             self._queue.settle(proven_sequence=self._replication.proven_sequence, applied_index=applied_index)
+        ready = [callbacks for index, callbacks in self._granted if index <= applied_index]
+        self._granted = [(index, callbacks) for index, callbacks in self._granted if index > applied_index]
+        _answer(ready, is_proven=True)
 
     def refuse_all(self) -> None:
         """Answer every read with False."""
         self._queue.refuse_all()
+        waiting = [*self._asked.values(), *(callbacks for _, callbacks in self._granted)]
+        self._asked.clear()
+        self._granted.clear()
+        _answer(waiting, is_proven=False)
+
+    def on_read(self, node: Node, message: Message) -> None:
+        """A follower asks: prove the leadership and tell what is applied here by then."""
+
+        def answer(is_proven: bool) -> None:  # noqa: FBT001 -- an OnRead
+            index = self._core.fields.last_applied if is_proven else 0
+            told = {"type": "read_answer", "request_id": message["request_id"], "granted": is_proven, "index": index}
+            self._core.send(node, told)
+
+        if self._core.is_leader:
+            self.add(answer)
+        else:
+            answer(False)  # noqa: FBT003 -- the answer itself
+
+    def on_read_answer(self, node: Node, message: Message) -> None:
+        """The leader's answer; whether it leads it has just proved to itself."""
+        if node != self._core.fields.leader:
+            return
+        callbacks = self._asked.pop(message["request_id"], [])
+        if message["granted"]:
+            self._granted.append((message["index"], callbacks))
+            self.settle()
+        else:
+            _answer([callbacks], is_proven=False)
+
+    def _ask_leader(self) -> None:
+        leader = self._core.fields.leader
+        self._request_id += 1
+        asked = {"type": "read", "request_id": self._request_id}
+        if leader is None or not self._core.send(leader, asked):
+            self._queue.refuse_all()
+            return
+        self._asked[self._request_id] = self._queue.take()
+        if len(self._asked) > ASKED_MAX:  # an answer can be lost; who waited for it has given up
+            _answer([self._asked.pop(min(self._asked))], is_proven=False)
+
+
+def _answer(waiting: Iterable[list[OnRead]], *, is_proven: bool) -> None:
+    for callbacks in waiting:
+        for callback in callbacks:
+            callback(is_proven)

@@ -25,6 +25,7 @@ class Replication:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._progress = Progress()
+        self._next_hand_over_s = 0.0
         self._answered_sequence = 0  # of the append_entries that is being handled
 
     @property
@@ -41,6 +42,7 @@ class Replication:
     def begin_office(self) -> None:
         """Start as the leader of a new term."""
         self._progress.begin_office()
+        self._core.changes.begin_office()
 
     def send_to_all(self) -> None:
         """Send every follower what it lacks, or a heartbeat."""
@@ -49,6 +51,17 @@ class Replication:
         for node in fields.other_nodes:
             if node in fields.connected_nodes:
                 self._send_to(node)
+
+    def hand_over(self) -> None:
+        """Let a follower that has everything stand for election; nothing while none has, or entries are not agreed."""
+        fields, last_index = self._core.fields, self._core.journal.last_index
+        if fields.commit_index < last_index or monotonic_s() < self._next_hand_over_s:
+            return
+        ready = [n for n in fields.other_nodes & fields.connected_nodes if fields.match_index[n] == last_index]
+        if ready:
+            newest = max(ready, key=lambda node: fields.last_response_s[node])
+            self._next_hand_over_s = monotonic_s() + self._core.settings.election_timeout_min_s
+            self._core.send(newest, {"type": "timeout_now", "term": fields.term})
 
     def on_answer(self, node: Node, message: Message) -> None:
         """Take a follower's answer to append_entries."""
@@ -76,6 +89,7 @@ class Replication:
         if self._is_second_leader(node, message) or self._contradicts_log(message):
             logger.critical("a leader breaks Raft and is not obeyed", extra={"peer": node.id, "term": message["term"]})
             return False
+        self._core.changes.cut(message)
         self._answered_sequence = message["sequence"]
         committed = fields.commit_index
         self._core.syncobj.stock("__onMessageReceived")(node, message)

@@ -48,9 +48,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportPlan:
-    """What a transport needs besides SyncObj: where to listen, where the peers are, who everyone is."""
+    """What a transport needs besides SyncObj: where to listen, where the peers are, who everyone is.
+
+    Attributes:
+        contacts: names of nodes to talk to beside SyncObj's own peers.
+    """
 
     listen: SocketAddress
+    contacts: tuple[str, ...]
     addresses: AddressBook
     identity: TlsIdentity
     settings: RaftSettings
@@ -72,7 +77,7 @@ class TlsTransport(Transport):
         self.last_rejection = ""
         self._plan = plan
         self._name: str = self_node.id
-        self._peers: dict[str, Node] = {node.id: node for node in other_nodes}
+        self._peers: dict[str, Node] = {node.id: node for node in [*other_nodes, *map(Node, plan.contacts)]}
         self._ready: dict[str, Connection] = {}
         self._dialling: dict[str, Connection] = {}
         self._strangers: list[Connection] = []  # oldest first

@@ -42,6 +42,29 @@ class RaftPeer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaftMembers:
+    """Who takes part at one moment.
+
+    Attributes:
+        voters: the members; a majority of them decides.
+        contacts: other nodes, of a later agreement of the members that this node has not applied yet. They may send
+            entries and ask for votes, and nobody counts them. A node that joins is among its own contacts.
+    """
+
+    voters: tuple[RaftPeer, ...]
+    contacts: tuple[RaftPeer, ...] = ()
+
+    @property
+    def peers(self) -> tuple[RaftPeer, ...]:
+        """All of them."""
+        return (*self.voters, *self.contacts)
+
+    def find(self, name: str) -> RaftPeer | None:
+        """The node of this name, or None."""
+        return next((peer for peer in self.peers if peer.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RaftSettings:
     """Times and limits of one node; the defaults suit one LAN.
 

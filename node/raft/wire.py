@@ -2,7 +2,7 @@
 
 PySyncObj's own messages keep its names, since its code reads them; the rest is ours (see the table). What PySyncObj
 would also obey is not in the table and so refused: snapshots ("serialized"), pickled entries in pieces
-("transmission"), utility commands, membership and version entries, leadership transfer.
+("transmission"), utility commands, membership and version entries.
 
 | message | from, to | meaning |
 |---|---|---|
@@ -11,6 +11,9 @@ would also obey is not in the table and so refused: snapshots ("serialized"), pi
 | request_vote, response_vote | candidate, peer | Raft |
 | pre_vote, pre_vote_answer | would-be candidate, peer | Raft thesis 9.6 |
 | stale_term | follower, deposed leader | the term that the leader has missed |
+| read | follower, leader | what must I have applied before I may answer? |
+| read_answer | leader, follower | that, once it has proved that it leads; or that it does not |
+| timeout_now | leader that stops, follower | stand for election at once (Raft thesis 3.10) |
 | forward | follower, leader | a proposed command |
 | forward_accepted, forward_refused | leader, follower | where it was appended, or why not |
 | ping | both | nothing; a connection without traffic is closed |
@@ -189,6 +192,14 @@ _FIELDS: Mapping[str, Mapping[str, _Check]] = {
         "granted": _is_flag,
     },
     "stale_term": {"type": _is_literal_type, "term": _is_integer},
+    "timeout_now": {"type": _is_literal_type, "term": _is_integer},
+    "read": {"type": _is_literal_type, "request_id": _is_integer},
+    "read_answer": {
+        "type": _is_literal_type,
+        "request_id": _is_integer,
+        "granted": _is_flag,
+        "index": _is_integer,
+    },
     "forward": {"type": _is_literal_type, "request_id": _is_integer, "command": _is_proposal},
     "forward_accepted": {
         "type": _is_literal_type,

@@ -92,7 +92,7 @@ BAD_COMMAND_LINES = [
     (["audit", "--policy", "{tmp}/silent"], 4, "names no node"),
     (["cluster", "init", "{tmp}", "--origin", "example.org/x"], 2, "not an empty directory"),
     (["cluster", "init", "{tmp}/new", "--origin", "with space"], 2, "origin"),
-    (["cluster", "init", "{tmp}/new", "--origin", "example.org/x", "--host", "0.0.0.0"], 2, "genesis names it"),
+    (["cluster", "init", "{tmp}/new", "--origin", "example.org/x", "--host", "0.0.0.0"], 2, "policy names it"),
     (["node", "run", "{tmp}"], 2, "node.toml"),
     (["keygen", "--out", ""], 2, "empty path"),
     (["train", "--out", "{tmp}/new", "--fraction", "nan"], 2, "finite"),

@@ -71,11 +71,11 @@ def test_a_key_of_another_node_is_exit_2(directory: Path, log: io.StringIO):
     assert (code, why) == (2, "the cosigner key is not the one that the genesis lists for node-1")
 
 
-def test_a_name_that_is_no_member_is_exit_2(directory: Path, log: io.StringIO):
+def test_a_name_that_is_no_member_yet_is_exit_4(directory: Path, log: io.StringIO):
     settings = directory / "node.toml"
     settings.write_text(settings.read_text().replace('name = "node-1"', 'name = "node-9"'))
     code, why = run(directory, log)
-    assert code == 2
+    assert code == 4
     assert "'node-9' is not a member" in why
 
 

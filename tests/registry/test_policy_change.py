@@ -3,10 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from fakes import policy, refused
+from fakes import member, policy, private_key, refused
 
-from registry.errors import MalformedError
+from registry.entry import Entry
+from registry.envelope import seal
+from registry.errors import MalformedError, RefusedError
+from registry.messages import PolicyChange
 from registry.policy import Policy, Thresholds
+from registry.policy_change import SIGNING_S_MAX, follow, read_genesis
 from registry.rules import Accepted
 from registry.verdict import CONTROLS_MAX, Outcome
 
@@ -106,3 +110,57 @@ def test_more_controls_than_a_vote_may_list_cannot_be_demanded():
         else:
             with pytest.raises(MalformedError):
                 Policy.from_value(demanding.to_value())
+
+
+def test_a_name_stays_with_its_key_for_ever(maker):
+    maker.change_policy(policy(1, 2), "node-1", "node-2")
+    wiped = replace(member("node-9"), name="node-3")
+    again = replace(policy(1, 2, 3), members=(*policy(1, 2).members, wiped))
+    assert refused(maker.change_policy(again, "node-1", "node-2", "node-9")) == "name_in_use"
+    first, second = policy(1, 2).members
+    swapped = replace(policy(1, 2), members=(replace(second, name="node-1"), replace(first, name="node-2")))
+    assert refused(maker.change_policy(swapped, "node-1", "node-2")) == "name_in_use"
+    renamed = replace(policy(1, 2), members=(first, replace(second, name="node-7")))
+    assert refused(maker.change_policy(renamed, "node-1", "node-2")) == "name_in_use"
+    assert isinstance(maker.change_policy(policy(1, 2, 3), "node-1", "node-2", "node-3"), Accepted)
+
+
+@pytest.mark.parametrize(
+    ("later_s", "code"), [(SIGNING_S_MAX, None), (SIGNING_S_MAX + 1, "time_skew"), (-301, "time_skew")]
+)
+def test_the_signatures_of_a_change_may_take_days_to_collect(maker, later_s, code):
+    change = PolicyChange(time_s=maker.now_s, previous=maker.ledger.policy_hashes[-1], policy=policy(1, 2))
+    applied = maker.submit(maker.seal(change, "node-1/signing", "node-2/signing"), recorded_s=maker.now_s + later_s)
+    assert isinstance(applied, Accepted) if code is None else refused(applied) == code
+
+
+def test_a_reader_follows_the_changes_by_the_signatures_of_those_he_knows(maker):
+    known = read_genesis(Entry.decode(maker.entries[0]).envelope)
+    maker.change_policy(policy(1, 2, 3, 4), "node-1", "node-2", "node-4")
+    maker.change_policy(policy(2, 3, 4), "node-2", "node-3", "node-4")
+    first, second = (Entry.decode(entry).envelope for entry in maker.entries[1:])
+    followed = follow(follow(known, first), second)
+    assert (followed.policy, followed.hash) == (maker.policy, maker.ledger.policy_hashes[-1])
+    for wrong, code in ((second, "stale_policy"), (Entry.decode(maker.entries[0]).envelope, "no_policy")):
+        with pytest.raises(RefusedError) as raised:
+            follow(known, wrong)
+        assert raised.value.code == code
+
+
+def test_a_forged_chain_is_not_followed(maker):
+    known = read_genesis(Entry.decode(maker.entries[0]).envelope)
+    change = PolicyChange(time_s=maker.now_s, previous=known.hash, policy=policy(1, 2, 3, 4))
+    for signers, code in (
+        (["node-1", "node-4"], "no_quorum"),
+        (["node-1", "node-2"], "not_signed_by_both"),
+        (["mallory", "eve", "node-4"], "not_a_member"),
+    ):
+        with pytest.raises(RefusedError) as raised:
+            follow(known, maker.seal(change, *(f"{name}/signing" for name in signers)))
+        assert raised.value.code == code
+    elsewhere = seal(change, origin="another.log", private_keys=[private_key(f"node-{n}/signing") for n in (1, 2, 4)])
+    with pytest.raises(RefusedError) as raised:
+        follow(known, elsewhere)
+    assert raised.value.code == "bad_signature"
+    with pytest.raises(RefusedError):
+        read_genesis(maker.seal(change, "node-1/signing"))

@@ -137,3 +137,50 @@ def test_a_pre_vote_is_refused_while_the_leader_is_alive_or_for_a_shorter_log(cl
     receive(cluster, "C", "B", **(request | {"term": term(cluster, "B")}), last_log_index=last_index)
     receive(cluster, "C", "B", **request, last_log_index=last_index)
     assert answers == [False, False, False, True]
+
+
+def test_a_leader_that_stops_hands_over_before_anybody_misses_it(cluster):
+    cluster.elect("A")
+    cluster.propose("A", b"before")
+    cluster.run_until(lambda: cluster.machines["A"].commands == [b"before"])
+    cluster.nodes["A"].leave_office()
+    began_s = cluster.now_s
+    cluster.run_until(lambda: cluster.leader() in {"B", "C"}, steps_max=18)
+    assert cluster.now_s - began_s < cluster.settings.election_timeout_min_s
+    assert cluster.nodes["A"].fields.state == 0
+    cluster.run_until(lambda: cluster.nodes["A"].fields.leader is not None)
+    cluster.propose("A", b"through the new leader")
+    cluster.run_until(lambda: all(b"through the new leader" in m.commands for m in cluster.machines.values()))
+    cluster.step(500)
+    assert cluster.leader() != "A"
+
+
+def test_a_leader_hands_over_only_to_a_follower_that_has_everything(cluster):
+    cluster.elect("A")
+    cluster.network.isolate("B", "ABC")
+    cluster.propose("A", b"that B does not have")
+    cluster.run_until(lambda: cluster.machines["C"].commands)
+    cluster.network.heal()
+    cluster.network.cut |= {("A", "B")}
+    cluster.nodes["A"].leave_office()
+    cluster.run_until(lambda: cluster.leader() == "C", steps_max=50)
+
+
+def test_a_leader_that_leaves_takes_no_more_commands(cluster):
+    cluster.elect("A")
+    cluster.network.isolate("A", "ABC")
+    cluster.nodes["A"].leave_office()
+    cluster.propose("A", b"too late")
+    cluster.step()
+    assert cluster.failures == ["no_leader"]
+
+
+@pytest.mark.parametrize(("source", "term_offset"), [("C", 0), ("A", -1), ("A", 1)])
+def test_only_the_present_leader_may_call_for_an_election(cluster, source, term_offset):
+    cluster.elect("A")
+    cluster.run_until(lambda: cluster.nodes["B"].fields.leader is not None)
+    before = term(cluster, "B")
+    receive(cluster, source, "B", type="timeout_now", term=before + term_offset)
+    cluster.step(3)
+    assert term(cluster, "B") == before
+    assert cluster.leader() == "A"

@@ -3,6 +3,7 @@
 import pytest
 
 from node.raft.proposals import FailureTable, Proposal, ProposalQueue
+from node.raft.types import STOPPED
 
 
 def commands(count: int, *, size: int = 1) -> list[Proposal]:
@@ -41,7 +42,7 @@ def test_a_closed_queue_gives_back_what_waits_and_takes_no_more():
     proposals = commands(2)
     for proposal in proposals:
         queue.put(proposal)
-    assert queue.close() == proposals
+    assert queue.close(STOPPED) == proposals
     assert queue.put(proposals[0]) == "stopped"
 
 

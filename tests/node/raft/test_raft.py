@@ -185,14 +185,6 @@ def test_a_leader_that_is_cut_off_never_grants_a_read(cluster):
     assert answers == [False]
 
 
-def test_a_follower_refuses_reads(cluster):
-    cluster.elect("A")
-    answers = []
-    cluster.nodes["B"].read(answers.append)
-    cluster.step()
-    assert answers == [False]
-
-
 def test_one_message_cannot_push_the_term_to_its_end(cluster, caplog):
     cluster.elect("A")
     term = cluster.nodes["B"].fields.term

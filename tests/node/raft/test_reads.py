@@ -1,5 +1,8 @@
 """Promised: a read is granted only after the proof and the state that it needs, and every read gets one answer."""
 
+import pytest
+from raft_simulation import Simulation
+
 from node.raft.reads import ReadQueue
 
 
@@ -47,3 +50,56 @@ def test_all_reads_are_refused_once():
     reads.refuse_all()
     reads.settle(proven_sequence=9, applied_index=9)
     assert answers == [False, False]
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    simulation = Simulation("ABC", tmp_path, monkeypatch)
+    simulation.elect("A")
+    simulation.run_until(lambda: all(node.fields.leader is not None for node in simulation.nodes.values()))
+    yield simulation
+    simulation.stop()
+
+
+def test_a_follower_answers_when_it_has_what_was_committed_before_the_question(cluster):
+    cluster.network.cut.add(("A", "B"))
+    cluster.propose("A", b"x")
+    cluster.run_until(lambda: cluster.machines["A"].commands == [b"x"])
+    cluster.network.heal()
+    known = []
+    cluster.nodes["B"].read(lambda answer: known.append((answer, list(cluster.machines["B"].commands))))
+    cluster.run_until(lambda: known)
+    assert known == [(True, [b"x"])]
+
+
+def test_a_follower_of_a_leader_that_was_cut_off_gets_no_yes(cluster):
+    cluster.network.cut |= {("A", "C"), ("C", "A")}
+    cluster.network.cut.add(("B", "A"))
+    answers = []
+    cluster.nodes["A"].read(answers.append)
+    cluster.network.cut.discard(("B", "A"))
+    cluster.nodes["B"].read(answers.append)
+    cluster.network.isolate("A", "ABC")
+    cluster.step(500)
+    assert answers == [False, False]
+
+
+def test_without_a_leader_a_read_is_refused_at_once(cluster):
+    cluster.network.isolate("B", "ABC")
+    cluster.run_until(lambda: cluster.nodes["B"].fields.leader is None)
+    answers = []
+    cluster.nodes["B"].read(answers.append)
+    cluster.step()
+    assert answers == [False]
+
+
+def test_only_the_leaders_answer_is_believed(cluster):
+    cluster.network.cut |= {("B", "A")}
+    answers = []
+    cluster.nodes["B"].read(answers.append)
+    cluster.step()
+    told = {"type": "read_answer", "request_id": 1, "granted": True, "index": 1}
+    cluster.nodes["B"].transport._onMessageReceived(cluster.nodes["C"].selfNode, told)
+    assert answers == []
+    cluster.nodes["B"].transport._onMessageReceived(cluster.nodes["A"].selfNode, told)
+    assert answers == [True]
