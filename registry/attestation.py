@@ -86,20 +86,20 @@ class Chronology:
         self._early_s = _least_behind([mark.early_s for mark in ordered])
         self._late_s = _least_behind([mark.late_s for mark in ordered])
 
-    def misdated(self, recorded_s: Sequence[int], *, skew_s: int) -> list[Misdated]:
+    def misdated(self, recorded_s: Sequence[int], *, skew_s: Sequence[int]) -> list[Misdated]:
         """Find the entries whose times do not fit, by more than the skew.
 
         Args:
             recorded_s: of each entry, from index 0 on.
-            skew_s: how far honest clocks may be apart, seconds.
+            skew_s: how far honest clocks may be apart, seconds, by the policy in force at each entry.
         """
         found, behind = [], 0
-        for index, time_s in enumerate(recorded_s):
+        for index, (time_s, allowed_s) in enumerate(zip(recorded_s, skew_s, strict=True)):
             while behind < len(self._sizes) and self._sizes[behind] <= index:
                 behind += 1
             if behind == len(self._sizes):
                 break
-            one = self._judge(index, time_s, behind, skew_s)
+            one = self._judge(index, time_s, behind, allowed_s)
             if one is not None:
                 found.append(one)
         return found

@@ -44,10 +44,7 @@ def check_times(attestations: Attestations, state: Replay, findings: Findings, r
 
 
 def _misdated(attestations: Attestations, state: Replay) -> list[Misdated]:
-    if not state.ledger.size:
-        return []
-    skew_s = state.ledger.policy.time_skew_s
-    return Chronology(attestations.marks.values()).misdated(state.recorded_s, skew_s=skew_s)
+    return Chronology(attestations.marks.values()).misdated(state.recorded_s, skew_s=state.skew_s)
 
 
 def _finding_of(one: Misdated) -> Finding:
