@@ -33,6 +33,11 @@ class Mark:
     early_s: int
     late_s: int
 
+    @property
+    def is_void(self) -> bool:
+        """Whether too few have cosigned for any time to follow."""
+        return (self.early_s, self.late_s) == (_EARLIEST_S, _LATEST_S)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misdated:
@@ -57,19 +62,19 @@ class Misdated:
         return not self.is_early or self.next_size == self.index + 1
 
 
-def mark_of(trusted: TrustedCheckpoint, witnesses: int) -> Mark:
+def mark_of(trusted: TrustedCheckpoint, cosigners: int) -> Mark:
     """The times that a checkpoint attests.
 
     Args:
         trusted: a checkpoint that the policy vouches for.
-        witnesses: how many the policy names, at least as many as have cosigned.
+        cosigners: how many the policy names, each once however many keys it has; at least as many as have cosigned.
     """
     times_s = sorted(trusted.times_s.values())
     if not times_s:
         return Mark(size=trusted.checkpoint.size, early_s=_EARLIEST_S, late_s=_LATEST_S)
-    absent = witnesses - len(times_s)
+    absent = cosigners - len(times_s)
     padded = [_EARLIEST_S] * absent + times_s + [_LATEST_S] * absent
-    early, late = (witnesses - 1) // 2, absent + witnesses // 2
+    early, late = (cosigners - 1) // 2, absent + cosigners // 2
     return Mark(size=trusted.checkpoint.size, early_s=padded[early], late_s=padded[late])
 
 

@@ -38,6 +38,11 @@ def check_times(attestations: Attestations, state: Replay, findings: Findings, r
     unsettled = sum(not one.is_settled for one in misdated)
     if unsettled:
         remarks.append(f"perhaps backdated, but no checkpoint just behind is attested: {unsettled} entries")
+    void = sum(mark.is_void for mark in attestations.marks.values())
+    if void:
+        remarks.append(
+            f"{void} cosigned checkpoints bound no entry's time: too few of the policy's cosigners signed them"
+        )
     if unattested:
         remarks.append(f"the times of {unattested} of {len(wanted)} sizes are not attested by a quorum")
     return len(attestations.marks), unattested

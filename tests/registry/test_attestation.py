@@ -22,7 +22,7 @@ def trusted(*times_s: int, size: int = 1) -> TrustedCheckpoint:
 
 
 @pytest.mark.parametrize(
-    ("times_s", "witnesses", "early_s", "late_s"),
+    ("times_s", "cosigners", "early_s", "late_s"),
     [
         ((10, 20, 30), 3, 20, 20),
         ((10, 20), 3, 10, 20),
@@ -36,8 +36,11 @@ def trusted(*times_s: int, size: int = 1) -> TrustedCheckpoint:
         ((), 3, 0, LATEST_S),
     ],
 )
-def test_a_missing_cosignature_counts_as_the_one_that_accuses_least(times_s, witnesses, early_s, late_s):
-    assert mark_of(trusted(*times_s), witnesses) == Mark(size=1, early_s=early_s, late_s=late_s)
+def test_a_missing_cosignature_counts_as_the_one_that_accuses_least(times_s, cosigners, early_s, late_s):
+    mark = mark_of(trusted(*times_s), cosigners)
+
+    assert mark == Mark(size=1, early_s=early_s, late_s=late_s)
+    assert mark.is_void == (early_s == 0)
 
 
 def chronology(times_s: dict[int, int]) -> Chronology:

@@ -1,10 +1,13 @@
 """Promises: whoever lies about an entry's time is named, or the report says that nothing could tell; nobody else is."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from fakes import START_S, LedgerMaker, private_key
 
 from client.audit.attesting import Attestations
@@ -12,7 +15,7 @@ from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Findings
 from client.audit.mirror import Mirror
 from registry.audit import replay
-from registry.note import Note, cosign, sign
+from registry.note import KeyType, Note, VerifierKey, cosign, sign
 from registry.rules import Accepted
 from registry.trust import TrustPolicy
 
@@ -26,6 +29,7 @@ class Cluster(LedgerMaker):
     def __init__(self, entries: int, special: dict[int, Act] | None = None, *, step_s: int = HOUR_S) -> None:
         super().__init__()
         self.ordered_s, self.names = [START_S], {}
+        self.two_keys = False
         while self.ledger.size < entries:
             index = self.ledger.size
             self.now_s = START_S + index * step_s
@@ -41,8 +45,8 @@ class Cluster(LedgerMaker):
         for name in (member.name for member in self.policy.members):
             cosigner, time_s = f"{self.origin}/{name}", self.ordered_s[size - 1] + 2
             lines.append(sign(text, name=self.origin, private_key=private_key(f"{name}/note")))
-            key = private_key(f"{name}/cosigner")
-            lines.append(cosign(text, name=cosigner, private_key=key, timestamp_s=time_s))
+            for key in [private_key(f"{name}/cosigner"), *([pq_key(name)] if self.two_keys else [])]:
+                lines.append(cosign(text, name=cosigner, private_key=key, timestamp_s=time_s))
         return Note(text, tuple(lines))
 
 
@@ -107,6 +111,23 @@ def skew(seconds: int) -> Act:
     return act
 
 
+def pq_key(name: str) -> MLDSA44PrivateKey:
+    return MLDSA44PrivateKey.from_seed_bytes(hashlib.sha256(name.encode()).digest())
+
+
+def with_two_keys(cluster: Cluster) -> TrustPolicy:
+    """A trust policy that knows each node by two keys."""
+    own = cluster.trust
+    lines = [f"log {log.key}" for log in own.logs]
+    for witness in own.witnesses:
+        public = pq_key(witness.name).public_key().public_bytes_raw()
+        second = VerifierKey(name=witness.key.name, type=KeyType.ML_DSA_COSIGNATURE, public_key=public)
+        lines += [f"witness {witness.name} {witness.key}", f"witness {witness.name}-pq {second}"]
+        lines.append(f"group either-{witness.name} any {witness.name} {witness.name}-pq")
+    lines.append("group nodes 2 " + " ".join(f"either-{witness.name}" for witness in own.witnesses))
+    return TrustPolicy.parse("\n".join([*lines, "quorum nodes", ""]))
+
+
 def test_an_entry_is_judged_by_the_skew_that_was_in_force_for_it(tmp_path):
     slow, lowered = {20: dated(-250 / HOUR_S)}, {30: skew(60)}
 
@@ -118,3 +139,30 @@ def test_a_skew_that_was_raised_later_clears_no_backdated_entry(tmp_path):
     found = told(Cluster(40, {20: dated(-20), 30: skew(7 * 86400)}), tmp_path).found
 
     assert found == [("backdated", "entry 20")]
+
+
+@pytest.mark.parametrize("two_keys", [False, True])
+def test_a_node_with_two_keys_has_one_clock(tmp_path, two_keys):
+    cluster = Cluster(8, {4: dated(-4)})
+    cluster.two_keys = two_keys
+
+    said = told(cluster, tmp_path, trust=with_two_keys(cluster))
+
+    assert said.found == [("backdated", "entry 4")]
+    assert not said.says("bound no entry's time")
+
+
+def test_checkpoints_that_bound_nothing_are_a_remark(tmp_path):
+    cluster = Cluster(4)
+    lines = [f"log {log.key}" for log in cluster.trust.logs]
+    lines += [f"witness {witness.name} {witness.key}" for witness in cluster.trust.witnesses]
+    lines += [f"witness further-{number} {_further(number)}" for number in range(4)]
+
+    said = told(cluster, tmp_path, trust=TrustPolicy.parse("\n".join([*lines, "quorum node-1", ""])))
+
+    assert said.says("4 cosigned checkpoints bound no entry's time")
+
+
+def _further(number: int) -> VerifierKey:
+    public = private_key(f"further {number}").public_key().public_bytes_raw()
+    return VerifierKey(name=f"example.org/{number}", type=KeyType.COSIGNATURE, public_key=public)
