@@ -145,9 +145,9 @@ def _join(notes: list[Note]) -> Note:
 
 
 def sizes_of_interest(ledger: Ledger) -> set[int]:
-    """The sizes whose times an audit looks at: every 256th, all behind the last one, and around each claim."""
+    """The sizes whose times an audit looks at: the first, every 256th, all behind the last, around claims."""
     size = ledger.size
-    sizes = {*range(TILE_WIDTH, size + 1, TILE_WIDTH), *range(size - size % TILE_WIDTH, size + 1)}
+    sizes = {min(size, 1), *range(TILE_WIDTH, size + 1, TILE_WIDTH), *range(size - size % TILE_WIDTH, size + 1)}
     for digest in ledger.claims():
         state = ledger.claim_state(digest)
         if state is not None:

@@ -119,7 +119,7 @@ def test_a_mirror_is_resumed_and_full_bundles_are_fetched_once(tmp_path, ledger,
     names = sorted(
         p.relative_to(tmp_path / "mirror").as_posix() for p in (tmp_path / "mirror").rglob("*") if p.is_file()
     )
-    assert names == ["checkpoint", "checkpoints/001", "tile/entries/000", "tile/entries/001.p/46"]
+    assert names == ["checkpoint", "checkpoints/000", "checkpoints/001", "tile/entries/000", "tile/entries/001.p/46"]
 
 
 def test_every_flipped_byte_of_a_mirrored_entry_is_found(mirrored, audit, ledger):

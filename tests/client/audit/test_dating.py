@@ -15,6 +15,7 @@ from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Findings
 from client.audit.mirror import Mirror
 from registry.audit import replay
+from registry.envelope import message_hash
 from registry.note import KeyType, Note, VerifierKey, cosign, sign
 from registry.rules import Accepted
 from registry.trust import TrustPolicy
@@ -28,7 +29,8 @@ class Cluster(LedgerMaker):
 
     def __init__(self, entries: int, special: dict[int, Act] | None = None, *, step_s: int = HOUR_S) -> None:
         super().__init__()
-        self.ordered_s, self.names = [START_S], {}
+        self.ordered_s = [START_S]
+        self.published = self.claimed = b""
         self.two_keys = False
         while self.ledger.size < entries:
             index = self.ledger.size
@@ -45,8 +47,8 @@ class Cluster(LedgerMaker):
         for name in (member.name for member in self.policy.members):
             cosigner, time_s = f"{self.origin}/{name}", self.ordered_s[size - 1] + 2
             lines.append(sign(text, name=self.origin, private_key=private_key(f"{name}/note")))
-            for key in [private_key(f"{name}/cosigner"), *([pq_key(name)] if self.two_keys else [])]:
-                lines.append(cosign(text, name=cosigner, private_key=key, timestamp_s=time_s))
+            keys = [private_key(f"{name}/cosigner"), *([pq_key(name)] if self.two_keys else [])]
+            lines += [cosign(text, name=cosigner, private_key=key, timestamp_s=time_s) for key in keys]
         return Note(text, tuple(lines))
 
 
@@ -166,3 +168,117 @@ def test_checkpoints_that_bound_nothing_are_a_remark(tmp_path):
 def _further(number: int) -> VerifierKey:
     public = private_key(f"further {number}").public_key().public_bytes_raw()
     return VerifierKey(name=f"example.org/{number}", type=KeyType.COSIGNATURE, public_key=public)
+
+
+def claimed(cluster: Cluster) -> None:
+    """A claim on the entry before."""
+    number = cluster.ledger.size - 1
+    message = cluster.claim_message("alice", cluster.published, number=number)
+    cluster.submit(envelope := cluster.seal(message, "alice"))
+    cluster.claimed = message_hash(envelope)
+
+
+def published(cluster: Cluster) -> None:
+    cluster.published = cluster.publish("alice", number=cluster.ledger.size)
+
+
+def voted(node: int, *, hours: float = 0) -> Act:
+    """A vote on the claim, which says another time than it was recorded at."""
+
+    def act(cluster: Cluster) -> None:
+        time_s = cluster.now_s + int(hours * HOUR_S)
+        vote = replace(cluster.vote_message(cluster.claimed), time_s=time_s)
+        assert isinstance(cluster.submit(cluster.seal(vote, f"node-{node}/signing"), recorded_s=time_s), Accepted)
+
+    return act
+
+
+def deadline(hours: int) -> Act:
+    def act(cluster: Cluster) -> None:
+        cluster.change_policy(replace(cluster.policy, claim_deadline_s=hours * HOUR_S), "node-1", "node-2")
+
+    return act
+
+
+CLAIM = {5: deadline(24), 8: published, 9: claimed, 12: voted(1)}
+
+
+def test_an_honest_ledger_of_many_entries_raises_no_alarm_and_the_report_says_how_wide_the_bounds_are(tmp_path):
+    said = told(Cluster(600), tmp_path)
+
+    assert said.found == []
+    assert len(said.remarks) == 1
+    assert said.says("no cosigned checkpoint of their own", "entries 1 to 254", "10.6 days")
+
+
+@pytest.mark.parametrize(("index", "hours"), [(400, -90), (100, -90), (200, -500_000), (255, -3), (257, -3), (1, -0.5)])
+def test_a_backdated_entry_is_named_wherever_it_is(tmp_path, index, hours):
+    said = told(Cluster(600, {index: dated(hours)}), tmp_path)
+
+    assert said.found == ([("backdated", f"entry {index}")] if index > 1 else [])
+    assert index > 1 or said.says("ordered later than recorded", "entry 1 by 30.0 minutes")
+
+
+@pytest.mark.parametrize(("index", "hours"), [(400, 90), (100, 3), (200, 10**9), (254, 1000), (256, 2)])
+def test_a_postdated_entry_is_named_wherever_it_is(tmp_path, index, hours):
+    assert told(Cluster(600, {index: dated(hours)}), tmp_path).found == [("postdated", f"entry {index}")]
+
+
+def test_a_liar_accuses_none_of_his_neighbours_and_costs_few_questions(tmp_path):
+    honest = told(Cluster(600), tmp_path / "honest")
+    liars = told(Cluster(600, {100: dated(10**6), 150: dated(-(10**5)), 300: dated(50)}), tmp_path / "liars")
+
+    assert sorted(liars.found) == [("backdated", "entry 150"), ("postdated", "entry 100"), ("postdated", "entry 300")]
+    assert liars.asked < honest.asked + 40
+
+
+def test_a_backdated_entry_is_found_among_those_that_could_have_waited_with_it(tmp_path):
+    special = {700: dated(-2000 / HOUR_S)}
+
+    assert told(Cluster(900, special, step_s=10), tmp_path).found == [("backdated", "entry 700")]
+
+
+@pytest.mark.parametrize("last", [180, 255])
+def test_many_backdated_entries_in_a_row_are_named(tmp_path, last):
+    row = {index: dated(99.5 - index + index / 10**4) for index in range(100, last + 1)}
+
+    found = told(Cluster(600, row), tmp_path).found
+
+    assert {code for code, _ in found} == {"backdated"}
+    assert {where for _, where in found} >= {f"entry {index}" for index in range(102, last + 1)}
+
+
+def test_a_vote_that_came_after_the_deadline_and_says_otherwise_is_named(tmp_path):
+    cluster = Cluster(600, CLAIM | {200: voted(2, hours=-170)})
+
+    said = told(cluster, tmp_path)
+
+    assert cluster.ledger.verdict(cluster.claimed).outcome == "VERIFIED"
+    assert said.found == [("backdated", "entry 200")]
+
+
+def test_a_late_vote_in_a_silence_is_a_remark_for_it_may_have_waited(tmp_path):
+    cluster = Cluster(14, CLAIM)
+    cluster.now_s += 200 * HOUR_S
+    voted(2, hours=-190)(cluster)
+    cluster.ordered_s.append(cluster.ordered_s[-1] + 200 * HOUR_S)
+
+    said = told(cluster, tmp_path)
+
+    assert said.found == []
+    assert said.says("entry 14: a vote", "deadline", "waited for a quorum, or it is late")
+    assert said.says("ordered later than recorded", "7.9 days")
+
+
+def test_votes_in_time_are_not_doubted(tmp_path):
+    said = told(Cluster(600, CLAIM | {20: voted(2)}), tmp_path)
+
+    assert said.found == []
+    assert not said.says("a vote")
+
+
+def test_a_suspicion_that_no_checkpoint_settles_is_a_remark(tmp_path):
+    said = told(Cluster(600, {100: dated(-90)}), tmp_path, lost=frozenset(range(1, 255)))
+
+    assert said.found == []
+    assert said.says("contradict each other", "to 100", "no checkpoint that would tell which are wrong")
