@@ -137,8 +137,8 @@ class Replay:
         """
         self.take(raw)
         if self.refusal is not None:
-            message = f"entry {self.refusal.index} breaks the ledger's rules: {self.refusal.detail}"
-            raise AuditError(message, index=self.refusal.index)
+            one = self.refusal
+            raise AuditError(f"entry {one.index} breaks the ledger's rules: {one.detail} ({one.code})", index=one.index)
 
     def read_node(self, level: int, position: int) -> bytes:
         """Hash of a complete subtree."""
@@ -169,8 +169,9 @@ class Replay:
             self.recorded_s.append(placed.recorded_s)
             self.skew_s.append((policy or self.ledger.policy).time_skew_s)
             return None
-        code = "duplicate" if isinstance(applied, Accepted | Duplicate) else applied.code
-        return Refusal(self.ledger.size, code, str(applied))
+        if isinstance(applied, Accepted | Duplicate):
+            return Refusal(self.ledger.size, "duplicate", str(applied))
+        return Refusal(self.ledger.size, applied.code, applied.detail)
 
 
 def replay(entries: Iterable[bytes]) -> Replay:
