@@ -36,6 +36,7 @@ class Attestations:
         marks: by size.
         strays: the first signed checkpoint of another log than the tree's that each node or file showed.
         damaged: files of the mirror that hold no valid checkpoints.
+        larger: what to tell of checkpoints in the mirror that are larger than the log that it holds.
     """
 
     trust: TrustPolicy
@@ -44,6 +45,7 @@ class Attestations:
     marks: dict[int, Mark] = field(default_factory=dict)
     strays: dict[str, str] = field(default_factory=dict)
     damaged: list[Path] = field(default_factory=list)
+    larger: list[str] = field(default_factory=list)
     _misses: Counter[str] = field(default_factory=Counter)
 
     def load(self) -> None:
@@ -122,7 +124,10 @@ class Attestations:
             trusted = self.trust.check(note)
         except UntrustedError:  # kept under another policy; it will be fetched again
             return
-        if self._is_of_tree(where, note, trusted.checkpoint.size):
+        size = trusted.checkpoint.size
+        if size > self.tree.size:
+            self.larger.append(f"{where}: a quorum signed {size} entries, and this copy has only {self.tree.size}")
+        elif self._is_of_tree(where, note, size):
             self.add(trusted)
 
     def _keep(self, notes: list[Note]) -> None:

@@ -18,7 +18,7 @@ from client.audit.findings import Finding, Findings
 from client.audit.mirror import Mirror
 from client.audit.replaying import replay_entries
 from client.evidence import EvidenceStore
-from client.memory import AlarmError, Memory, check_still_there, shown_in
+from client.memory import AlarmError, Memory, check_still_there, not_compared, shown_in
 from registry.audit import Replay
 from registry.errors import ConsistencyError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import Note
@@ -109,6 +109,7 @@ async def audit_ledger(
         attestations.add(seen.trusted)
         for where, stray in attestations.strays.items():
             findings.add(await comparison.check("fork", where, stray))
+    remarks += attestations.larger
     audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     forked = {finding.where for finding in findings.all if finding.code == "fork"}
     audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
@@ -118,18 +119,17 @@ async def audit_ledger(
     return _finish(audit, findings, remarks)
 
 
-def audit_mirror(
-    mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *, remembered: str | None = None
-) -> Audit:
+def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *, memory: Memory | None = None) -> Audit:
     """Check an existing mirror without any network.
 
     Args:
         mirror: the copy of the entries.
         trust: whom the reader trusts.
         evidence: where files that convict nodes are written.
-        remembered: the signed checkpoint that this reader saw last.
+        memory: what this reader saw before.
 
     Raises:
+        InvalidError: the file that remembers was damaged.
         RegistryError: the policy does not vouch for the mirror's checkpoint.
         OSError: a file is missing.
     """
@@ -147,8 +147,13 @@ def audit_mirror(
             findings.add(Finding(code="mirror", where=str(path), what="it holds no valid signed checkpoints"))
         for where, other in attestations.strays.items():
             findings.add(comparison.check_offline("fork", where, other))
-    if remembered is not None:
-        findings.add(comparison.check_offline("rewritten_past", "the checkpoint that was seen before", remembered))
+        remarks += attestations.larger
+    old = None if memory is None else memory.recall(trust.origin)
+    kept = None if memory is None else memory.recall_note(trust.origin)
+    if memory is not None and old is not None and kept is not None:
+        findings.add(comparison.check_offline("rewritten_past", str(memory.path(trust.origin)), kept))
+        if old.size > seen.size:
+            remarks.append(not_compared(old))
     audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     return _finish(audit, findings, remarks)
 

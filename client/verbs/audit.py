@@ -62,8 +62,7 @@ def command(
         from client.audit.auditing import audit_mirror
         from client.audit.mirror import Mirror
 
-        seen = Memory.default().recall_note(trust.origin)
-        return _finish(audit_mirror(Mirror(mirror), trust, store, remembered=seen), report)
+        return _finish(audit_mirror(Mirror(mirror), trust, store, memory=Memory.default()), report)
     with _directory(mirror) as directory:
         return _finish(asyncio.run(_audit(directory, trust, patience_s, store)), report)
 

@@ -527,3 +527,13 @@ def test_an_audit_with_all_nodes_down_is_unavailable(ledger, audit):
         node.down = True
 
     assert audit().code == 4
+
+
+def test_a_mirrored_checkpoint_that_is_larger_than_the_mirror_is_a_remark(mirrored, ledger, audit):
+    ledger.grow(3)
+    mirrored.store_notes(0, [*mirrored.notes(0), ledger.note(5)])
+
+    found = audit("--mirror", mirrored.directory, "--offline", "--json")
+
+    assert found.code == 0
+    assert any("a quorum signed 5 entries, and this copy has only 2" in remark for remark in found.document["remarks"])
