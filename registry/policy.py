@@ -13,6 +13,7 @@ from registry import schema
 from registry.encoding import Value
 from registry.errors import MalformedError
 from registry.note import KeyType, VerifierKey
+from registry.signing import public_key
 from registry.spelling import API_URL_CHARACTERS_MAX, is_api_url, is_key_name
 
 MEMBERS_MAX = 31
@@ -178,9 +179,9 @@ def _api_url(value: Value) -> str:
 
 _MEMBER: dict[str, schema.Checker[object]] = {
     "name": schema.text(64),
-    "signing_key": schema.octets(32),
-    "note_key": schema.octets(32),
-    "cosigner_key": schema.octets(32),
+    "signing_key": public_key,
+    "note_key": public_key,
+    "cosigner_key": public_key,
     "tls_certificates": schema.listed(schema.octets(1, 4096), 2, 1),
     "raft_host": schema.text(253),
     "raft_port": schema.uint(65535, 1),

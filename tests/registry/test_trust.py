@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
-from fakes import ORIGIN, LedgerMaker, policy, private_key
+from fakes import ORIGIN, LedgerMaker, policy, private_key, public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -141,8 +141,8 @@ def test_a_policy_has_room_for_every_member_with_both_kinds_of_key():
     lines, groups = [], []
     for number in range(31):
         name = f"{number}".rjust(64, "n")
-        ed25519, ml_dsa = number.to_bytes(32, "big"), number.to_bytes(1312, "big")
-        log = VerifierKey(name=origin, type=KeyType.ED25519, public_key=b"\1" + ed25519[1:])
+        ed25519, ml_dsa = public_key(f"{number}"), number.to_bytes(1312, "big")
+        log = VerifierKey(name=origin, type=KeyType.ED25519, public_key=public_key(f"log {number}"))
         keys = {
             name: VerifierKey(name=f"{origin}/{name}", type=KeyType.COSIGNATURE, public_key=ed25519),
             f"{name}-pq": VerifierKey(name=f"{origin}/{name}", type=KeyType.ML_DSA_COSIGNATURE, public_key=ml_dsa),
