@@ -238,6 +238,7 @@ class Ledger:
             raise RefusedError("a ledger has one genesis", code="second_genesis")
         if signers != tuple(sorted(member.signing_key for member in genesis.policy.members)):
             raise RefusedError("a genesis is signed by all founding members and nobody else", code="not_a_member")
+        _check_key_ids(genesis.policy, genesis.origin)
 
     def _check_policy_change(self, change: PolicyChange, signers: tuple[bytes, ...]) -> None:
         if change.previous != self._policy_hashes[-1]:
@@ -256,6 +257,7 @@ class Ledger:
             raise RefusedError("the member that joins has not signed", code="not_signed_by_both")
         for key in after - before:
             self._owners.check_speaks(key)
+        _check_key_ids(change.policy, self.origin)
 
     def _check_claim(self, claim: Claim, signer: bytes) -> None:
         publication = self._publication_of(claim.publication, signer)
@@ -371,3 +373,13 @@ class Ledger:
             state = self._claims.get(digest)
             if state is not None and state.withdrawal is None:
                 state.withdrawal = placed
+
+
+def _check_key_ids(policy: Policy, origin: str) -> None:
+    """Check that a signature line, which names its key by 4 bytes of a hash, can be of one member only.
+
+    Raises:
+        RefusedError: code key_id_taken.
+    """
+    if len({member.log_key(origin).key_id for member in policy.members}) != len(policy.members):
+        raise RefusedError("two members' note keys have one key ID; one of them makes another", code="key_id_taken")

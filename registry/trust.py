@@ -80,6 +80,8 @@ class TrustPolicy:
         keys = [trusted.key.public_key for trusted in (*self.logs, *self.witnesses)]
         if len(set(keys)) != len(keys) or len(keys) > KEYS_MAX:
             raise MalformedError("one key stands in two lines, or there are too many keys")
+        if len({(t.key.name, t.key.key_id) for t in (*self.logs, *self.witnesses)}) != len(keys):
+            raise MalformedError("two keys of one name have the same key ID: nobody could tell whose a signature is")
         _check_groups(self)
         _check_one_voice_each(self)
 
