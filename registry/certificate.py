@@ -178,7 +178,10 @@ def verify_certificate(raw: bytes, trust: TrustPolicy) -> Story:
         raise UntrustedError(f"a certificate of {certificate.origin}; the policy trusts {trust.origin}")
     _verify_entries(certificate.entries, final)
     attested = [_verify_attestation(attestation, final, trust) for attestation in certificate.attestations]
-    return _tell(certificate, _replay(certificate.entries), final, [*attested, final])
+    ledger = _replay(certificate.entries)
+    if ledger.origin != trust.origin:
+        raise UntrustedError(f"the genesis is of the ledger {ledger.origin}; the policy trusts {trust.origin}")
+    return _tell(certificate, ledger, final, [*attested, final])
 
 
 def _verify_entries(entries: Sequence[ProvenEntry], final: TrustedCheckpoint) -> None:

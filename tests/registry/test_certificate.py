@@ -19,6 +19,7 @@ from registry.errors import (
     UntrustedError,
 )
 from registry.note import Note, cosign, sign
+from registry.receipt import verify_receipt
 from registry.trust import TrustPolicy
 from registry.verdict import Outcome
 
@@ -82,6 +83,34 @@ def test_a_reader_who_trusts_other_nodes_is_not_convinced():
     strangers = TrustPolicy.of(policy(4, 5), ORIGIN)
     with pytest.raises(UntrustedError):
         verify_certificate(RAW, strangers)
+
+
+class TwoOrigins(LedgerMaker):
+    """Nodes that sign the tree of one ledger as the log of another."""
+
+    other = "elsewhere.org/wmreg"
+
+    def checkpoint(self, size=None):
+        return replace(super().checkpoint(size), origin=self.other)
+
+    def note(self, size=None, *, nodes=None):
+        kept, self.origin = self.origin, self.other
+        try:
+            return super().note(size, nodes=nodes)
+        finally:
+            self.origin = kept
+
+
+def test_the_genesis_of_another_ledger_proves_nothing_in_this_one():
+    crossed = TwoOrigins()
+    claim, trust = crossed.verified_claim(), TrustPolicy.of(crossed.policy, TwoOrigins.other)
+    foreign = replace(crossed.certificate(claim), origin=TwoOrigins.other, attestations=())
+    with pytest.raises(UntrustedError, match="genesis"):
+        verify_certificate(foreign.encode(), trust)
+    genesis = crossed.ledger.policy_hashes[0]
+    with pytest.raises(UntrustedError, match="genesis"):
+        verify_receipt(crossed.receipt(genesis), trust)
+    assert verify_receipt(MAKER.receipt(MAKER.ledger.policy_hashes[0]), MAKER.trust).signed.message.origin == ORIGIN
 
 
 def test_a_checkpoint_without_a_quorum_of_cosignatures_is_not_trusted():
