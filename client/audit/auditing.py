@@ -9,6 +9,7 @@ ends at the first entry that they refuse; the comparison of nodes, memory and ti
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from client.api import Api, SeenCheckpoint, quorum_size
 from client.audit.attesting import Attestations
@@ -23,6 +24,9 @@ from registry.audit import Replay
 from registry.errors import ConsistencyError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import Note
 from registry.trust import TrustedCheckpoint, TrustPolicy
+
+if TYPE_CHECKING:
+    from client.audit.recomputing import Recomputation
 
 _WAIT_S = 5  # for a quorum to cosign what one node shows already
 _SIZES_AHEAD_MAX = 4
@@ -53,6 +57,8 @@ class Audit:
         remarks: what could not be checked, and is not wrong for that.
         attested: sizes whose times a quorum attests.
         unattested: sizes that were asked for and that no quorum attests.
+        recomputed: claims whose votes were compared with a computation of this machine's.
+        seed: what drew them; None when none were to be computed again.
     """
 
     origin: str
@@ -69,10 +75,17 @@ class Audit:
     remarks: list[str] = field(default_factory=list)
     attested: int = 0
     unattested: int = 0
+    recomputed: int = 0
+    seed: int | None = None
 
 
 async def audit_ledger(
-    api: Api, memory: Memory, mirror: Mirror, evidence: EvidenceStore | None = None, show: Show = lambda _text: None
+    api: Api,
+    memory: Memory,
+    mirror: Mirror,
+    evidence: EvidenceStore | None = None,
+    show: Show = lambda _text: None,
+    recomputation: "Recomputation | None" = None,
 ) -> Audit:
     """Download and check everything, and compare all nodes.
 
@@ -82,6 +95,7 @@ async def audit_ledger(
         mirror: where the entries are kept.
         evidence: where files that convict nodes are written; beside the memory by default.
         show: told what is being done.
+        recomputation: how to compute votes again; None to take what the nodes counted.
 
     Raises:
         QuorumError: no node shows a checkpoint or gives the entries.
@@ -111,6 +125,9 @@ async def audit_ledger(
             findings.add(await comparison.check("fork", where, stray))
     remarks += attestations.larger
     audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
+    if recomputation is not None and comparison.is_authoritative:
+        audit.seed = recomputation.sample.seed
+        audit.recomputed = await recomputation.run(state, mirror, findings, remarks, show)
     forked = {finding.where for finding in findings.all if finding.code == "fork"}
     audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
     old = memory.recall(api.trust.origin)
