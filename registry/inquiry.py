@@ -101,7 +101,7 @@ class Inquiry:
         return chronology.size_to_ask(index, self._recorded_s[index], skew_s=self._skew_s[index])
 
     def _ends(self, chronology: Chronology) -> Iterator[int]:
-        return (size - 1 for size in chronology.sizes if size <= len(self._recorded_s))
+        return (size - 1 for size in chronology.sizes if 0 < size <= len(self._recorded_s))
 
     def _out_of_order(self, chronology: Chronology, misdated: Iterable[Misdated], *, each: int) -> list[int]:
         """Entries whose time lies before an earlier entry's or after a later one's, the worst of each bundle."""

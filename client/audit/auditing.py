@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _WAIT_S = 5  # for a quorum to cosign what one node shows already
 _SIZES_AHEAD_MAX = 4
+_NOT_THE_LOG = "this copy is not the log, so neither times nor votes of it were compared with anything"
 Show = Callable[[str], None]
 _CONTINUITY = ("rewritten_past", "rolled_back", "fork", "entries", "origin")
 
@@ -123,11 +124,13 @@ async def audit_ledger(
         attestations.add(seen.trusted)
         for where, stray in attestations.strays.items():
             findings.add(await comparison.check("fork", where, stray))
-    remarks += attestations.larger
-    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
-    if recomputation is not None and comparison.is_authoritative:
-        audit.seed = recomputation.sample.seed
-        audit.recomputed = await recomputation.run(state, mirror, findings, remarks, show)
+        audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
+        remarks += attestations.larger
+        if recomputation is not None:
+            audit.seed = recomputation.sample.seed
+            audit.recomputed = await recomputation.run(state, mirror, findings, remarks, show)
+    else:
+        remarks.append(_NOT_THE_LOG)
     forked = {finding.where for finding in findings.all if finding.code == "fork"}
     audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
     old = memory.recall(api.trust.origin)
@@ -164,14 +167,16 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *,
             findings.add(Finding(code="mirror", where=str(path), what="it holds no valid signed checkpoints"))
         for where, other in attestations.strays.items():
             findings.add(comparison.check_offline("fork", where, other))
+        audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
         remarks += attestations.larger
+    else:
+        remarks.append(_NOT_THE_LOG)
     old = None if memory is None else memory.recall(trust.origin)
     kept = None if memory is None else memory.recall_note(trust.origin)
     if memory is not None and old is not None and kept is not None:
         findings.add(comparison.check_offline("rewritten_past", str(memory.path(trust.origin)), kept))
         if old.size > seen.size:
             remarks.append(not_compared(old))
-    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     return _finish(audit, findings, remarks)
 
 

@@ -112,14 +112,14 @@ def _bounds(chronology: Chronology, state: Replay, misdated: set[int]) -> Iterat
     if widest is not None and widest.by_s - widest.after_s > 2 * state.skew_s[widest.first]:
         count = sum(bracket.last - bracket.first + (bracket.by_s == LATEST_S) for bracket in loose)
         yield (
-            f"{count} entries have no cosigned checkpoint of their own here; what they say of their times is bounded by"
-            f" those further away, least for entries {widest.first} to {widest.last}: {_span(widest)}"
+            f"{count} of {len(state.recorded_s)} entries have no cosigned checkpoint of their own here; what they say"
+            f" of their times is bounded by others, least for entries {widest.first} to {widest.last}: {_span(widest)}"
         )
     if waited:
         longest_s, index = max(waited)
         yield (
             f"{_entries([index for _, index in waited])}: ordered later than recorded, entry {index} by"
-            f" {_duration(longest_s)}: they waited for a quorum, or are backdated by as much; nothing tells which"
+            f" {_duration(longest_s)}: waited for a quorum, or backdated by as much; nothing tells which"
         )
 
 
@@ -136,7 +136,9 @@ def _waits(bracket: Bracket, state: Replay, misdated: set[int]) -> list[tuple[in
 
 def _span(bracket: Bracket) -> str:
     if not bracket.is_bounded:
-        return f"by {utc(bracket.by_s)}" if bracket.by_s < LATEST_S else f"after {utc(bracket.after_s)}"
+        if bracket.by_s < LATEST_S:
+            return f"by {utc(bracket.by_s)}"
+        return f"after {utc(bracket.after_s)}" if bracket.after_s else "not at all"
     return f"from {utc(bracket.after_s)} to {utc(bracket.by_s)}, {_duration(bracket.by_s - bracket.after_s)}"
 
 
