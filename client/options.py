@@ -1,9 +1,11 @@
 """Options that several verbs share, with one meaning and one environment variable each."""
 
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
+from fractions import Fraction
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +37,21 @@ class NewPath(click.Path):
         if not str(value):
             self.fail("an empty path", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Percent(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
+    """A share written as a percentage, "1%" or "0.5%", above 0 % and up to 100 %; an exact fraction."""
+
+    name = "percentage"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Read a share; see click."""
+        digits = str(value).removesuffix("%")
+        if not str(value).endswith("%") or not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", digits):
+            self.fail(f"{value!r} is no percentage such as 1%", param, ctx)
+        if not 0 < (share := Fraction(digits) / 100) <= 1:
+            self.fail(f"{value!r} is not above 0% and up to 100%", param, ctx)
+        return share
 
 
 class FiniteRange(click.FloatRange):
@@ -160,14 +177,19 @@ def load_owner(path: Path, trust: "TrustPolicy") -> "Owner":
     return Owner(private_key, tuple(acts.earlier_keys(public_key, origin=trust.origin)))
 
 
+def given_ca_file() -> Path | None:
+    """What --ca-file says in the command that runs."""
+    path: Path | None = click.get_current_context().meta.get(_CA_FILE)
+    return path
+
+
 @asynccontextmanager
 async def ledger(trust: "TrustPolicy", patience_s: float) -> AsyncIterator["Api"]:
     """Open a session with the ledger's nodes; see `client.api`."""
     from client.api import open_ledger
     from client.transport import Timing
 
-    ca_file = click.get_current_context().meta.get(_CA_FILE)
-    async with open_ledger(trust, Timing(patience_s=patience_s), ca_file=ca_file) as api:
+    async with open_ledger(trust, Timing(patience_s=patience_s), ca_file=given_ca_file()) as api:
         yield api
 
 

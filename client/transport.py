@@ -181,7 +181,7 @@ async def connect(
     """
     if not urls:
         raise QuorumError("the policy file names no node's URL; add it at the end of the log and witness lines")
-    connector = aiohttp.TCPConnector(ssl=_trust(ca_file))
+    connector = aiohttp.TCPConnector(ssl=tls_trust(ca_file))
     async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "wmreg"}) as session:
         yield Transport(session, urls, timing or Timing())
 
@@ -238,7 +238,12 @@ def describe_failure(error: BaseException) -> str:
     return str(error) or "the connection was lost"
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+def tls_trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """Who vouches for nodes with https URLs: a file's authorities, or the system's, which aiohttp writes as True.
+
+    Raises:
+        InputError: the file holds no certificates.
+    """
     if ca_file is None:
         return True
     try:

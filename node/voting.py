@@ -11,7 +11,6 @@ claim waits, and the node says that it is unhealthy.
 
 import asyncio
 import errno
-import hashlib
 import logging
 import time
 from collections import Counter
@@ -19,25 +18,23 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.download import FetchError
 from node.errors import UnavailableError
 from node.fetch import Fetcher
+from node.jobs import job_of
 from node.ledger import LedgerService
 from node.logs import fields
 from node.turns import Turns
 from node.verifier.protocol import Answer, Job, unmeasured
 from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.version import VERSION
-from registry import merkle
 from registry.claims import ClaimState
 from registry.envelope import seal
 from registry.errors import RefusedError
-from registry.messages import Publication, Vote
+from registry.messages import Vote
 from registry.verdict import Outcome, judge
 
 SUBMIT_TIMEOUT_S = 30.0
@@ -265,7 +262,8 @@ class Voter:
             if error.may_pass and self._may_wait(state.claim.signed.hash, error):
                 return None
             return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
-        answer = await self._measure(state, self._job(state, model=model, evidence=evidence))
+        job = job_of(state, self._ledger.store.entry(state.claim.index), model=model, evidence=evidence)
+        answer = await self._measure(state, job)
         logger.info(
             "claim examined",
             extra=fields(claim=state.claim.signed.hash.hex(), reason=answer.reason or "measured", detail=answer.detail),
@@ -306,29 +304,6 @@ class Voter:
         delay.again_s = now_s + RETRY_S
         return now_s - delay.unreachable_since_s < self._unreachable_retry_s
 
-    def _job(self, state: ClaimState, *, model: Path, evidence: Path) -> Job:
-        claim = state.message
-        publication = cast("Publication", state.publication.signed.message)
-        policy = state.policy
-        return Job(
-            model_path=str(model.absolute()),
-            model_sha256=claim.model_sha256,
-            model_bytes_max=policy.model_bytes_max,
-            evidence_path=str(evidence.absolute()),
-            evidence_sha256=claim.evidence_sha256,
-            evidence_bytes_max=policy.evidence_bytes_max,
-            scheme=publication.scheme,
-            head_commitment=state.committed.head,
-            info_commitment=state.committed.info,
-            watermark_key=claim.binding.watermark_key,
-            control_seed=control_seed(self._ledger.store.entry(state.claim.index), state.claim.signed.hash),
-            permutations=policy.thresholds.permutations_min,
-            controls=policy.thresholds.controls_min,
-            gamma_permille=policy.thresholds.gamma_permille,
-            refute_permille=policy.thresholds.refute_permille,
-            control_permille=policy.thresholds.control_permille,
-        )
-
     def _vote(self, state: ClaimState, answer: Answer) -> Vote:
         outcome, reason = answer.outcome, answer.reason
         if answer.measurement is not None:
@@ -368,14 +343,3 @@ class Voter:
 
 def _files_of(state: ClaimState) -> tuple[bytes, bytes]:
     return state.message.model_sha256, state.message.evidence_sha256
-
-
-def control_seed(entry: bytes, claim: bytes) -> bytes:
-    """Where the controls of a claim come from: the claim's entry, with the time at which a node recorded it.
-
-    All nodes use the same controls, and an auditor can draw them again; the owner could not know them when he
-    published.
-
-    Source: SCHEMES 4.5, "seeds = H(log entry hash ‖ OV hash ‖ j)"; the scheme adds j.
-    """
-    return hashlib.sha256(b"wmreg/v1/control-seed\0" + merkle.leaf_hash(entry) + claim).digest()

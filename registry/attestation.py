@@ -11,8 +11,9 @@ A false alarm would accuse honest nodes, so the bounds are drawn with care:
   that caught up late, and sign old sizes with a late time, move it only when they are the majority, and no entry is
   ordered without a majority that has those before it.
 * Entries that waited together (the ledger had no quorum; it was restarted) are ordered in one moment long after their
-  time, and each of them shows a size to the next. Sizes that were cosigned less than the policy's skew before an
-  entry's own are therefore no bound to it.
+  time, and each of them shows a size to the next. Sizes that were cosigned less than twice the policy's skew before an
+  entry's own are therefore no bound to it: the median may pass from one clock to another, a skew apart, and a node that
+  applies its journal after a restart signs one size after the other.
 """
 
 from array import array
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from registry.trust import TrustedCheckpoint
 
 _EARLIEST_S, LATEST_S = 0, 2**63 - 1
+_TOGETHER_SKEWS = 2  # sizes that were signed within so many skews may be of entries that waited together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ class Chronology:
         behind = bisect_right(self._sizes, index)
         if behind == len(self._sizes) or self._sizes[behind] != index + 1:
             return index + 1
-        early_s = self._early_s[behind] - skew_s
+        early_s = self._early_s[behind] - _TOGETHER_SKEWS * skew_s
         if early_s <= time_s + skew_s:
             return None
         passed = bisect_right(self._early_s, time_s + skew_s, 0, behind)  # the first mark that is too late for it
@@ -178,7 +180,8 @@ class Chronology:
 
     def _judge(self, index: int, time_s: int, behind: int, skew_s: int) -> Misdated | None:
         """Judge one entry; `behind` is the place of the first mark that has it."""
-        early_s, late_s, next_size = self._early_s[behind] - skew_s, self._late_s[behind], self._sizes[behind]
+        early_s = self._early_s[behind] - _TOGETHER_SKEWS * skew_s
+        late_s, next_size = self._late_s[behind], self._sizes[behind]
         if time_s > late_s + skew_s:
             return _misdated(index, time_s, bound=(late_s, next_size), is_early=False, next_size=next_size)
         if early_s <= time_s + skew_s:

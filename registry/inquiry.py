@@ -67,9 +67,13 @@ class Inquiry:
         """Entries whose times do not fit the checkpoints around them."""
         return chronology.misdated(self._recorded_s, skew_s=self._skew_s)
 
-    def undecided(self, chronology: Chronology) -> list[int]:
-        """Entries whose times contradict another's or a checkpoint, and on which a missing checkpoint would decide."""
-        misdated = self.misdated(chronology)
+    def undecided(self, chronology: Chronology, misdated: Sequence[Misdated]) -> list[int]:
+        """Entries whose times contradict another's or a checkpoint, and on which a missing checkpoint would decide.
+
+        Args:
+            chronology: what is known.
+            misdated: what `misdated` found by it; these are left out.
+        """
         suspected = {*self._out_of_order(chronology, misdated, each=TILE_WIDTH), *self._ends(chronology)}
         suspected -= {one.index for one in misdated}
         return sorted(index for index in suspected if self._size_to_ask(chronology, index) is not None)
@@ -97,7 +101,7 @@ class Inquiry:
         return chronology.size_to_ask(index, self._recorded_s[index], skew_s=self._skew_s[index])
 
     def _ends(self, chronology: Chronology) -> Iterator[int]:
-        return (size - 1 for size in chronology.sizes if size <= len(self._recorded_s))
+        return (size - 1 for size in chronology.sizes if 0 < size <= len(self._recorded_s))
 
     def _out_of_order(self, chronology: Chronology, misdated: Iterable[Misdated], *, each: int) -> list[int]:
         """Entries whose time lies before an earlier entry's or after a later one's, the worst of each bundle."""

@@ -143,13 +143,14 @@ class NodeSet:
         nodes: int = 3,
         options: ClusterOptions | None = None,
         command: Sequence[str] = ("false",),
+        blob_bytes_max: int = 1_000_000,
     ) -> None:
         self.directory = directory
         init_cluster(directory, nodes=nodes, origin=ORIGIN, options=options)
         self.trust = TrustPolicy.parse((directory / "policy.txt").read_text())
         self.order = FakeOrder()
         self.nodes: list[NodeParts] = []
-        self._command = tuple(command)
+        self._command, self._blob_bytes_max = tuple(command), blob_bytes_max
         self._stack = contextlib.AsyncExitStack()
         self._undescribed: list[str] = []
 
@@ -197,7 +198,7 @@ class NodeSet:
         return NodeParts(config=config, identity=identity, ledger=ledger, services=services, url=url)
 
     def _services(self, config: Config, identity: Identity, ledger: LedgerService, notes: NoteCache) -> Services:
-        limits = BlobLimits(blob_bytes_max=1_000_000, total_bytes_max=2_000_000)
+        limits = BlobLimits(blob_bytes_max=self._blob_bytes_max, total_bytes_max=2 * self._blob_bytes_max)
         blobs = BlobStore(config.state_directory / "blobs", limits)
         cache = FileCache(config.state_directory / "cache", limits)
         urls = [member.api_url for member in ledger.store.policy.members if member.name != config.name]
@@ -229,7 +230,7 @@ class NodeSet:
             submit_timeout_s=5,
             submissions=TokenBuckets(0, clock=time.monotonic),
             key_submissions=TokenBuckets(0, clock=time.monotonic),
-            blob_bytes_max=1_000_000,
+            blob_bytes_max=self._blob_bytes_max,
             ledger=ledger,
             gatherer=gatherer,
             index=index,

@@ -25,6 +25,7 @@ from registry.tiles import TILE_WIDTH
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
 _IN_FLIGHT_MAX, _CHUNK = 16, 64
+CLAIMS_MAX = 1024  # whose own sizes are asked for, the latest; a mirror that is kept has those of earlier audits
 _MISSES_MAX = 3  # a node that cannot be reached so often in a row is asked no more
 
 
@@ -150,10 +151,10 @@ def _join(notes: list[Note]) -> Note:
 
 
 def sizes_of_interest(ledger: Ledger) -> set[int]:
-    """The sizes whose times an audit looks at: the first, every 256th, all behind the last, around claims."""
+    """The sizes whose times an audit looks at: the first, every 256th, all behind it, around the latest claims."""
     size = ledger.size
     sizes = {min(size, 1), *range(TILE_WIDTH, size + 1, TILE_WIDTH), *range(size - size % TILE_WIDTH, size + 1)}
-    for digest in ledger.claims():
+    for digest in ledger.claims()[-CLAIMS_MAX:]:
         state = ledger.claim_state(digest)
         if state is not None:
             sizes |= {i + more for i in (state.claim.index, state.publication.index) for more in (0, 1)}

@@ -9,6 +9,7 @@ ends at the first entry that they refuse; the comparison of nodes, memory and ti
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from client.api import Api, SeenCheckpoint, quorum_size
 from client.audit.attesting import Attestations
@@ -24,8 +25,12 @@ from registry.errors import ConsistencyError, QuorumError, RefusedError, Registr
 from registry.note import Note
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
+if TYPE_CHECKING:
+    from client.audit.recomputing import Recomputation
+
 _WAIT_S = 5  # for a quorum to cosign what one node shows already
 _SIZES_AHEAD_MAX = 4
+_NOT_THE_LOG = "this copy is not the log, so neither times nor votes of it were compared with anything"
 Show = Callable[[str], None]
 _CONTINUITY = ("rewritten_past", "rolled_back", "fork", "entries", "origin")
 
@@ -53,6 +58,8 @@ class Audit:
         remarks: what could not be checked, and is not wrong for that.
         attested: sizes whose times a quorum attests.
         unattested: sizes that were asked for and that no quorum attests.
+        recomputed: claims whose votes were compared with a computation of this machine's.
+        seed: what drew them; None when none were to be computed again.
     """
 
     origin: str
@@ -69,10 +76,17 @@ class Audit:
     remarks: list[str] = field(default_factory=list)
     attested: int = 0
     unattested: int = 0
+    recomputed: int = 0
+    seed: int | None = None
 
 
 async def audit_ledger(
-    api: Api, memory: Memory, mirror: Mirror, evidence: EvidenceStore | None = None, show: Show = lambda _text: None
+    api: Api,
+    memory: Memory,
+    mirror: Mirror,
+    evidence: EvidenceStore | None = None,
+    show: Show = lambda _text: None,
+    recomputation: "Recomputation | None" = None,
 ) -> Audit:
     """Download and check everything, and compare all nodes.
 
@@ -82,6 +96,7 @@ async def audit_ledger(
         mirror: where the entries are kept.
         evidence: where files that convict nodes are written; beside the memory by default.
         show: told what is being done.
+        recomputation: how to compute votes again; None to take what the nodes counted.
 
     Raises:
         QuorumError: no node shows a checkpoint or gives the entries.
@@ -109,8 +124,13 @@ async def audit_ledger(
         attestations.add(seen.trusted)
         for where, stray in attestations.strays.items():
             findings.add(await comparison.check("fork", where, stray))
-    remarks += attestations.larger
-    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
+        audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
+        remarks += attestations.larger
+        if recomputation is not None:
+            audit.seed = recomputation.sample.seed
+            audit.recomputed = await recomputation.run(state, mirror, findings, remarks, show)
+    else:
+        remarks.append(_NOT_THE_LOG)
     forked = {finding.where for finding in findings.all if finding.code == "fork"}
     audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
     old = memory.recall(api.trust.origin)
@@ -147,14 +167,16 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *,
             findings.add(Finding(code="mirror", where=str(path), what="it holds no valid signed checkpoints"))
         for where, other in attestations.strays.items():
             findings.add(comparison.check_offline("fork", where, other))
+        audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
         remarks += attestations.larger
+    else:
+        remarks.append(_NOT_THE_LOG)
     old = None if memory is None else memory.recall(trust.origin)
     kept = None if memory is None else memory.recall_note(trust.origin)
     if memory is not None and old is not None and kept is not None:
         findings.add(comparison.check_offline("rewritten_past", str(memory.path(trust.origin)), kept))
         if old.size > seen.size:
             remarks.append(not_compared(old))
-    audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     return _finish(audit, findings, remarks)
 
 

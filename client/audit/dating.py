@@ -39,11 +39,14 @@ def check_times(attestations: Attestations, state: Replay, findings: Findings, r
     unattested = len(wanted - attestations.marks.keys())
     inquiry, chronology = Inquiry(state), _chronology(attestations)
     misdated = inquiry.misdated(chronology)
-    deadlines_s = {vote.index: vote.deadline_s for vote in inquiry.late_votes(chronology)}
+    late = inquiry.late_votes(chronology)
+    deadlines_s = {vote.index: vote.deadline_s for vote in late}
     for one in misdated:
         if one.is_settled:
             findings.add(_finding_of(one, deadlines_s.get(one.index)))
-    remarks += _open_questions(inquiry, chronology, misdated)
+    settled = {one.index for one in misdated}
+    remarks += _undecided(misdated, inquiry.undecided(chronology, misdated))
+    remarks += _late([vote for vote in late if vote.index not in settled])
     void = sum(mark.is_void for mark in attestations.marks.values())
     if void:
         remarks.append(
@@ -51,7 +54,7 @@ def check_times(attestations: Attestations, state: Replay, findings: Findings, r
         )
     if unattested:
         remarks.append(f"the times of {unattested} of {len(wanted)} sizes are not attested by a quorum")
-    remarks += _bounds(chronology, state, {one.index for one in misdated})
+    remarks += _bounds(chronology, state, settled)
     return len(attestations.marks), unattested
 
 
@@ -73,31 +76,28 @@ def _finding_of(one: Misdated, deadline_s: int | None) -> Finding:
     return Finding(code=code, where=f"entry {one.index}", what=what)
 
 
-def _open_questions(inquiry: Inquiry, chronology: Chronology, misdated: list[Misdated]) -> Iterator[str]:
+def _undecided(misdated: list[Misdated], undecided: list[int]) -> Iterator[str]:
     """What seems wrong and is not proven."""
     unsettled = [one.index for one in misdated if not one.is_settled]
     if unsettled:
         yield f"perhaps backdated, but no checkpoint just behind is attested: {_entries(unsettled)}"
-    undecided = inquiry.undecided(chronology)
     if undecided:
         yield (
             f"the times of {len(undecided)} entries, from entry {undecided[0]} to {undecided[-1]}, contradict each"
             " other or a checkpoint, and no checkpoint that would tell which are wrong is attested"
         )
-    settled = {one.index for one in misdated}
-    late = [vote for vote in inquiry.late_votes(chronology) if vote.index not in settled]
-    for vote in late[:_NAMED_MAX]:
-        yield _late(vote)
-    if len(late) > _NAMED_MAX:
-        yield f"{len(late) - _NAMED_MAX} more votes are not attested to have come by their claims' deadlines"
 
 
-def _late(vote: LateVote) -> str:
-    by = "no checkpoint has it" if vote.by_s is None else f"the first checkpoint that has it is of {utc(vote.by_s)}"
-    return (
-        f"entry {vote.index}: a vote that says {utc(vote.recorded_s)}; the deadline of claim {vote.claim.hex()} was"
-        f" {utc(vote.deadline_s)}, and {by}: it waited for a quorum, or it is late"
-    )
+def _late(votes: list[LateVote]) -> Iterator[str]:
+    """Votes that may have come too late."""
+    for vote in votes[:_NAMED_MAX]:
+        by = "no checkpoint has it" if vote.by_s is None else f"the first checkpoint that has it is of {utc(vote.by_s)}"
+        yield (
+            f"entry {vote.index}: a vote that says {utc(vote.recorded_s)}; the deadline of claim {vote.claim.hex()} was"
+            f" {utc(vote.deadline_s)}, and {by}: it waited for a quorum, or it is late"
+        )
+    if len(votes) > _NAMED_MAX:
+        yield f"{len(votes) - _NAMED_MAX} more votes are not attested to have come by their claims' deadlines"
 
 
 def _bounds(chronology: Chronology, state: Replay, misdated: set[int]) -> Iterator[str]:
@@ -112,14 +112,14 @@ def _bounds(chronology: Chronology, state: Replay, misdated: set[int]) -> Iterat
     if widest is not None and widest.by_s - widest.after_s > 2 * state.skew_s[widest.first]:
         count = sum(bracket.last - bracket.first + (bracket.by_s == LATEST_S) for bracket in loose)
         yield (
-            f"{count} entries have no cosigned checkpoint of their own here; what they say of their times is bounded by"
-            f" those further away, least for entries {widest.first} to {widest.last}: {_span(widest)}"
+            f"{count} of {len(state.recorded_s)} entries have no cosigned checkpoint of their own here; what they say"
+            f" of their times is bounded by others, least for entries {widest.first} to {widest.last}: {_span(widest)}"
         )
     if waited:
         longest_s, index = max(waited)
         yield (
             f"{_entries([index for _, index in waited])}: ordered later than recorded, entry {index} by"
-            f" {_duration(longest_s)}: they waited for a quorum, or are backdated by as much; nothing tells which"
+            f" {_duration(longest_s)}: waited for a quorum, or backdated by as much; nothing tells which"
         )
 
 
@@ -136,7 +136,9 @@ def _waits(bracket: Bracket, state: Replay, misdated: set[int]) -> list[tuple[in
 
 def _span(bracket: Bracket) -> str:
     if not bracket.is_bounded:
-        return f"by {utc(bracket.by_s)}" if bracket.by_s < LATEST_S else f"after {utc(bracket.after_s)}"
+        if bracket.by_s < LATEST_S:
+            return f"by {utc(bracket.by_s)}"
+        return f"after {utc(bracket.after_s)}" if bracket.after_s else "not at all"
     return f"from {utc(bracket.after_s)} to {utc(bracket.by_s)}, {_duration(bracket.by_s - bracket.after_s)}"
 
 

@@ -20,6 +20,8 @@ _REMEDIES = {
     "backdated": "Do not believe the entry's own time; for priority count from its attested time only.",
     "postdated": "Do not believe the entry's own time; for priority count from its attested time only.",
     "contradictory_vote": f"A quorum of nodes let in a vote that its own numbers contradict. {_UNCHECKED}",
+    "vote_differs": "Do not rely on this vote; let others compute it again (--recompute with the same --seed), and ask"
+    " the node's operator.",
 }
 _REFUSED = f"No honest node takes such an entry, and a quorum signed it. {_UNCHECKED}"
 

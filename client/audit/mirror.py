@@ -75,15 +75,23 @@ class Mirror:
             OSError: a bundle is missing.
         """
         for number in range(-(-size // tiles.TILE_WIDTH)):
-            width = tile_width(0, number, size)
-            path = self.bundle(number, width)
-            try:
-                bundle = tiles.parse_entry_bundle(read_limited(path, ANSWER_BYTES_MAX))
-            except MalformedError as error:
-                raise ConsistencyError(f"{path}: {error}; remove it to fetch it again", code="mirror") from error
-            if len(bundle) != width:
-                raise ConsistencyError(f"{path}: {len(bundle)} entries instead of {width}", code="mirror")
-            yield from bundle
+            yield from self._entries_of(number, size)
+
+    def entry(self, index: int, size: int) -> bytes:
+        """Read one entry of a ledger of this size; raises as `entries` does."""
+        number, place = divmod(index, tiles.TILE_WIDTH)
+        return self._entries_of(number, size)[place]
+
+    def _entries_of(self, number: int, size: int) -> list[bytes]:
+        width = tile_width(0, number, size)
+        path = self.bundle(number, width)
+        try:
+            bundle = tiles.parse_entry_bundle(read_limited(path, ANSWER_BYTES_MAX))
+        except MalformedError as error:
+            raise ConsistencyError(f"{path}: {error}; remove it to fetch it again", code="mirror") from error
+        if len(bundle) != width:
+            raise ConsistencyError(f"{path}: {len(bundle)} entries instead of {width}", code="mirror")
+        return bundle
 
     def notes(self, number: int) -> list[str]:
         """Read the signed checkpoints of the sizes [256·number, 256·(number + 1)) that were kept, by size.

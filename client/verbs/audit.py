@@ -2,11 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+import secrets
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,8 +22,40 @@ from client.progress import status_line
 
 if TYPE_CHECKING:
     from client.audit.auditing import Audit
+    from client.audit.mirror import Mirror
+    from client.audit.recomputing import Recomputation
+    from client.audit.sampling import Sample
     from client.evidence import EvidenceStore
     from registry.trust import TrustPolicy
+
+
+def _recompute(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--recompute and --seed; the command takes them as one parameter, sample."""
+
+    @click.option(
+        "--recompute",
+        "share",
+        type=options.Percent(),
+        metavar="SHARE",
+        help="Compute the votes on this share of the claims again, such as 1%; one claim at least.",
+    )
+    @click.option(
+        "--seed",
+        type=click.IntRange(0, options.SEED_MAX),
+        help="Draw the same claims again for --recompute.  [default: at random; the report says it]",
+    )
+    @wraps(function)
+    def wrapped(*, share: Fraction | None, seed: int | None, **others: Any) -> Any:  # noqa: ANN401 -- click's own
+        if share is None:
+            if seed is not None:
+                raise click.UsageError("--seed draws claims for --recompute: give a share such as --recompute 1%")
+            return function(sample=None, **others)
+        from client.audit.sampling import Sample
+
+        drawn_by = secrets.randbelow(options.SEED_MAX) if seed is None else seed
+        return function(sample=Sample(share=share, seed=drawn_by), **others)
+
+    return wrapped
 
 
 @click.command("audit")
@@ -31,10 +67,11 @@ if TYPE_CHECKING:
     type=options.NEW_DIRECTORY,
     help="Write files that convict nodes there.  [default: beside what was remembered]",
 )
+@_recompute
 @options.policy
 @options.patience
 @options.as_json
-def command(
+def command(  # noqa: PLR0913 (an option each)
     mirror: Path | None,
     report: Path | None,
     evidence: Path | None,
@@ -42,13 +79,18 @@ def command(
     patience_s: float,
     *,
     offline: bool,
+    sample: "Sample | None",
 ) -> Report:
     """Download the whole ledger and check everything.
 
     Replays every entry through the rules, recomputes the tree, compares it with every checkpoint that the nodes show
     and with the one that this machine saw before, and compares the entries' times with the nodes' cosignatures.
     Everything that is wrong is listed with what to do about it. Any finding is an alarm: exit code 5.
+
+    A vote is a node's word for what it counted. --recompute runs the same verification here on some claims, drawn at
+    random, and names the votes that say something else.
     """
+    from client.audit.mirror import Mirror
     from client.evidence import EvidenceStore
     from client.memory import Memory
 
@@ -59,22 +101,48 @@ def command(
     if offline:
         if mirror is None:
             raise click.UsageError("--offline checks an existing mirror: give --mirror DIR")
+        if sample is not None:
+            raise click.UsageError("--recompute fetches files from the nodes: leave out --offline")
         from client.audit.auditing import audit_mirror
-        from client.audit.mirror import Mirror
 
         return _finish(audit_mirror(Mirror(mirror), trust, store, memory=Memory.default()), report)
     with _directory(mirror) as directory:
-        return _finish(asyncio.run(_audit(directory, trust, patience_s, store)), report)
+        with _recomputation(sample, trust) as recomputation:
+            audited = asyncio.run(_audit(Mirror(directory), trust, patience_s, store, recomputation))
+        return _finish(audited, report)
 
 
-async def _audit(directory: Path, trust: "TrustPolicy", patience_s: float, store: "EvidenceStore") -> "Audit":
+async def _audit(
+    mirror: "Mirror",
+    trust: "TrustPolicy",
+    patience_s: float,
+    store: "EvidenceStore",
+    recomputation: "Recomputation | None",
+) -> "Audit":
     from client.audit.auditing import audit_ledger
-    from client.audit.mirror import Mirror
     from client.memory import Memory
 
     with status_line("asking the nodes") as show:
         async with options.ledger(trust, patience_s) as api:
-            return await audit_ledger(api, Memory.default(), Mirror(directory), store, show)
+            return await audit_ledger(api, Memory.default(), mirror, store, show, recomputation)
+
+
+@contextmanager
+def _recomputation(sample: "Sample | None", trust: "TrustPolicy") -> Iterator["Recomputation | None"]:
+    if sample is None:
+        yield None
+        return
+    from client.audit.recomputing import Recomputation
+    from client.transport import tls_trust
+
+    tls = tls_trust(options.given_ca_file())
+    with TemporaryDirectory(prefix="wmreg-recompute-") as name:
+        yield Recomputation(
+            sample=sample,
+            directory=Path(name),
+            urls=[url.rstrip("/") for url in trust.urls],
+            tls=tls if isinstance(tls, ssl.SSLContext) else None,
+        )
 
 
 @contextmanager
@@ -106,6 +174,8 @@ def _lines(audit: "Audit") -> list[str]:
         f"claims     {_counts(audit.verdicts) or 'none'}",
         f"times      compared with {audit.attested} cosigned checkpoints",
     ]
+    if audit.seed is not None:
+        lines.append(f"computed   {audit.recomputed} claims again (--seed {audit.seed})")
     if audit.nodes:
         rows = [[node.url, node.size, node.problem or "agrees"] for node in audit.nodes]
         lines += ["", table(["node", "checkpoint", "finding"], rows)]
@@ -150,6 +220,8 @@ def _document(audit: "Audit") -> dict[str, object]:
         "bundles_fetched": audit.bundles_fetched,
         "sizes_attested": audit.attested,
         "sizes_not_attested": audit.unattested,
+        "claims_recomputed": audit.recomputed,
+        "seed": audit.seed,
         "nodes": [{"url": n.url, "size": n.size, "problem": n.problem} for n in audit.nodes],
         "findings": [finding.document() for finding in audit.findings],
         "remarks": audit.remarks,

@@ -15,8 +15,9 @@ from nodeset import FAKE_WORKER, ORIGIN, NodeParts, NodeSet, claim, publication,
 from node import voting as voting_module
 from node.fetch import Fetcher, FetchError
 from node.init import ClusterOptions
+from node.jobs import control_seed
 from node.verifier.protocol import Answer, Job, unmeasured
-from node.voting import Progress, Voter, control_seed
+from node.voting import Progress, Voter
 from registry.claims import ClaimState
 from registry.entry import Entry
 from registry.envelope import message_hash, unseal

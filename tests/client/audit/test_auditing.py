@@ -149,6 +149,7 @@ def test_a_damaged_copy_is_called_one_and_accuses_nobody(mirrored, audit):
     assert "entry 1, which the rules refuse (bad_signature), accuses nobody" in found.document["findings"][0]["what"]
     assert "This copy is damaged" in found.document["findings"][0]["remedy"]
     assert (found.document["replayed"], found.document["refused"]) == (1, 1)
+    assert ["not the log" in remark for remark in found.document["remarks"]] == [True]
 
 
 def test_a_bundle_that_is_cut_off_is_named(mirrored, audit):
@@ -537,3 +538,11 @@ def test_a_mirrored_checkpoint_that_is_larger_than_the_mirror_is_a_remark(mirror
 
     assert found.code == 0
     assert any("a quorum signed 5 entries, and this copy has only 2" in remark for remark in found.document["remarks"])
+
+
+def test_a_mirror_without_entries_is_checked(mirrored, ledger, audit):
+    mirrored.store_checkpoint(ledger.note(0))
+
+    found = audit("--mirror", mirrored.directory, "--offline", "--json")
+
+    assert (found.code, found.document["size"], found.document["findings"]) == (0, 0, [])

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from fakes import START_S, LedgerMaker, private_key
 
+from client.audit import attesting
 from client.audit.attesting import Attestations
 from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Findings
@@ -275,6 +276,18 @@ def test_votes_in_time_are_not_doubted(tmp_path):
 
     assert said.found == []
     assert not said.says("a vote")
+
+
+def test_claims_cost_a_bounded_number_of_questions(monkeypatch):
+    maker = LedgerMaker()
+    claims = [maker.verified_claim(owner) for owner in ("alice", "bob", "carol")]
+    first, last = maker.ledger.claim_state(claims[0]).claim.index, maker.ledger.claim_state(claims[-1]).claim.index
+    while maker.ledger.size < 257:
+        maker.publish("alice", number=maker.ledger.size)
+
+    assert {first, first + 1, last, last + 1} <= attesting.sizes_of_interest(maker.ledger)
+    monkeypatch.setattr(attesting, "CLAIMS_MAX", 1)
+    assert {first, last, last + 1} & attesting.sizes_of_interest(maker.ledger) == {last, last + 1}
 
 
 def test_a_suspicion_that_no_checkpoint_settles_is_a_remark(tmp_path):
