@@ -14,7 +14,7 @@ from registry.claims import ClaimState
 from registry.entry import Placed
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage
 from registry.errors import RefusedError
-from registry.note import encode_base64
+from registry.spelling import encode_base64
 
 PAGE_MAX = 100
 
