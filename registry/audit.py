@@ -7,7 +7,6 @@ nothing any more, but the Merkle tree over the entries still does: it tells whic
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from registry import merkle, signing
@@ -15,20 +14,6 @@ from registry.checkpoint import Checkpoint
 from registry.entry import Placed
 from registry.errors import ConsistencyError
 from registry.rules import Accepted, Duplicate, Ledger
-
-
-class AuditError(ConsistencyError):
-    """The log breaks its own rules.
-
-    Attributes:
-        index: of the first entry that does.
-    """
-
-    code = "audit"
-
-    def __init__(self, message: str, *, index: int) -> None:
-        super().__init__(message)
-        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +112,6 @@ class Replay:
             self.refusal = self._apply(raw)
         self.tree.append(merkle.leaf_hash(raw))
 
-    def add(self, raw: bytes) -> None:
-        """Replay the next entry.
-
-        Raises:
-            AuditError: the rules refuse it, or it is in the log already.
-        """
-        self.take(raw)
-        if self.refusal is not None:
-            message = f"entry {self.refusal.index} breaks the ledger's rules: {self.refusal.detail}"
-            raise AuditError(message, index=self.refusal.index)
-
     def read_node(self, level: int, position: int) -> bytes:
         """Hash of a complete subtree."""
         return self.tree.read_node(level, position)
@@ -150,14 +124,6 @@ class Replay:
         """
         return self.tree.root_at(size)
 
-    def check(self, checkpoint: Checkpoint) -> None:
-        """Check that a checkpoint states the root of the replayed entries.
-
-        Raises:
-            ConsistencyError: another root at this size, or a size that was not replayed.
-        """
-        self.tree.check(checkpoint)
-
     def _apply(self, raw: bytes) -> Refusal | None:
         applied = self.ledger.apply(raw)
         placed = self.ledger.find(applied.message_hash) if isinstance(applied, Accepted) else None
@@ -167,11 +133,3 @@ class Replay:
             return None
         code = "duplicate" if isinstance(applied, Accepted | Duplicate) else applied.code
         return Refusal(self.ledger.size, code, str(applied))
-
-
-def replay(entries: Iterable[bytes]) -> Replay:
-    """Replay entries from the genesis on; raises AuditError at the first bad one."""
-    state = Replay()
-    for raw in entries:
-        state.add(raw)
-    return state
