@@ -10,6 +10,7 @@ another past, the two notes together are the evidence against its nodes, and bec
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,17 +113,36 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
         memory.remember(seen)
 
 
-def check_offline(memory: Memory, note: str) -> None:
+def check_offline(memory: Memory, notes: Sequence[str]) -> str | None:
     """Check without the ledger what can be checked: a checkpoint of the remembered size is the remembered one.
 
+    Args:
+        memory: what this reader saw.
+        notes: signed checkpoints of one log, shown to be of one log.
+
+    Returns:
+        What could not be compared, for people; None when nothing was seen before, or it was compared.
+
     Raises:
-        AlarmError: it is another. It is kept beside the remembered one, with the evidence.
+        AlarmError: one is another. It is kept beside the remembered one, with the evidence.
+        InvalidError: the file that remembers was damaged.
     """
-    new = checkpoint_in(note)
-    old = memory.recall(new.origin)
-    if old is not None and old.size == new.size and old.root != new.root:
-        error = ConsistencyError(f"another tree of size {new.size} was seen before", code="fork")
-        raise _alarm(memory, note, error) from error
+    shown = {note: checkpoint_in(note) for note in notes}
+    old = next((memory.recall(new.origin) for new in shown.values()), None)
+    if old is None:
+        return None
+    for note, new in shown.items():
+        if old.size == new.size and old.root != new.root:
+            error = ConsistencyError(f"another tree of size {new.size} was seen before", code="fork")
+            raise _alarm(memory, note, error) from error
+    return None if any(new.size == old.size for new in shown.values()) else not_compared(old)
+
+
+def not_compared(old: Checkpoint) -> str:
+    """What to tell of a remembered checkpoint that another one could not be compared with, offline."""
+    return (
+        f"not compared with the checkpoint of size {old.size} that was seen before: that takes the nodes (wmreg audit)"
+    )
 
 
 def _alarm(memory: Memory, note: str, error: ConsistencyError) -> AlarmError:

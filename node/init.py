@@ -21,9 +21,10 @@ from node.signer import Signer
 from node.store import Store
 from registry.entry import Entry
 from registry.envelope import seal
+from registry.errors import MalformedError
 from registry.messages import Genesis
-from registry.note import is_key_name
 from registry.policy import MEMBERS_MAX, Member, Policy, Thresholds
+from registry.spelling import is_api_url, is_key_name
 from registry.trust import TrustPolicy
 
 STORE_FILE, SIGNER_FILE = "ledger.db", "signer.db"
@@ -133,6 +134,8 @@ def _check_place(directory: Path, host: str) -> None:
         raise ConfigError(f"host {host!r} is no address at which others reach a node; the policy names it")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(f"{directory} exists and is not an empty directory")
+    if not is_api_url(_api_url(host, 443, ClusterOptions())):
+        raise ConfigError(f"host {host!r} cannot stand in a URL: give a name or an address without a zone")
 
 
 def _is_unspecified(host: str) -> bool:
@@ -162,7 +165,7 @@ def _build(building: Path, *, origin: str, quorum: int, plans: list[_Plan], opti
     identities = [make_identity(config.keys, name=config.name) for config in configs]
     members = tuple(_member(plan, identity, options) for plan, identity in zip(plans, identities, strict=True))
     policy = Policy(members=members, quorum=quorum, time_skew_s=options.time_skew_s, thresholds=options.thresholds)
-    genesis = Genesis(time_s=int(time.time()), origin=origin, policy=policy)
+    genesis = _checked(Genesis(time_s=int(time.time()), origin=origin, policy=policy))
     envelope = seal(genesis, origin=origin, private_keys=[identity.signing for identity in identities])
     for config in configs:
         init_state(config, genesis=envelope, recorded_s=genesis.time_s)
@@ -242,6 +245,14 @@ def describe_member(config: Config, member: Member, *, certificates: tuple[bytes
     return replace(member, tls_certificates=tuple(dict.fromkeys((*own, *certificates))))
 
 
+def _checked(genesis: Genesis) -> Genesis:
+    """The genesis as every reader will take it; what no reader takes must not become a ledger."""
+    try:
+        return Genesis.from_body(genesis.to_body())
+    except MalformedError as error:
+        raise ConfigError(f"no ledger can begin like this: {error}") from error
+
+
 def init_state(config: Config, *, genesis: bytes, recorded_s: int) -> None:
     """Make the state of a node that is new to a ledger.
 
@@ -262,7 +273,6 @@ def _make_directory(directory: Path, plan: _Plan, options: ClusterOptions) -> Co
 
 
 def _member(plan: _Plan, identity: Identity, options: ClusterOptions) -> Member:
-    host = f"[{plan.host}]" if ":" in plan.host else plan.host
     return Member(
         name=plan.name,
         signing_key=public_bytes(identity.signing),
@@ -271,8 +281,12 @@ def _member(plan: _Plan, identity: Identity, options: ClusterOptions) -> Member:
         tls_certificates=certificate_ders(identity.certificate_pem),
         raft_host=plan.host,
         raft_port=plan.raft_port,
-        api_url=f"{'https' if options.https else 'http'}://{host}:{plan.api_port}",
+        api_url=_api_url(plan.host, plan.api_port, options),
     )
+
+
+def _api_url(host: str, port: int, options: ClusterOptions) -> str:
+    return f"{'https' if options.https else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _settings(plan: _Plan, options: ClusterOptions) -> str:

@@ -17,12 +17,12 @@ A false alarm would accuse honest nodes, so the bounds are drawn with care:
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from registry.trust import TrustedCheckpoint
 
-_EARLIEST_S, _LATEST_S = 0, 2**63 - 1
+_EARLIEST_S, LATEST_S = 0, 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,33 @@ class Mark:
     size: int
     early_s: int
     late_s: int
+
+    @property
+    def is_void(self) -> bool:
+        """Whether too few have cosigned for any time to follow."""
+        return (self.early_s, self.late_s) == (_EARLIEST_S, LATEST_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bracket:
+    """Entries between which no checkpoint tells: first to last, both included.
+
+    Attributes:
+        after_s: most nodes signed the log without them at or after this; 0 when nothing is known.
+        by_s: most nodes had signed the log with them by this; `LATEST_S` when nothing is known.
+        behind_s: the last of them was ordered at or after this.
+    """
+
+    first: int
+    last: int
+    after_s: int
+    by_s: int
+    behind_s: int
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether both ends are known."""
+        return self.after_s > _EARLIEST_S and self.by_s < LATEST_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +84,19 @@ class Misdated:
         return not self.is_early or self.next_size == self.index + 1
 
 
-def mark_of(trusted: TrustedCheckpoint, witnesses: int) -> Mark:
+def mark_of(trusted: TrustedCheckpoint, cosigners: int) -> Mark:
     """The times that a checkpoint attests.
 
     Args:
         trusted: a checkpoint that the policy vouches for.
-        witnesses: how many the policy names, at least as many as have cosigned.
+        cosigners: how many the policy names, each once however many keys it has; at least as many as have cosigned.
     """
     times_s = sorted(trusted.times_s.values())
     if not times_s:
-        return Mark(size=trusted.checkpoint.size, early_s=_EARLIEST_S, late_s=_LATEST_S)
-    absent = witnesses - len(times_s)
-    padded = [_EARLIEST_S] * absent + times_s + [_LATEST_S] * absent
-    early, late = (witnesses - 1) // 2, absent + witnesses // 2
+        return Mark(size=trusted.checkpoint.size, early_s=_EARLIEST_S, late_s=LATEST_S)
+    absent = cosigners - len(times_s)
+    padded = [_EARLIEST_S] * absent + times_s + [LATEST_S] * absent
+    early, late = (cosigners - 1) // 2, absent + cosigners // 2
     return Mark(size=trusted.checkpoint.size, early_s=padded[early], late_s=padded[late])
 
 
@@ -86,20 +113,65 @@ class Chronology:
         self._early_s = _least_behind([mark.early_s for mark in ordered])
         self._late_s = _least_behind([mark.late_s for mark in ordered])
 
-    def misdated(self, recorded_s: Sequence[int], *, skew_s: int) -> list[Misdated]:
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Of all marks, in order."""
+        return self._sizes
+
+    def latest_s(self, index: int) -> int | None:
+        """By when the log had an entry, whatever the entry says; None when no mark has it."""
+        behind = bisect_right(self._sizes, index)
+        late_s = self._late_s[behind] if behind < len(self._sizes) else LATEST_S
+        return late_s if late_s < LATEST_S else None
+
+    def brackets(self, size: int) -> Iterator[Bracket]:
+        """Between which marks the first `size` entries were ordered, in their order."""
+        first, after_s = 0, _EARLIEST_S
+        for mark, early_s, late_s in zip(self._sizes, self._early_s, self._late_s, strict=True):
+            if first < min(mark, size):
+                behind_s = early_s if mark <= size else after_s
+                yield Bracket(first=first, last=min(mark, size) - 1, after_s=after_s, by_s=late_s, behind_s=behind_s)
+            first, after_s = mark, early_s
+        if first < size:
+            yield Bracket(first=first, last=size - 1, after_s=after_s, by_s=LATEST_S, behind_s=after_s)
+
+    def size_to_ask(self, index: int, time_s: int, *, skew_s: int) -> int | None:
+        """Which size's checkpoint tells most of an entry that is suspected; None when none tells more.
+
+        First the one just behind the entry: when most nodes signed it, the entry had just been ordered. When that was
+        long after the entry's own time, the entry waited, or it is backdated. Then others were ordered in between, as a
+        rule, and of these a checkpoint convicts it, which is found by halving.
+
+        Args:
+            index: of the entry.
+            time_s: what it says.
+            skew_s: how far honest clocks may be apart, seconds.
+        """
+        behind = bisect_right(self._sizes, index)
+        if behind == len(self._sizes) or self._sizes[behind] != index + 1:
+            return index + 1
+        early_s = self._early_s[behind] - skew_s
+        if early_s <= time_s + skew_s:
+            return None
+        passed = bisect_right(self._early_s, time_s + skew_s, 0, behind)  # the first mark that is too late for it
+        reached = bisect_right(self._early_s, early_s, 0, behind)  # the first that may have waited with it
+        low, high = self._sizes[passed - 1] if passed else 0, self._sizes[reached]
+        return (low + high) // 2 if passed == reached and high - low > 1 else None
+
+    def misdated(self, recorded_s: Sequence[int], *, skew_s: Sequence[int]) -> list[Misdated]:
         """Find the entries whose times do not fit, by more than the skew.
 
         Args:
             recorded_s: of each entry, from index 0 on.
-            skew_s: how far honest clocks may be apart, seconds.
+            skew_s: how far honest clocks may be apart, seconds, by the policy in force at each entry.
         """
         found, behind = [], 0
-        for index, time_s in enumerate(recorded_s):
+        for index, (time_s, allowed_s) in enumerate(zip(recorded_s, skew_s, strict=True)):
             while behind < len(self._sizes) and self._sizes[behind] <= index:
                 behind += 1
             if behind == len(self._sizes):
                 break
-            one = self._judge(index, time_s, behind, skew_s)
+            one = self._judge(index, time_s, behind, allowed_s)
             if one is not None:
                 found.append(one)
         return found

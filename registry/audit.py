@@ -107,6 +107,7 @@ class Replay:
         refusal: the first refused entry; None while there is none.
         kinds: accepted messages of each kind.
         recorded_s: when each accepted entry was recorded, by the node that took it.
+        skew_s: of the policy that was in force for each accepted entry; a genesis is judged by its own.
     """
 
     def __init__(self, is_signed: signing.IsSigned = signing.is_signed) -> None:
@@ -115,6 +116,7 @@ class Replay:
         self.refusal: Refusal | None = None
         self.kinds: Counter[str] = Counter()
         self.recorded_s = array("q")
+        self.skew_s = array("I")
 
     @property
     def size(self) -> int:
@@ -135,8 +137,8 @@ class Replay:
         """
         self.take(raw)
         if self.refusal is not None:
-            message = f"entry {self.refusal.index} breaks the ledger's rules: {self.refusal.detail}"
-            raise AuditError(message, index=self.refusal.index)
+            one = self.refusal
+            raise AuditError(f"entry {one.index} breaks the ledger's rules: {one.detail} ({one.code})", index=one.index)
 
     def read_node(self, level: int, position: int) -> bytes:
         """Hash of a complete subtree."""
@@ -159,14 +161,17 @@ class Replay:
         self.tree.check(checkpoint)
 
     def _apply(self, raw: bytes) -> Refusal | None:
+        policy = self.ledger.policy if self.ledger.size else None
         applied = self.ledger.apply(raw)
         placed = self.ledger.find(applied.message_hash) if isinstance(applied, Accepted) else None
         if isinstance(placed, Placed):
             self.kinds[placed.signed.message.KIND] += 1
             self.recorded_s.append(placed.recorded_s)
+            self.skew_s.append((policy or self.ledger.policy).time_skew_s)
             return None
-        code = "duplicate" if isinstance(applied, Accepted | Duplicate) else applied.code
-        return Refusal(self.ledger.size, code, str(applied))
+        if isinstance(applied, Accepted | Duplicate):
+            return Refusal(self.ledger.size, "duplicate", str(applied))
+        return Refusal(self.ledger.size, applied.code, applied.detail)
 
 
 def replay(entries: Iterable[bytes]) -> Replay:

@@ -178,7 +178,10 @@ def verify_certificate(raw: bytes, trust: TrustPolicy) -> Story:
         raise UntrustedError(f"a certificate of {certificate.origin}; the policy trusts {trust.origin}")
     _verify_entries(certificate.entries, final)
     attested = [_verify_attestation(attestation, final, trust) for attestation in certificate.attestations]
-    return _tell(certificate, _replay(certificate.entries), final, [*attested, final])
+    ledger = _replay(certificate.entries)
+    if ledger.origin != trust.origin:
+        raise UntrustedError(f"the genesis is of the ledger {ledger.origin}; the policy trusts {trust.origin}")
+    return _tell(certificate, ledger, final, [*attested, final])
 
 
 def _verify_entries(entries: Sequence[ProvenEntry], final: TrustedCheckpoint) -> None:
@@ -273,12 +276,18 @@ def _vote(member: str, vote: Vote) -> VoteStory:
 
 
 def _attested(index: int, checkpoints: Sequence[TrustedCheckpoint]) -> Attested:
-    """The interval between the last checkpoint that lacks the entry and the first that has it (DESIGN 2.1)."""
+    """The interval between the last checkpoint that lacks the entry and the first that has it (DESIGN 2.1).
+
+    A beginning behind the end is none, and is left out. It is the bound that honest nodes get wrong: one that catches
+    up signs old sizes late, and where the reader's quorum is one node, a single one is enough. An end that is too early
+    takes a quorum of clocks that are wrong.
+    """
     lacking = [c.not_before_s for c in checkpoints if c.checkpoint.size <= index and c.not_before_s is not None]
     having = [c.not_after_s for c in checkpoints if c.checkpoint.size > index and c.not_after_s is not None]
     if not having:
         raise UntrustedError("no witness attests a time; the policy's quorum asks for none")
-    return Attested(max(lacking, default=None), min(having))
+    not_after_s = min(having)
+    return Attested(max((time_s for time_s in lacking if time_s <= not_after_s), default=None), not_after_s)
 
 
 def _content(certificate: Certificate) -> dict[str, Any]:

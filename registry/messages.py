@@ -13,7 +13,7 @@ from registry.encoding import Value
 from registry.errors import MalformedError
 from registry.note import is_key_name
 from registry.policy import Policy
-from registry.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from registry.signing import SIGNATURE_BYTES, public_key
 from registry.verdict import Measurement, Outcome
 from registry.watermark_key import NONCE_BYTES, KeyBinding
 
@@ -282,7 +282,6 @@ def _origin(value: Value) -> str:
 
 
 _HASH = schema.octets(COMMITMENT_BYTES)
-_KEY = schema.octets(PUBLIC_KEY_BYTES)
 _TIME = schema.uint()
 _REASON = schema.text(REASON_CHARACTERS_MAX)
 _WORD = schema.text(16)
@@ -321,5 +320,5 @@ _VOTE: _Fields = {
     "software": schema.text(512),
 }
 _WITHDRAWAL: _Fields = {"time_s": _TIME, "target": _HASH, "reason": _REASON}
-_ROTATION: _Fields = {"time_s": _TIME, "old_key": _KEY, "new_key": _KEY}
+_ROTATION: _Fields = {"time_s": _TIME, "old_key": public_key, "new_key": public_key}
 _CHALLENGE: _Fields = {"time_s": _TIME, "claim": _HASH, "publication": _HASH, "reason": _REASON}

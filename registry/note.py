@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from registry.checkpoint import Checkpoint
+from registry.curve import is_public_key
 from registry.errors import MalformedError, RefusedError
 from registry.spelling import decode_base64, encode_base64, is_key_name
 
@@ -79,13 +80,15 @@ class VerifierKey:
     public_key: bytes
 
     def __post_init__(self) -> None:
-        """Refuse names that a signature line or the signed message cannot carry."""
+        """Refuse names that a signature line or the signed message cannot carry, and keys that are nobody's own."""
         if not is_key_name(self.name):
             raise MalformedError(f"note key name {self.name!r} is empty or has a space or a plus")
         if self.type is KeyType.ML_DSA_COSIGNATURE and len(self.name.encode()) > _ML_DSA_NAME_BYTES_MAX:
             raise MalformedError(f"the name of an ML-DSA cosigner has at most {_ML_DSA_NAME_BYTES_MAX} bytes")
         if len(self.public_key) != self.type.public_key_bytes:
             raise MalformedError(f"a public key of type {self.type:#04x} has {self.type.public_key_bytes} bytes")
+        if self.type is not KeyType.ML_DSA_COSIGNATURE and not is_public_key(self.public_key):
+            raise MalformedError(f"the public key of {self.name} has not the full order: anybody could sign for it")
 
     @property
     def key_id(self) -> bytes:

@@ -12,9 +12,13 @@ from typing import cast
 from registry import schema
 from registry.encoding import Value
 from registry.errors import MalformedError
-from registry.note import KeyType, VerifierKey, is_key_name
+from registry.note import KeyType, VerifierKey
+from registry.signing import public_key
+from registry.spelling import API_URL_CHARACTERS_MAX, is_api_url, is_key_name
 
 MEMBERS_MAX = 31
+# Words of the trust policy that follows from this one, where a member's name would mean something else.
+GROUP_OF_NODES, NO_QUORUM = "nodes", "none"
 _Members = list["Member"]
 
 
@@ -23,13 +27,13 @@ class Member:
     """One verifier node: four public identities, each with a private key of its own, and two addresses.
 
     Attributes:
-        name: short name, unique in the ledger, such as "node-1".
+        name: short name, unique in the ledger, such as "node-1"; neither "nodes" nor "none".
         signing_key: Ed25519, signs the node's messages (genesis, votes).
         note_key: Ed25519, signs checkpoints under the ledger's origin.
         cosigner_key: Ed25519, cosigns checkpoints under "<origin>/<name>".
         tls_certificates: DER; one that the node may show to its peers, two while it is being replaced.
         raft_host, raft_port: where peers reach its consensus port.
-        api_url: where everyone reaches its HTTP API.
+        api_url: where everyone reaches its HTTP API; http or https, without user, query and fragment.
     """
 
     name: str
@@ -139,7 +143,8 @@ class Policy:
         """Read a policy and check that it can work.
 
         Raises:
-            MalformedError: a field is wrong, members share a name or a key, or the quorum is not a majority.
+            MalformedError: a field is wrong, a member's name is reserved, members share a name or a key, or the quorum
+                is not a majority.
         """
         read = schema.fields(value, _POLICY, what="policy")
         read["members"] = tuple(cast("_Members", read["members"]))
@@ -156,21 +161,31 @@ def _check_members(members: tuple[Member, ...]) -> None:
         raise MalformedError("members are not in the order of their names, or two have one name")
     if not all(is_key_name(name) and "/" not in name for name in names):
         raise MalformedError("a member's name has a space, a plus or a slash")
+    if not {GROUP_OF_NODES, NO_QUORUM}.isdisjoint(names):
+        raise MalformedError(f"no member is called {GROUP_OF_NODES} or {NO_QUORUM}: these words mean others")
     keys = [key for m in members for key in (m.signing_key, m.note_key, m.cosigner_key)]
     pins = [pin for member in members for pin in member.tls_pins]
     if len(set(keys)) != len(keys) or len(set(pins)) != len(pins):
         raise MalformedError("one key or certificate serves twice; every role of every member needs its own")
 
 
+def _api_url(value: Value) -> str:
+    if not isinstance(value, str) or not is_api_url(value):
+        raise MalformedError(
+            f"expected the URL of an API: http or https, a host, no spaces, at most {API_URL_CHARACTERS_MAX} characters"
+        )
+    return value
+
+
 _MEMBER: dict[str, schema.Checker[object]] = {
     "name": schema.text(64),
-    "signing_key": schema.octets(32),
-    "note_key": schema.octets(32),
-    "cosigner_key": schema.octets(32),
+    "signing_key": public_key,
+    "note_key": public_key,
+    "cosigner_key": public_key,
     "tls_certificates": schema.listed(schema.octets(1, 4096), 2, 1),
     "raft_host": schema.text(253),
     "raft_port": schema.uint(65535, 1),
-    "api_url": schema.text(512),
+    "api_url": _api_url,
 }
 _THRESHOLDS: dict[str, schema.Checker[object]] = {
     "gamma_permille": schema.uint(1000, 501),

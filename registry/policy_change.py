@@ -72,7 +72,7 @@ def check_change(change: PolicyChange, signers: Iterable[bytes], *, in_force: Se
         in_force: the policy of the moment.
 
     Raises:
-        RefusedError: code stale_policy, too_many_changes, not_a_member, no_quorum or not_signed_by_both.
+        RefusedError: code stale_policy, too_many_changes, not_a_member, no_quorum, not_signed_by_both or key_id_taken.
     """
     if change.previous != in_force.hash:
         raise RefusedError("the change replaces a policy that is not in force", code="stale_policy")
@@ -89,6 +89,7 @@ def check_change(change: PolicyChange, signers: Iterable[bytes], *, in_force: Se
         )
     if not after - before <= signed:
         raise RefusedError("the member that joins has not signed", code="not_signed_by_both")
+    _check_key_ids(change.policy, in_force.origin)
 
 
 def read_genesis(envelope: bytes, *, is_signed: IsSigned = is_signed) -> SetPolicy:
@@ -108,10 +109,11 @@ def check_genesis(genesis: Genesis, signers: tuple[bytes, ...]) -> None:
     """Check that a genesis is signed by all its members and nobody else.
 
     Raises:
-        RefusedError: code not_a_member.
+        RefusedError: code not_a_member or key_id_taken.
     """
     if signers != tuple(sorted(member.signing_key for member in genesis.policy.members)):
         raise RefusedError("a genesis is signed by all founding members and nobody else", code="not_a_member")
+    _check_key_ids(genesis.policy, genesis.origin)
 
 
 def follow(known: SetPolicy, envelope: bytes, *, is_signed: IsSigned = is_signed) -> SetPolicy:
@@ -125,3 +127,13 @@ def follow(known: SetPolicy, envelope: bytes, *, is_signed: IsSigned = is_signed
         raise RefusedError("not a change of policy", code="no_policy")
     check_change(signed.message, signed.signers, in_force=known)
     return SetPolicy(origin=known.origin, policy=signed.message.policy, hash=signed.hash)
+
+
+def _check_key_ids(policy: Policy, origin: str) -> None:
+    """Check that a signature line, which names its key by 4 bytes of a hash, can be of one member only.
+
+    Raises:
+        RefusedError: code key_id_taken.
+    """
+    if len({member.log_key(origin).key_id for member in policy.members}) != len(policy.members):
+        raise RefusedError("two members' note keys have one key ID; one of them makes another", code="key_id_taken")

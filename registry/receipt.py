@@ -10,7 +10,8 @@ from registry import merkle, signing
 from registry.checkpoint import parse_decimal
 from registry.entry import Entry
 from registry.envelope import SignedMessage, unseal
-from registry.errors import MalformedError
+from registry.errors import MalformedError, UntrustedError
+from registry.messages import Genesis
 from registry.note import NOTE_BYTES_MAX, Note, decode_base64, encode_base64
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
@@ -76,7 +77,7 @@ def verify_receipt(
         is_signed: checks one signature of the entry.
 
     Raises:
-        UntrustedError: the policy does not vouch for the checkpoint.
+        UntrustedError: the policy does not vouch for the checkpoint, or the entry is another ledger's genesis.
         InclusionError: the entry is not in that tree at that index.
         MalformedError, RefusedError: the checkpoint or the message in the entry does not hold.
     """
@@ -86,4 +87,6 @@ def verify_receipt(
     merkle.verify_inclusion(digest, index=receipt.index, size=size, proof=receipt.proof, root=root)
     entry = Entry.decode(receipt.entry)
     signed = unseal(entry.envelope, origin=trust.origin if receipt.index else None, is_signed=is_signed)
+    if isinstance(signed.message, Genesis) and signed.message.origin != trust.origin:
+        raise UntrustedError(f"the genesis is of the ledger {signed.message.origin}; the policy trusts {trust.origin}")
     return VerifiedReceipt(index=receipt.index, recorded_s=entry.recorded_s, signed=signed, trusted=trusted)

@@ -9,9 +9,13 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from registry import schema
+from registry.curve import is_for_everybody, is_public_key
 from registry.encoding import Value, encode, encode_canonical
+from registry.errors import MalformedError
 
 PUBLIC_KEY_BYTES, SIGNATURE_BYTES = 32, 64
+_PUBLIC_KEY = schema.octets(PUBLIC_KEY_BYTES)
 
 
 class IsSigned(Protocol):
@@ -20,6 +24,14 @@ class IsSigned(Protocol):
     def __call__(self, signed: bytes, *, signer: bytes, signature: bytes) -> bool:
         """Whether `signature` is `signer`'s over these bytes."""
         ...
+
+
+def public_key(value: Value) -> bytes:
+    """Check a field that is an Ed25519 public key; raises MalformedError, also for a key that anybody can sign for."""
+    raw = _PUBLIC_KEY(value)
+    if not is_public_key(raw):
+        raise MalformedError("expected an Ed25519 public key: a point of full order in its one spelling")
+    return raw
 
 
 def statement(context: str, origin: str, content: Value) -> bytes:
@@ -38,7 +50,9 @@ def sign(private_key: Ed25519PrivateKey, signed: bytes) -> bytes:
 
 
 def is_signed(signed: bytes, *, signer: bytes, signature: bytes) -> bool:
-    """Whether `signature` is `signer`'s over these bytes; anything unreadable is not."""
+    """Whether `signature` is `signer`'s over these bytes; nothing unreadable is, nor what anybody could make."""
+    if is_for_everybody(signer):
+        return False
     try:
         Ed25519PublicKey.from_public_bytes(signer).verify(signature, signed)
     except (InvalidSignature, ValueError):

@@ -1,17 +1,30 @@
-"""What the text formats are spelled with: base64 (RFC 4648 section 4) and key names (C2SP signed-note).
+"""What the text formats are spelled with: base64 (RFC 4648 section 4), key names (C2SP signed-note) and URLs.
 
 One value has one spelling; every other one is refused.
 """
 
 import base64
 import binascii
+import re
 
 from registry.errors import MalformedError
+
+API_URL_CHARACTERS_MAX = 512
+# RFC 3986, ASCII, without what a caller cannot put a path behind (query, fragment) or must not publish (user).
+_API_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[A-Za-z0-9._~!$&'()*+,;=:%/-]*)?"
+)
 
 
 def is_key_name(name: str) -> bool:
     """Whether a note key may have this name: UTF-8, not empty, no Unicode space, no plus, no control character."""
     return bool(name) and "+" not in name and not any(c.isspace() or ord(c) < 0x20 or _is_surrogate(c) for c in name)
+
+
+def is_api_url(url: str) -> bool:
+    """Whether this is where an HTTP API can be: http or https, a host, perhaps a port and a path; nothing else."""
+    matched = _API_URL.fullmatch(url) if len(url) <= API_URL_CHARACTERS_MAX else None
+    return matched is not None and 0 < int(matched["port"] or 1) <= 65535
 
 
 def encode_base64(raw: bytes) -> str:

@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from registry.checkpoint import Checkpoint, parse_decimal
 from registry.errors import MalformedError, UntrustedError
 from registry.note import KeyType, Note, VerifierKey, verify_signatures
-from registry.policy import Policy
+from registry.policy import GROUP_OF_NODES, NO_QUORUM, Policy
 
 # 31 members with a log key, two witnesses and a group, under the longest names and URLs, need 142 KiB.
 POLICY_BYTES_MAX = 160 * 1024
 KEYS_MAX = 256
 GROUPS_MAX = 128
-_NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +66,24 @@ class TrustedCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustPolicy:
-    """A parsed policy file."""
+    """What a policy file says; groups stand behind their members, so none can hold itself."""
 
     logs: tuple[TrustedKey, ...]
     witnesses: tuple[TrustedKey, ...]
     groups: Mapping[str, Group]
     quorum: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no policy file says: it could not be checked, or would be read as something else."""
+        if len({log.name for log in self.logs}) != 1:
+            raise MalformedError("the log keys have different names, or there are none; one ledger has one origin")
+        keys = [trusted.key.public_key for trusted in (*self.logs, *self.witnesses)]
+        if len(set(keys)) != len(keys) or len(keys) > KEYS_MAX:
+            raise MalformedError("one key stands in two lines, or there are too many keys")
+        if len({(t.key.name, t.key.key_id) for t in (*self.logs, *self.witnesses)}) != len(keys):
+            raise MalformedError("two keys of one name have the same key ID: nobody could tell whose a signature is")
+        _check_groups(self)
+        _check_one_voice_each(self)
 
     @property
     def origin(self) -> str:
@@ -91,14 +102,14 @@ class TrustPolicy:
         logs = tuple(TrustedKey(origin, m.log_key(origin), m.api_url) for m in policy.members)
         witnesses = tuple(TrustedKey(m.name, m.cosigner(origin), m.api_url) for m in policy.members)
         group = Group(policy.quorum, tuple(member.name for member in policy.members))
-        return cls(logs=logs, witnesses=witnesses, groups={"nodes": group}, quorum="nodes")
+        return cls(logs=logs, witnesses=witnesses, groups={GROUP_OF_NODES: group}, quorum=GROUP_OF_NODES)
 
     @classmethod
     def parse(cls, text: str) -> "TrustPolicy":
         """Read a policy file.
 
         Raises:
-            MalformedError: naming the line; also for logs of different origins, which one ledger does not have.
+            MalformedError: naming the line, or the name or key that makes no sense with the other lines.
         """
         if len(text.encode(errors="surrogatepass")) > POLICY_BYTES_MAX:
             raise MalformedError(f"policy file: more than {POLICY_BYTES_MAX} bytes", code="too_large")
@@ -108,7 +119,10 @@ class TrustPolicy:
                 reader.read(line)
             except MalformedError as error:
                 raise MalformedError(f"policy file: line {number}: {error}") from error
-        return reader.finish()
+        try:
+            return reader.finish()
+        except MalformedError as error:
+            raise MalformedError(f"policy file: {error}") from error
 
     def check(self, note: Note) -> TrustedCheckpoint:
         """Check a signed checkpoint: the log's signature, every known cosignature, and the quorum.
@@ -127,7 +141,7 @@ class TrustPolicy:
             raise UntrustedError(f"the checkpoint has no signature of a known log key of {self.origin}")
         cosigned = [(w, time_s) for w in self.witnesses if (time_s := signed.get(w.key)) is not None]
         names = {witness.name for witness, _ in cosigned}
-        if self.quorum != _NONE and not self._is_satisfied(self.quorum, names):
+        if self.quorum != NO_QUORUM and not self._is_satisfied(self.quorum, names):
             who = ", ".join(sorted(names)) or "nobody"
             raise UntrustedError(f"the checkpoint is cosigned by {who}: the quorum {self.quorum!r} is not reached")
         early = sorted(((witness.name, time_s) for witness, time_s in cosigned), key=lambda signed: signed[1])
@@ -143,7 +157,7 @@ class TrustPolicy:
         names: set[str] = set()
         for name, time_s in signed:
             names.add(name)
-            if self.quorum != _NONE and self._is_satisfied(self.quorum, names):
+            if self.quorum != NO_QUORUM and self._is_satisfied(self.quorum, names):
                 return time_s
         return signed[-1][1] if signed else None
 
@@ -167,7 +181,6 @@ class _Reader:
         self.logs: list[TrustedKey] = []
         self.witnesses: list[TrustedKey] = []
         self.groups: dict[str, Group] = {}
-        self.used: set[str] = set()
         self.quorum: str | None = None
 
     def read(self, line: str) -> None:
@@ -183,30 +196,12 @@ class _Reader:
         readers[words[0]](words[1:])
 
     def finish(self) -> TrustPolicy:
-        """Check what no single line shows."""
+        """Put the lines together; raises MalformedError for what no single line shows."""
         if self.quorum is None or not self.logs:
-            raise MalformedError("policy file: it needs a log line and a quorum line")
-        if len({log.name for log in self.logs}) != 1:
-            raise MalformedError("policy file: the log keys have different names; one ledger has one origin")
-        keys = [trusted.key.public_key for trusted in (*self.logs, *self.witnesses)]
-        if len(set(keys)) != len(keys) or len(keys) > KEYS_MAX:
-            raise MalformedError("policy file: one key stands in two lines, or there are too many keys")
-        self._check_one_voice_each()
+            raise MalformedError("it needs a log line and a quorum line")
         return TrustPolicy(
             logs=tuple(self.logs), witnesses=tuple(self.witnesses), groups=self.groups, quorum=self.quorum
         )
-
-    def _check_one_voice_each(self) -> None:
-        """Refuse a group in which one node would count twice, by two keys."""
-        group_of: dict[str, str] = {}
-        for name, group in self.groups.items():
-            cosigners = [w.key.name for w in self.witnesses if w.name in group.members]
-            is_one_node = len(set(cosigners)) == 1 and len(cosigners) == len(group.members)
-            for cosigner in set(cosigners):
-                if group_of.setdefault(cosigner, name) != name or (cosigners.count(cosigner) > 1 and not is_one_node):
-                    raise MalformedError(
-                        f"policy file: the keys of {cosigner} need a group of their own: one voice each"
-                    )
 
     def _log(self, words: list[str]) -> None:
         vkey, url = _one_or_two(words)
@@ -222,40 +217,58 @@ class _Reader:
         key = VerifierKey.parse(vkey)
         if key.type is KeyType.ED25519:
             raise MalformedError("a witness key is a cosignature key (type 0x04 or 0x06)")
-        self._check_new(words[0])
         self.witnesses.append(TrustedKey(words[0], key, url))
 
     def _group(self, words: list[str]) -> None:
         if len(words) < 3:
             raise MalformedError("a group has a name, a threshold and members")
-        if len(self.groups) == GROUPS_MAX:
-            raise MalformedError(f"more than {GROUPS_MAX} groups")
         name, threshold, members = words[0], words[1], words[2:]
-        self._check_new(name)
+        if name in self.groups:
+            raise MalformedError(f"the name {name!r} is taken")
         for member in members:
             self._check_defined(member)
-            if member in self.used:
-                raise MalformedError(f"{member!r} is a member twice")
-            self.used.add(member)
         least = {"any": 1, "all": len(members)}.get(threshold) or parse_decimal(threshold)
-        if not 1 <= least <= len(members):
-            raise MalformedError(f"a threshold of {least} of {len(members)}")
         self.groups[name] = Group(least, tuple(members))
 
     def _quorum(self, words: list[str]) -> None:
         if self.quorum is not None or len(words) != 1:
             raise MalformedError("exactly one quorum, a name or none")
-        if words[0] != _NONE:
+        if words[0] != NO_QUORUM:
             self._check_defined(words[0])
         self.quorum = words[0]
-
-    def _check_new(self, name: str) -> None:
-        if name == _NONE or name in self.groups or any(w.name == name for w in self.witnesses):
-            raise MalformedError(f"the name {name!r} is taken")
 
     def _check_defined(self, name: str) -> None:
         if name not in self.groups and not any(w.name == name for w in self.witnesses):
             raise MalformedError(f"{name!r} is not defined above")
+
+
+def _check_groups(trust: TrustPolicy) -> None:
+    """Refuse names that mean two things, and members that are no witness and no group that stands before."""
+    known, members = {NO_QUORUM}, set[str]()
+    for name in (*(witness.name for witness in trust.witnesses), *trust.groups):
+        group = trust.groups.get(name)
+        if name in known:
+            raise MalformedError(f"the name {name!r} is taken")
+        for member in group.members if group else ():
+            if member == NO_QUORUM or member not in known or member in members:
+                raise MalformedError(f"{member!r} in the group {name!r} is not defined above, or is a member twice")
+            members.add(member)
+        if group and not 1 <= group.threshold <= len(group.members):
+            raise MalformedError(f"the group {name!r} has a threshold of {group.threshold} of {len(group.members)}")
+        known.add(name)
+    if trust.quorum not in known or len(trust.groups) > GROUPS_MAX:
+        raise MalformedError(f"the quorum {trust.quorum!r} is not defined, or there are more than {GROUPS_MAX} groups")
+
+
+def _check_one_voice_each(trust: TrustPolicy) -> None:
+    """Refuse a group in which one node would count twice, by two keys."""
+    group_of: dict[str, str] = {}
+    for name, group in trust.groups.items():
+        cosigners = [w.key.name for w in trust.witnesses if w.name in group.members]
+        is_one_node = len(set(cosigners)) == 1 and len(cosigners) == len(group.members)
+        for cosigner in set(cosigners):
+            if group_of.setdefault(cosigner, name) != name or (cosigners.count(cosigner) > 1 and not is_one_node):
+                raise MalformedError(f"the keys of {cosigner} need a group of their own: one voice each")
 
 
 def _one_clock_each(cosigned: Iterable[tuple[TrustedKey, int]]) -> dict[str, int]:

@@ -33,7 +33,7 @@ from wm.weights import load_backbone
 _NORMALISATION = nn.modules.batchnorm._NormBase  # noqa: SLF001 (the one base class of all batch normalisations)
 CALIBRATION_TRIGGERS = 200
 CALIBRATION_PROBES = 64  # with four times as many, a control matches 10 of 600 more or less: below what seeds differ by
-FIRST_PART = 25  # triggers
+FIRST_PART = 12  # triggers, at least
 DRAWS_AT_ONCE = 16  # a larger product of matrices is a faster one, and these fit into a processor's cache
 
 
@@ -63,7 +63,7 @@ def permutations_as_good(
     Each permutes the channels of every tap on its own, all cells of a channel together. The rank is taken over the
     first 200 triggers, for the true order as for the permuted ones: triggers are drawn by a PRG, so any fixed part of
     them is as good a statistic, and a node is done in a third of the time. A permutation that cannot catch up any more
-    is not counted to its end: one that gets half of the first 25 triggers wrong never matches 200, nor 190.
+    is not counted to its end: one that gets one of the first dozen triggers wrong never matches all 200.
 
     Args:
         branch: the head on the features' device.
@@ -78,7 +78,8 @@ def permutations_as_good(
     labels = branch.triggers.labels[:CALIBRATION_TRIGGERS].to(features.device)
     features = features[:CALIBRATION_TRIGGERS]
     matched = int(agreements(logit_margins(branch.head, features), labels).sum())
-    parts = [(part.T.contiguous(), given) for part, given in _in_parts(features, labels)]
+    edges = _part_edges(len(labels), may_miss=len(labels) - matched)
+    parts = [(features[begin:end].T.contiguous(), labels[begin:end]) for begin, end in pairwise(edges)]
     source = generator("channel permutations", seed)
     as_good = 0
     for first in range(0, draws, DRAWS_AT_ONCE):
@@ -89,10 +90,10 @@ def permutations_as_good(
     return as_good
 
 
-def _in_parts(features: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Split triggers, few first: those decide about most permutations."""
-    edges = [0, *(edge for edge in (FIRST_PART, 2 * FIRST_PART) if edge < len(labels)), len(labels)]
-    return [(features[begin:end], labels[begin:end]) for begin, end in pairwise(edges)]
+def _part_edges(triggers: int, *, may_miss: int) -> list[int]:
+    """Where to split the triggers so that the first part decides about most permutations: they miss every other one."""
+    first = 2 * may_miss + FIRST_PART
+    return [0, *(edge for edge in (first, 2 * first) if edge < triggers), triggers]
 
 
 def _catching_up(head: Head, parts: Sequence[tuple[Tensor, Tensor]], orders: Tensor, matched: int) -> int:

@@ -36,6 +36,7 @@ class Attestations:
         marks: by size.
         strays: the first signed checkpoint of another log than the tree's that each node or file showed.
         damaged: files of the mirror that hold no valid checkpoints.
+        larger: what to tell of checkpoints in the mirror that are larger than the log that it holds.
     """
 
     trust: TrustPolicy
@@ -44,6 +45,7 @@ class Attestations:
     marks: dict[int, Mark] = field(default_factory=dict)
     strays: dict[str, str] = field(default_factory=dict)
     damaged: list[Path] = field(default_factory=list)
+    larger: list[str] = field(default_factory=list)
     _misses: Counter[str] = field(default_factory=Counter)
 
     def load(self) -> None:
@@ -58,7 +60,8 @@ class Attestations:
 
     def add(self, trusted: TrustedCheckpoint) -> None:
         """Take a checkpoint of the tree that was checked already; the first one of a size is kept."""
-        self.marks.setdefault(trusted.checkpoint.size, mark_of(trusted, len(self.trust.witnesses)))
+        cosigners = {witness.key.name for witness in self.trust.witnesses}  # a node with two keys has one clock
+        self.marks.setdefault(trusted.checkpoint.size, mark_of(trusted, len(cosigners)))
 
     async def fetch(self, api: Api, sizes: Iterable[int]) -> None:
         """Fetch the checkpoints of sizes that are not known yet, from all nodes that answer."""
@@ -121,7 +124,10 @@ class Attestations:
             trusted = self.trust.check(note)
         except UntrustedError:  # kept under another policy; it will be fetched again
             return
-        if self._is_of_tree(where, note, trusted.checkpoint.size):
+        size = trusted.checkpoint.size
+        if size > self.tree.size:
+            self.larger.append(f"{where}: a quorum signed {size} entries, and this copy has only {self.tree.size}")
+        elif self._is_of_tree(where, note, size):
             self.add(trusted)
 
     def _keep(self, notes: list[Note]) -> None:
@@ -144,9 +150,9 @@ def _join(notes: list[Note]) -> Note:
 
 
 def sizes_of_interest(ledger: Ledger) -> set[int]:
-    """The sizes whose times an audit looks at: every 256th, all behind the last one, and around each claim."""
+    """The sizes whose times an audit looks at: the first, every 256th, all behind the last, around claims."""
     size = ledger.size
-    sizes = {*range(TILE_WIDTH, size + 1, TILE_WIDTH), *range(size - size % TILE_WIDTH, size + 1)}
+    sizes = {min(size, 1), *range(TILE_WIDTH, size + 1, TILE_WIDTH), *range(size - size % TILE_WIDTH, size + 1)}
     for digest in ledger.claims():
         state = ledger.claim_state(digest)
         if state is not None:

@@ -18,7 +18,7 @@ from client.audit.findings import Finding, Findings
 from client.audit.mirror import Mirror
 from client.audit.replaying import replay_entries
 from client.evidence import EvidenceStore
-from client.memory import AlarmError, Memory, check_still_there, shown_in
+from client.memory import AlarmError, Memory, check_still_there, not_compared, shown_in
 from registry.audit import Replay
 from registry.errors import ConsistencyError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import Note
@@ -46,6 +46,7 @@ class Audit:
     Attributes:
         size, root: of the checkpoint that the entries were compared with.
         replayed: entries that the rules accepted; fewer than size when they refused one.
+        refused: index of the first entry that the rules refused; those behind it were not checked by them.
         kinds: accepted messages of each kind.
         verdicts: claims by outcome; "open" for those without one, "superseded" for verified ones that do not prevail.
         findings: what is wrong.
@@ -59,6 +60,7 @@ class Audit:
     root: bytes
     trusted: TrustedCheckpoint
     replayed: int = 0
+    refused: int | None = None
     kinds: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     bundles_fetched: int = 0
@@ -107,6 +109,7 @@ async def audit_ledger(
         attestations.add(seen.trusted)
         for where, stray in attestations.strays.items():
             findings.add(await comparison.check("fork", where, stray))
+    remarks += attestations.larger
     audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     forked = {finding.where for finding in findings.all if finding.code == "fork"}
     audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
@@ -116,18 +119,17 @@ async def audit_ledger(
     return _finish(audit, findings, remarks)
 
 
-def audit_mirror(
-    mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *, remembered: str | None = None
-) -> Audit:
+def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *, memory: Memory | None = None) -> Audit:
     """Check an existing mirror without any network.
 
     Args:
         mirror: the copy of the entries.
         trust: whom the reader trusts.
         evidence: where files that convict nodes are written.
-        remembered: the signed checkpoint that this reader saw last.
+        memory: what this reader saw before.
 
     Raises:
+        InvalidError: the file that remembers was damaged.
         RegistryError: the policy does not vouch for the mirror's checkpoint.
         OSError: a file is missing.
     """
@@ -145,8 +147,13 @@ def audit_mirror(
             findings.add(Finding(code="mirror", where=str(path), what="it holds no valid signed checkpoints"))
         for where, other in attestations.strays.items():
             findings.add(comparison.check_offline("fork", where, other))
-    if remembered is not None:
-        findings.add(comparison.check_offline("rewritten_past", "the checkpoint that was seen before", remembered))
+        remarks += attestations.larger
+    old = None if memory is None else memory.recall(trust.origin)
+    kept = None if memory is None else memory.recall_note(trust.origin)
+    if memory is not None and old is not None and kept is not None:
+        findings.add(comparison.check_offline("rewritten_past", str(memory.path(trust.origin)), kept))
+        if old.size > seen.size:
+            remarks.append(not_compared(old))
     audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
     return _finish(audit, findings, remarks)
 
@@ -222,26 +229,34 @@ def _judge_larger(
 
 def _sum_up(state: Replay, trusted: TrustedCheckpoint, trust: TrustPolicy, findings: Findings) -> Audit:
     checkpoint = trusted.checkpoint
-    if state.refusal is not None:
-        index, what = state.refusal.index, f"the rules refuse it: {state.refusal.detail}"
-        findings.add(Finding(code=state.refusal.code, where=f"entry {index}", what=what))
+    refusal = state.refusal
+    differs = state.size != checkpoint.size or state.root_at(checkpoint.size) != checkpoint.root
+    if differs and not findings.has("mirror"):  # with a damaged mirror some entries are unknown, and so is the root
+        findings.add(_damaged_copy(state, checkpoint.size))
+    if refusal is not None and not differs:
+        what = f"the rules refuse it: {refusal.detail}"
+        findings.add(Finding(code=refusal.code, where=f"entry {refusal.index}", what=what))
     if state.ledger.size and state.ledger.origin != trust.origin:
         what = f"the log's genesis names {state.ledger.origin}, not {trust.origin}"
         findings.add(Finding(code="origin", where="entry 0", what=what))
-    differs = state.size != checkpoint.size or state.root_at(checkpoint.size) != checkpoint.root
-    if differs and not findings.has("mirror"):  # with a damaged mirror some entries are unknown, and so is the root
-        where = f"checkpoint of size {checkpoint.size}"
-        what = f"it states another root than the {state.size} entries"
-        findings.add(Finding(code="entries", where=where, what=what))
     return Audit(
         origin=trust.origin,
         size=checkpoint.size,
         root=checkpoint.root,
         trusted=trusted,
         replayed=state.ledger.size,
+        refused=None if refusal is None else refusal.index,
         kinds=state.kinds,
         verdicts=Counter(_verdict_word(state, claim) for claim in state.ledger.claims()),
     )
+
+
+def _damaged_copy(state: Replay, size: int) -> Finding:
+    """The entries are not those that the nodes signed, so nothing in them says anything of a node."""
+    what = f"it states another root than the {state.size} entries of this copy, so the copy is not the log"
+    if state.refusal is not None:
+        what += f"; entry {state.refusal.index}, which the rules refuse ({state.refusal.code}), accuses nobody for that"
+    return Finding(code="entries", where=f"checkpoint of size {size}", what=what)
 
 
 def _verdict_word(state: Replay, claim: bytes) -> str:
@@ -283,7 +298,7 @@ async def _check_ahead(api: Api, size: int, findings: Findings, remarks: list[st
         there = [answer for answer in answers.values() if not isinstance(answer, QuorumError)]
         if len(there) >= max(1, quorum_size(api.trust)):
             what = f"it shows {claimed} entries, but a quorum of nodes cosigned only {size}, and enough of them answer"
-            findings.add(Finding(code="no_quorum", where=urls, what=what))
+            findings.add(Finding(code="not_cosigned", where=urls, what=what))
         else:
             remarks.append(f"{urls}: {claimed - size} more entries, not cosigned yet; too few nodes answer")
 

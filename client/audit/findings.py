@@ -8,19 +8,20 @@ from client.errors import DONE, INCONSISTENT
 
 FINDINGS_MAX = 256  # of one code; more of the same tell nothing more
 _ALARM = "Rely on nothing that is newer than the last checkpoint you kept, ask the operators, show them the evidence."
+_UNCHECKED = "Rely on nothing from it on, for no rule was checked behind it, and ask the operators."
 _REMEDIES = {
     "rewritten_past": f"The nodes changed what was recorded. {_ALARM}",
     "rolled_back": f"The nodes lost entries that a quorum had attested. {_ALARM}",
     "fork": "Two pasts were signed: rely on neither until it is known which; the evidence tells who signed what.",
-    "entries": "Remove the mirror and audit again; if it comes back, nodes serve other entries than they signed.",
+    "entries": "This copy is damaged: remove it and audit again; if that helps not, nodes give what they did not sign.",
     "mirror": "Remove the file and audit again without --offline; only this copy is known to be bad.",
     "origin": "Use the trust policy file of this ledger; or the log was replaced by another one.",
-    "no_quorum": "Rely on none of these entries; if the nodes are cut off from each other it ends with that.",
+    "not_cosigned": "Rely on none of these entries; if the nodes are cut off from each other it ends with that.",
     "backdated": "Do not believe the entry's own time; for priority count from its attested time only.",
     "postdated": "Do not believe the entry's own time; for priority count from its attested time only.",
-    "contradictory_vote": "Disregard the node's vote; its own numbers say otherwise. Ask its operator.",
+    "contradictory_vote": f"A quorum of nodes let in a vote that its own numbers contradict. {_UNCHECKED}",
 }
-_REFUSED = "No honest node takes such an entry: rely on nothing from it on, and ask the operators."
+_REFUSED = f"No honest node takes such an entry, and a quorum signed it. {_UNCHECKED}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,8 +62,7 @@ def command(
         from client.audit.auditing import audit_mirror
         from client.audit.mirror import Mirror
 
-        seen = Memory.default().recall_note(trust.origin)
-        return _finish(audit_mirror(Mirror(mirror), trust, store, remembered=seen), report)
+        return _finish(audit_mirror(Mirror(mirror), trust, store, memory=Memory.default()), report)
     with _directory(mirror) as directory:
         return _finish(asyncio.run(_audit(directory, trust, patience_s, store)), report)
 
@@ -122,7 +121,19 @@ def _outcome(audit: "Audit") -> str:
     if not audit.findings:
         return f"{audit.size} entries replayed, every one keeps the rules"
     count = len(audit.findings)
-    return f"ALARM, {count} finding{'s' * (count > 1)}; {audit.replayed} of {audit.size} entries keep the rules"
+    return f"ALARM, {count} finding{'s' * (count > 1)}; {_kept(audit)}"
+
+
+def _kept(audit: "Audit") -> str:
+    """Which entries the rules were applied to, and with what result."""
+    if audit.replayed == audit.size:
+        return f"all {audit.size} entries keep the rules"
+    kept = f"of {audit.size} entries, the first {audit.replayed} keep the rules"
+    if audit.refused is None:
+        return f"{kept}, and the others could not be read"
+    behind = audit.size - audit.refused - 1
+    unchecked = f", and the {behind} behind it were not checked by them" if behind else ""
+    return f"{kept}, entry {audit.refused} breaks them{unchecked}"
 
 
 def _document(audit: "Audit") -> dict[str, object]:
@@ -131,6 +142,7 @@ def _document(audit: "Audit") -> dict[str, object]:
         "size": audit.size,
         "root": audit.root.hex(),
         "replayed": audit.replayed,
+        "refused": audit.refused,
         "cosigned_by": sorted(audit.trusted.times_s),
         "attested_by_s": audit.trusted.not_after_s,
         "entries": dict(audit.kinds),

@@ -51,8 +51,8 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     if content.lstrip()[:1] == b"{":
         with options.naming(file):
             story = verify_certificate(content, trust)
-            _check_remembered(Certificate.decode(content))
-        report = Report(document=stories.certificate_document(story), text=stories.certificate_text(story))
+            remark = check_offline(Memory.default(), _notes(Certificate.decode(content)))
+        report = _remarked(stories.certificate_document(story), stories.certificate_text(story), remark)
         return report if statement_path is None else _export(report, story, content, statement_path)
     if statement_path is not None:
         raise InputError(f"{file}: --in-toto needs a certificate; a receipt says nothing about a model")
@@ -65,16 +65,20 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     with options.naming(file):
         receipt = Receipt.parse(text)
         verified = verify_receipt(receipt, trust)
-        check_offline(Memory.default(), receipt.checkpoint_note)
-    return Report(document=stories.receipt_document(verified), text=stories.receipt_text(verified))
+        remark = check_offline(Memory.default(), [receipt.checkpoint_note])
+    return _remarked(stories.receipt_document(verified), stories.receipt_text(verified), remark)
 
 
-def _check_remembered(certificate: "Certificate") -> None:
-    """Compare the certificate's checkpoints with the one that this reader saw last."""
-    from client.memory import Memory, check_offline
+def _notes(certificate: "Certificate") -> list[str]:
+    """All signed checkpoints of a certificate."""
+    return [certificate.checkpoint_note, *(earlier.checkpoint_note for earlier in certificate.attestations)]
 
-    for note in (certificate.checkpoint_note, *(earlier.checkpoint_note for earlier in certificate.attestations)):
-        check_offline(Memory.default(), note)
+
+def _remarked(document: dict[str, object], text: str, remark: str | None) -> Report:
+    """The report, with what could not be compared."""
+    if remark is None:
+        return Report(document=document | {"remarks": []}, text=text)
+    return Report(document=document | {"remarks": [remark]}, text=f"{text}\n\nnote: {remark}")
 
 
 def _export(report: Report, story: "Story", certificate: bytes, path: Path) -> Report:

@@ -292,3 +292,44 @@ def test_an_offline_audit_of_another_past_than_was_seen_before_is_an_alarm(ledge
     told = wmreg("audit", "--mirror", mirror, "--offline", "--policy", ledger.policy_path, "--json")
     assert told.code == 5
     assert [finding["code"] for finding in told.document["findings"]] == ["rewritten_past"]
+
+
+def test_what_cannot_be_compared_offline_with_what_was_seen_before_is_remarked_on(
+    ledger, alice, publish, verify, wmreg, tmp_path
+):
+    publish(alice)
+    mirror = tmp_path / "mirror"
+    offline = ("audit", "--mirror", mirror, "--offline", "--policy", ledger.policy_path, "--json")
+    assert wmreg("audit", "--mirror", mirror, "--policy", ledger.policy_path).code == 0
+    same, same_audit = verify(alice.bundle.receipt, "--json"), wmreg(*offline)
+    ledger.grow(1)
+    assert wmreg("audit", "--policy", ledger.policy_path).code == 0
+    larger, larger_audit = verify(alice.bundle.receipt, "--json"), wmreg(*offline)
+
+    assert (same.document["remarks"], same_audit.document["remarks"]) == ([], [])
+    assert (larger.code, larger_audit.code) == (0, 0)
+    for told in (larger, larger_audit):
+        assert any("not compared with the checkpoint of size 3" in remark for remark in told.document["remarks"])
+    assert "note: not compared" in verify(alice.bundle.receipt).out
+
+
+def test_a_certificate_that_shows_the_size_that_was_seen_before_is_compared(ledger, certificate, verify):
+    seen = verify(certificate, "--json")
+    Memory.default().path(ledger.trust.origin).write_text(ledger.note(3))
+
+    assert seen.document["remarks"] == []
+    assert "size 3" in verify(certificate, "--json").document["remarks"][0]
+
+
+def test_a_damaged_memory_is_named(ledger, alice, publish, verify, wmreg, tmp_path):
+    publish(alice)
+    mirror = tmp_path / "mirror"
+    assert wmreg("audit", "--mirror", mirror, "--policy", ledger.policy_path).code == 0
+    path = Memory.default().path(ledger.trust.origin)
+    path.write_text("garbage\n")
+
+    audited = wmreg("audit", "--mirror", mirror, "--offline", "--policy", ledger.policy_path)
+
+    assert audited.code == verify(alice.bundle.receipt).code == 1
+    assert str(path) in audited.err
+    assert str(path) in verify(alice.bundle.receipt).err

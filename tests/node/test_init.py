@@ -92,6 +92,11 @@ def test_options_reach_policy_and_settings(tmp_path: Path):
         {"host": "0"},
         {"host": "::"},
         {"host": ""},
+        {"host": "127.0.0.1 x"},
+        {"host": "::1%lo"},
+        {"origin": "a\x7fb"},
+        {"options": ClusterOptions(time_skew_s=0)},
+        {"options": ClusterOptions(thresholds=Thresholds(gamma_permille=1001))},
     ],
 )
 def test_a_wrong_argument_makes_nothing(tmp_path: Path, wrong: dict[str, object]):

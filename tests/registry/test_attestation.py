@@ -3,26 +3,18 @@
 from random import Random
 
 import pytest
+from clocks import SKEW_S, HonestCluster, trusted
 from fakes import LedgerMaker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.attestation import Chronology, Mark, mark_of
-from registry.checkpoint import Checkpoint
-from registry.trust import TrustedCheckpoint
+from registry.attestation import Chronology, Mark, Misdated, mark_of
 
-SKEW_S = 300
 LATEST_S = 2**63 - 1
 
 
-def trusted(*times_s: int, size: int = 1) -> TrustedCheckpoint:
-    checkpoint = Checkpoint(origin="example.org/log", size=size, root=bytes(32))
-    signed_s = {f"node-{number}": time_s for number, time_s in enumerate(times_s)}
-    return TrustedCheckpoint(checkpoint, signed_s, not_before_s=None, not_after_s=None)
-
-
 @pytest.mark.parametrize(
-    ("times_s", "witnesses", "early_s", "late_s"),
+    ("times_s", "cosigners", "early_s", "late_s"),
     [
         ((10, 20, 30), 3, 20, 20),
         ((10, 20), 3, 10, 20),
@@ -36,25 +28,32 @@ def trusted(*times_s: int, size: int = 1) -> TrustedCheckpoint:
         ((), 3, 0, LATEST_S),
     ],
 )
-def test_a_missing_cosignature_counts_as_the_one_that_accuses_least(times_s, witnesses, early_s, late_s):
-    assert mark_of(trusted(*times_s), witnesses) == Mark(size=1, early_s=early_s, late_s=late_s)
+def test_a_missing_cosignature_counts_as_the_one_that_accuses_least(times_s, cosigners, early_s, late_s):
+    mark = mark_of(trusted(*times_s), cosigners)
+
+    assert mark == Mark(size=1, early_s=early_s, late_s=late_s)
+    assert mark.is_void == (early_s == 0)
 
 
 def chronology(times_s: dict[int, int]) -> Chronology:
     return Chronology(Mark(size=size, early_s=time_s, late_s=time_s) for size, time_s in times_s.items())
 
 
+def misdated(times: Chronology, recorded_s: list[int]) -> list[Misdated]:
+    return times.misdated(recorded_s, skew_s=[SKEW_S] * len(recorded_s))
+
+
 HOURLY = {size: 3600 * size for size in range(1, 6)}  # the entry with index i was recorded in hour i + 1
 
 
 def test_entries_that_say_when_they_were_recorded_are_not_accused():
-    assert chronology(HOURLY).misdated([3600 * size for size in HOURLY], skew_s=SKEW_S) == []
+    assert misdated(chronology(HOURLY), [3600 * size for size in HOURLY]) == []
 
 
 def test_a_backdated_entry_is_found():
     recorded_s = [3600, 7200, 3600, 14400, 18000]
 
-    found = chronology(HOURLY).misdated(recorded_s, skew_s=SKEW_S)
+    found = misdated(chronology(HOURLY), recorded_s)
 
     assert [(one.index, one.is_early, one.is_settled, one.bound_size, one.bound_s) for one in found] == [
         (2, True, True, 2, 7200)
@@ -62,43 +61,51 @@ def test_a_backdated_entry_is_found():
 
 
 def test_a_postdated_entry_is_found():
-    found = chronology(HOURLY).misdated([3600, 7200 + SKEW_S + 1, 10800, 14400, 18000], skew_s=SKEW_S)
+    found = misdated(chronology(HOURLY), [3600, 7200 + SKEW_S + 1, 10800, 14400, 18000])
 
     assert [(one.index, one.is_early, one.is_settled, one.bound_size) for one in found] == [(1, False, True, 2)]
 
 
 @pytest.mark.parametrize("off_s", [-SKEW_S, SKEW_S])
 def test_a_clock_that_is_off_by_no_more_than_the_skew_is_not_accused(off_s):
-    assert chronology(HOURLY).misdated([3600, 7200, 10800 + off_s, 14400, 18000], skew_s=SKEW_S) == []
+    assert misdated(chronology(HOURLY), [3600, 7200, 10800 + off_s, 14400, 18000]) == []
+
+
+@pytest.mark.parametrize(("skew_s", "accused"), [([300, 300, 300, 60, 60], []), ([60] * 5, [2])])
+def test_each_entry_is_judged_by_the_skew_that_was_in_force_for_it(skew_s, accused):
+    recorded_s = [3600, 7200, 7000, 14400, 18000]
+    marks = {1: 3600, 2: 7200, 3: 7301, 4: 14400, 5: 18000}
+
+    assert [one.index for one in chronology(marks).misdated(recorded_s, skew_s=skew_s)] == accused
 
 
 def test_entries_that_waited_together_are_not_accused():
     restarted = {1: 100, 2: 90_000, 3: 90_001, 4: 90_002}
 
-    assert chronology(restarted).misdated([100, 200, 201, 202], skew_s=SKEW_S) == []
+    assert misdated(chronology(restarted), [100, 200, 201, 202]) == []
 
 
 def test_an_entry_that_a_checkpoint_just_behind_it_could_clear_is_not_settled():
     sparse = {1: 100, 2: 90_000, 9: 200_000}
 
-    (one,) = chronology(sparse).misdated([100, 200, 201], skew_s=SKEW_S)
+    (one,) = misdated(chronology(sparse), [100, 200, 201])
 
     assert (one.index, one.is_settled, one.next_size) == (2, False, 9)
-    assert chronology(sparse | {3: 90_001}).misdated([100, 200, 201], skew_s=SKEW_S) == []
-    assert chronology(sparse | {3: 180_000}).misdated([100, 200, 201], skew_s=SKEW_S)[0].is_settled
+    assert misdated(chronology(sparse | {3: 90_001}), [100, 200, 201]) == []
+    assert misdated(chronology(sparse | {3: 180_000}), [100, 200, 201])[0].is_settled
 
 
 def test_a_larger_size_that_was_reached_sooner_bounds_the_smaller_ones_too():
     marks = [Mark(size=1, early_s=0, late_s=100), Mark(size=2, early_s=5000, late_s=LATEST_S)]
     marks.append(Mark(size=3, early_s=4000, late_s=4000))
 
-    found = Chronology(marks).misdated([100, 4000 + SKEW_S + 1, 4000], skew_s=SKEW_S)
+    found = misdated(Chronology(marks), [100, 4000 + SKEW_S + 1, 4000])
 
     assert [(one.index, one.bound_s, one.is_early) for one in found] == [(1, 4000, False)]
 
 
 def test_behind_the_last_checkpoint_nothing_is_said():
-    assert chronology({1: 100}).misdated([100, 9**9], skew_s=SKEW_S) == []
+    assert misdated(chronology({1: 100}), [100, 9**9]) == []
 
 
 def test_one_of_three_nodes_cannot_hide_a_backdated_entry_or_accuse_an_honest_one():
@@ -107,55 +114,8 @@ def test_one_of_three_nodes_cannot_hide_a_backdated_entry_or_accuse_an_honest_on
 
     honest, forged = [3600 * size for size in HOURLY], [3600, 7200, 3600, 14400, 18000]
     for lie_s in (0, 10**9):
-        assert Chronology(marks(lie_s)).misdated(honest, skew_s=SKEW_S) == []
-        assert [one.index for one in Chronology(marks(lie_s)).misdated(forged, skew_s=SKEW_S)] == [2]
-
-
-class HonestCluster:
-    """Nodes that are honest and unlucky: clocks apart, nodes down for days, caught up slowly, the whole ledger stopped.
-
-    An entry is ordered when a majority is up and has caught up. Those who are up have it at once, but for the last ones
-    before a crash, which only the leader has; the others have them when they are up again. Nodes that the majority does
-    not need catch up as slowly as they like.
-    """
-
-    def __init__(self, random: Random) -> None:
-        self.nodes = random.choice([3, 5])
-        self.off_s = [random.randint(-SKEW_S // 2, SKEW_S // 2) for _ in range(self.nodes)]
-        self.recorded_s: list[int] = []
-        self.signed_s: list[list[int]] = [[] for _ in range(self.nodes)]
-        waiting: list[int] = []
-        now_s = 10**6
-        for _ in range(random.randint(2, 6)):
-            up = random.sample(range(self.nodes), random.randint(self.nodes // 2 + 1, self.nodes))
-            needed = self.nodes // 2 + 1
-            for node in up[:needed]:
-                now_s = max(now_s, self._catch_up(node, now_s, random.choice([0, 0, 1, 5])))
-            for node in up[needed:]:
-                self._catch_up(node, now_s, random.choice([0, 1, 500]))
-            for proposed_s in [*waiting, *([None] * random.randint(1, 12))]:
-                now_s += 0 if proposed_s else random.choice([0, 1, 60, 7200])
-                acceptor = random.choice(up)
-                self.recorded_s.append((proposed_s or now_s) + self.off_s[acceptor])
-                for node in up:
-                    self._catch_up(node, now_s, 0)
-            waiting = [now_s + random.randint(0, 20) for _ in range(random.choice([0, 0, 3]))]
-            for _ in range(random.choice([0, 0, 2])):  # journaled by a majority, applied by the leader only
-                self.recorded_s.append(now_s + self.off_s[up[0]])
-            self._catch_up(up[0], now_s, 0)
-            now_s += random.choice([60, 10**5, 10**6])
-
-    def _catch_up(self, node: int, now_s: int, pace_s: int) -> int:
-        signed_s = self.signed_s[node]
-        while len(signed_s) < len(self.recorded_s):
-            last_s = signed_s[-1] if signed_s else 0
-            signed_s.append(max(now_s + self.off_s[node], last_s))
-            now_s += pace_s
-        return max(now_s, signed_s[-1] - self.off_s[node]) if signed_s else now_s
-
-    def mark(self, size: int, asked: list[int]) -> Mark | None:
-        times_s = [self.signed_s[node][size - 1] for node in asked if len(self.signed_s[node]) >= size]
-        return mark_of(trusted(*times_s, size=size), self.nodes) if len(times_s) > self.nodes // 2 else None
+        assert misdated(Chronology(marks(lie_s)), honest) == []
+        assert [one.index for one in misdated(Chronology(marks(lie_s)), forged)] == [2]
 
 
 @settings(max_examples=200)
@@ -167,7 +127,7 @@ def test_an_honest_ledger_is_never_accused(seed):
     asked = random.sample(range(cluster.nodes), random.randint(cluster.nodes // 2 + 1, cluster.nodes))
     marks = [mark for size in sizes if (mark := cluster.mark(size, asked)) and random.random() < 0.7]
 
-    found = Chronology(marks).misdated(cluster.recorded_s, skew_s=SKEW_S)
+    found = misdated(Chronology(marks), cluster.recorded_s)
 
     assert [one for one in found if one.is_settled] == []
 
@@ -178,5 +138,5 @@ def test_the_times_of_a_real_ledger_fit_its_own_checkpoints():
     marks = [mark_of(maker.trust.check(note), 3) for note in maker.notes.values()]
     times_s = [maker.ledger.find(digest).recorded_s for digest in maker.ledger._placed]
 
-    assert Chronology(marks).misdated(times_s, skew_s=SKEW_S) == []
-    assert Chronology(marks).misdated([*times_s[:-1], times_s[-1] + 10**6], skew_s=SKEW_S) != []
+    assert misdated(Chronology(marks), times_s) == []
+    assert misdated(Chronology(marks), [*times_s[:-1], times_s[-1] + 10**6]) != []

@@ -1,5 +1,7 @@
 """An auditor's replay finds what honest nodes would not have written; tiles carry the entries to him."""
 
+from dataclasses import replace
+
 import pytest
 from fakes import LedgerMaker
 from hypothesis import given
@@ -164,3 +166,12 @@ def test_the_compact_tree_has_the_nodes_of_the_plain_one(size):
     for place in ((0, size), (0, -1), (-1, 0), (len(tree._levels), 0)):
         with pytest.raises(KeyError):
             tree.read_node(*place)
+
+
+def test_the_skew_in_force_is_kept_for_each_entry():
+    maker = LedgerMaker()
+    maker.publish("alice")
+    maker.change_policy(replace(maker.policy, time_skew_s=60), "node-1", "node-2")
+    maker.publish("alice", number=1)
+
+    assert replay(maker.entries).skew_s.tolist() == [300, 300, 300, 60]

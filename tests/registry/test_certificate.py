@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from fakes import ORIGIN, LedgerMaker, policy, public_key
+from fakes import ORIGIN, START_S, LedgerMaker, policy, private_key, public_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry import merkle
-from registry.certificate import Certificate, verify_certificate
+from registry.certificate import Attestation, Certificate, verify_certificate
 from registry.errors import (
     ConsistencyError,
     InclusionError,
@@ -18,6 +18,8 @@ from registry.errors import (
     RegistryError,
     UntrustedError,
 )
+from registry.note import Note, cosign, sign
+from registry.receipt import verify_receipt
 from registry.trust import TrustPolicy
 from registry.verdict import Outcome
 
@@ -81,6 +83,34 @@ def test_a_reader_who_trusts_other_nodes_is_not_convinced():
     strangers = TrustPolicy.of(policy(4, 5), ORIGIN)
     with pytest.raises(UntrustedError):
         verify_certificate(RAW, strangers)
+
+
+class TwoOrigins(LedgerMaker):
+    """Nodes that sign the tree of one ledger as the log of another."""
+
+    other = "elsewhere.org/wmreg"
+
+    def checkpoint(self, size=None):
+        return replace(super().checkpoint(size), origin=self.other)
+
+    def note(self, size=None, *, nodes=None):
+        kept, self.origin = self.origin, self.other
+        try:
+            return super().note(size, nodes=nodes)
+        finally:
+            self.origin = kept
+
+
+def test_the_genesis_of_another_ledger_proves_nothing_in_this_one():
+    crossed = TwoOrigins()
+    claim, trust = crossed.verified_claim(), TrustPolicy.of(crossed.policy, TwoOrigins.other)
+    foreign = replace(crossed.certificate(claim), origin=TwoOrigins.other, attestations=())
+    with pytest.raises(UntrustedError, match="genesis"):
+        verify_certificate(foreign.encode(), trust)
+    genesis = crossed.ledger.policy_hashes[0]
+    with pytest.raises(UntrustedError, match="genesis"):
+        verify_receipt(crossed.receipt(genesis), trust)
+    assert verify_receipt(MAKER.receipt(MAKER.ledger.policy_hashes[0]), MAKER.trust).signed.message.origin == ORIGIN
 
 
 def test_a_checkpoint_without_a_quorum_of_cosignatures_is_not_trusted():
@@ -159,3 +189,29 @@ def maker_proof(maker, index, size):
 
 def test_a_certificate_decodes_to_what_was_encoded():
     assert Certificate.decode(RAW) == CERTIFICATE
+
+
+def attested_at(size: int, *times_s: int) -> Attestation:
+    """A checkpoint of a size that each node cosigned at its time."""
+    text, lines = str(MAKER.checkpoint(size)), []
+    for number, time_s in enumerate(times_s, start=1):
+        name = f"node-{number}"
+        lines.append(sign(text, name=ORIGIN, private_key=private_key(f"{name}/note")))
+        cosigner = f"{ORIGIN}/{name}"
+        lines.append(cosign(text, name=cosigner, private_key=private_key(f"{name}/cosigner"), timestamp_s=time_s))
+    proof = merkle.consistency_proof(size, MAKER.ledger.size, MAKER.read_node)
+    return Attestation(checkpoint_note=str(Note(text, tuple(lines))), proof=tuple(proof))
+
+
+@pytest.mark.parametrize(
+    ("late_s", "not_before_s"), [(5, START_S + 5), (86400, None)], ids=["in order", "behind the end"]
+)
+def test_a_beginning_behind_the_end_of_an_interval_is_left_out(late_s, not_before_s):
+    lines = str(MAKER.trust).splitlines()[:-2]
+    trust = TrustPolicy.parse("\n".join([*lines, "group nodes any node-1 node-2 node-3", "quorum nodes", ""]))
+    published, _ = MAKER.ledger.claim_state(CLAIM).order
+    attestations = (attested_at(published, START_S, START_S + late_s), attested_at(published + 1, START_S + 10))
+
+    story = verify_certificate(replace(CERTIFICATE, attestations=attestations).encode(), trust)
+
+    assert (story.published.not_before_s, story.published.not_after_s) == (not_before_s, START_S + 10)

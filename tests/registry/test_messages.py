@@ -130,6 +130,8 @@ def test_a_policy_that_cannot_work_is_malformed(change):
         lambda members: [members[0], members[0] | {"name": "node-9"}],
         lambda members: [members[0] | {"name": "node 1"}, members[1]],
         lambda members: [members[0] | {"name": "a/b"}, members[1]],
+        lambda members: [members[0], members[1] | {"name": "nodes"}],
+        lambda members: [members[0], members[1] | {"name": "none"}],
         lambda members: [members[0] | {"note_key": members[0]["signing_key"]}, members[1]],
         lambda members: [members[0] | {"raft_port": 0}, members[1]],
         lambda members: [members[0] | {"tls_certificates": []}, members[1]],
@@ -140,6 +142,58 @@ def test_members_that_share_an_identity_or_break_a_limit_are_malformed(spoil):
     value = policy(1, 2).to_value()
     with pytest.raises(MalformedError):
         Policy.from_value(value | {"members": spoil(value["members"])})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a",
+        "https://node-1.example.org:8443",
+        "http://[2001:db8::1]:80/",
+        "https://proxy_1/wmreg/node-1",
+        "http://" + "a" * 505,
+    ],
+)
+def test_a_member_is_where_a_url_can_lead(url):
+    value = policy(1).to_value()
+    value["members"][0]["api_url"] = url
+    assert Policy.from_value(value).members[0].api_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://",
+        "http:///path",
+        "ftp://a",
+        "HTTP://a",
+        "//a",
+        "a:80",
+        "http://a b/",
+        "http://a/ ",
+        "http://a\n",
+        "http://a\x7f",
+        "http://a\u00a0",
+        "http://ä.example",
+        "http://a  witness x",
+        "http://a:0",
+        "http://a:65536",
+        "http://a:٨٠",
+        "http://user@a",
+        "http://a?query",
+        "http://a/#fragment",
+        "http://a\\b",
+        "http://[fe80::1%lo]",
+        "http://" + "a" * 506,
+        7,
+    ],
+)
+def test_a_member_whose_url_leads_nowhere_is_malformed(url):
+    value = policy(1).to_value()
+    value["members"][0]["api_url"] = url
+    with pytest.raises(MalformedError, match="api_url"):
+        Policy.from_value(value)
 
 
 def test_a_schema_names_what_is_missing_and_what_is_too_much():

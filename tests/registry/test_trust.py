@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
-from fakes import LedgerMaker, private_key
+from fakes import ORIGIN, LedgerMaker, policy, private_key, public_key
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.checkpoint import Checkpoint
 from registry.errors import MalformedError, RefusedError, UntrustedError
+from registry.messages import Genesis
 from registry.note import KeyType, Note, VerifierKey, cosign, sign
-from registry.trust import GROUPS_MAX, POLICY_BYTES_MAX, TrustPolicy
+from registry.trust import GROUPS_MAX, POLICY_BYTES_MAX, Group, TrustPolicy
 
 MAKER = LedgerMaker()
 TEXT = str(MAKER.trust)
@@ -138,8 +141,8 @@ def test_a_policy_has_room_for_every_member_with_both_kinds_of_key():
     lines, groups = [], []
     for number in range(31):
         name = f"{number}".rjust(64, "n")
-        ed25519, ml_dsa = number.to_bytes(32, "big"), number.to_bytes(1312, "big")
-        log = VerifierKey(name=origin, type=KeyType.ED25519, public_key=b"\1" + ed25519[1:])
+        ed25519, ml_dsa = public_key(f"{number}"), number.to_bytes(1312, "big")
+        log = VerifierKey(name=origin, type=KeyType.ED25519, public_key=public_key(f"log {number}"))
         keys = {
             name: VerifierKey(name=f"{origin}/{name}", type=KeyType.COSIGNATURE, public_key=ed25519),
             f"{name}-pq": VerifierKey(name=f"{origin}/{name}", type=KeyType.ML_DSA_COSIGNATURE, public_key=ml_dsa),
@@ -197,6 +200,56 @@ def test_a_time_counts_when_a_quorum_says_it(times_s, bounds):
 
 def test_without_a_quorum_to_satisfy_all_witnesses_bound_the_time():
     assert (signed_at({1: 5, 2: 9}, quorum="none").not_before_s, signed_at({}, quorum="none").not_after_s) == (5, None)
+
+
+WORDS = st.sampled_from(["nodes", "none", "any", "all", "2", "#a", "log", "quorum", "a/b", "a\u200b"])
+NAMES = st.lists(WORDS | st.text(max_size=64), min_size=1, max_size=3, unique=True)
+URLS = st.from_regex(r"https?://[ -~]{1,20}", fullmatch=True) | st.text(max_size=30)
+GOOD_URLS = (
+    st.just("http://127.0.0.1:1")
+    | st.just("https://a")
+    | st.from_regex(r"https?://[a-z]{1,9}:[1-9](/[!-~]{0,9})?", fullmatch=True)
+)
+
+
+@given(
+    NAMES, st.lists(st.one_of(*[GOOD_URLS] * 3, URLS), min_size=3, max_size=3), st.just(ORIGIN) | st.text(max_size=20)
+)
+def test_the_trust_policy_of_every_policy_that_decodes_can_be_printed_and_read(names, urls, origin):
+    value = policy(*range(1, len(names) + 1)).to_value()
+    for member, name, url in zip(value["members"], sorted(names), urls, strict=False):
+        member |= {"name": name, "api_url": url}
+    try:
+        genesis = Genesis.from_body({"time_s": 0, "origin": origin, "policy": value})
+    except MalformedError:
+        return
+    trust = TrustPolicy.of(genesis.policy, origin)
+    assert TrustPolicy.parse(str(trust)) == trust
+    with pytest.raises(UntrustedError):
+        trust.check(Note(str(Checkpoint(origin=origin, size=0, root=bytes(32))), ()))
+
+
+CYCLES = {
+    "a group in itself": {"g": Group(1, ("g",))},
+    "two groups in each other": {"a": Group(1, ("b",)), "b": Group(1, ("a",))},
+    "a group called like its member": {"node-1": Group(1, ("node-1",))},
+    "a group before its member": {"a": Group(1, ("b",)), "b": Group(1, ("node-1",))},
+}
+
+
+@pytest.mark.parametrize("groups", CYCLES.values(), ids=CYCLES)
+def test_groups_that_hold_each_other_are_refused(groups):
+    with pytest.raises(MalformedError):
+        replace(MAKER.trust, groups=groups, quorum=next(iter(groups)))
+    with pytest.raises(MalformedError):
+        policy_with(*(f"group {name} any {' '.join(group.members)}" for name, group in groups.items()), "quorum none")
+
+
+def test_a_group_of_groups_is_no_cycle():
+    groups = {"b": Group(1, ("node-1",)), "a": Group(2, ("b", "node-2"))}
+    trust = replace(MAKER.trust, groups=groups, quorum="a")
+    assert trust.check(MAKER.note(nodes=[1, 2]))
+    assert TrustPolicy.parse(str(trust)) == trust
 
 
 BAD = {

@@ -1,13 +1,14 @@
 """Promises: an audit replays everything, believes nobody, can be resumed, names all that is wrong, and nothing else."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from client.audit.mirror import Mirror
 from registry import tiles
 from registry.envelope import seal
-from registry.messages import Vote
+from registry.messages import PolicyChange, Vote
 from registry.verdict import Outcome
 
 START_S = 1_700_000_000
@@ -119,7 +120,7 @@ def test_a_mirror_is_resumed_and_full_bundles_are_fetched_once(tmp_path, ledger,
     names = sorted(
         p.relative_to(tmp_path / "mirror").as_posix() for p in (tmp_path / "mirror").rglob("*") if p.is_file()
     )
-    assert names == ["checkpoint", "checkpoints/001", "tile/entries/000", "tile/entries/001.p/46"]
+    assert names == ["checkpoint", "checkpoints/000", "checkpoints/001", "tile/entries/000", "tile/entries/001.p/46"]
 
 
 def test_every_flipped_byte_of_a_mirrored_entry_is_found(mirrored, audit, ledger):
@@ -137,16 +138,17 @@ def test_every_flipped_byte_of_a_mirrored_entry_is_found(mirrored, audit, ledger
     assert audit("--mirror", mirrored.directory, "--offline").code == 0
 
 
-def test_the_first_entry_that_breaks_the_rules_is_named(mirrored, audit):
+def test_a_damaged_copy_is_called_one_and_accuses_nobody(mirrored, audit):
     path = mirrored.bundle(0, 2)
     genesis, publication = tiles.parse_entry_bundle(path.read_bytes())
     path.write_bytes(tiles.entry_bundle([genesis, publication[:-30] + b"\x00" + publication[-29:]]))
 
     found = audit("--mirror", mirrored.directory, "--offline", "--json")
 
-    assert codes(found) == ["bad_signature", "entries"]
-    assert found.document["findings"][0]["where"] == "entry 1"
-    assert found.document["replayed"] == 1
+    assert codes(found) == ["entries"]
+    assert "entry 1, which the rules refuse (bad_signature), accuses nobody" in found.document["findings"][0]["what"]
+    assert "This copy is damaged" in found.document["findings"][0]["remedy"]
+    assert (found.document["replayed"], found.document["refused"]) == (1, 1)
 
 
 def test_a_bundle_that_is_cut_off_is_named(mirrored, audit):
@@ -209,8 +211,30 @@ def test_a_vote_that_its_numbers_contradict_is_named_and_the_rest_is_compared(
 
     assert (found.code, codes(found)) == (5, ["contradictory_vote"])
     assert found.document["findings"][0]["where"] == "entry 3"
+    assert "quorum" in found.document["findings"][0]["remedy"]
     assert (found.document["replayed"], found.document["size"]) == (3, 4)
     assert [node["problem"] for node in found.document["nodes"]] == [None, None, None]
+    told = audit().out
+    assert "of 4 entries, the first 3 keep the rules, entry 3 breaks them" in told
+    assert told.count("contradictory_vote") == 1
+
+
+def test_entries_behind_a_refused_one_are_said_to_be_unchecked(ledger, audit, alice):
+    ledger.grow(2)
+    change = PolicyChange(
+        time_s=ledger.now_s(),
+        previous=ledger.replay.ledger.policy_hashes[-1],
+        policy=replace(ledger.replay.ledger.policy, claim_deadline_s=3600),
+    )
+    ledger.force(seal(change, origin=ledger.trust.origin, private_keys=[ledger.nodes[0].signing_key]))
+    for _ in range(2):
+        ledger.force(b"junk")
+
+    found = audit("--json")
+
+    assert codes(found) == ["no_quorum"]
+    assert "nothing from it on" in found.document["findings"][0]["remedy"]
+    assert "entry 3 breaks them, and the 2 behind it were not checked" in audit().out
 
 
 @pytest.mark.parametrize("more", [0, 1, 300])
@@ -321,7 +345,7 @@ def test_entries_without_a_quorum_are_named(alice, publish, ledger, audit):
 
     found = audit("--json")
 
-    assert (found.code, codes(found)) == (5, ["no_quorum"])
+    assert (found.code, codes(found)) == (5, ["not_cosigned"])
     assert found.document["findings"][0]["where"] == ledger.nodes[1].url
 
 
@@ -503,3 +527,13 @@ def test_an_audit_with_all_nodes_down_is_unavailable(ledger, audit):
         node.down = True
 
     assert audit().code == 4
+
+
+def test_a_mirrored_checkpoint_that_is_larger_than_the_mirror_is_a_remark(mirrored, ledger, audit):
+    ledger.grow(3)
+    mirrored.store_notes(0, [*mirrored.notes(0), ledger.note(5)])
+
+    found = audit("--mirror", mirrored.directory, "--offline", "--json")
+
+    assert found.code == 0
+    assert any("a quorum signed 5 entries, and this copy has only 2" in remark for remark in found.document["remarks"])
