@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from node.config import Config
     from registry.trust import TrustPolicy
 
+PATIENCE_S = 30.0  # a change of leader or a restart of one node is no reason to give up
+
 
 @click.group("member")
 def command() -> None:
@@ -165,7 +167,7 @@ def submit(files: tuple[Path, ...], policy_path: Path, patience_s: float) -> Rep
 async def _follow(trust: "TrustPolicy") -> "Followed":
     from client.policy_changes import follow_changes
 
-    async with options.ledger(trust, 0) as api:
+    async with options.ledger(trust, PATIENCE_S) as api:
         return await follow_changes(api)
 
 

@@ -62,7 +62,7 @@ def init(  # noqa: PLR0913 -- one for each option
     from registry.receipt import Receipt
 
     async def fetch() -> tuple[bytes, "TrustPolicy"]:
-        async with options.ledger(options.load_policy(policy_path), 0) as api:
+        async with options.ledger(options.load_policy(policy_path), members.PATIENCE_S) as api:
             followed = await follow_changes(api)
             recorded = await Api(api.transport, followed.trust).receipt(message_hash(followed.genesis))
             return Receipt.parse(recorded.receipt).entry, followed.trust
