@@ -106,7 +106,7 @@ class LedgerService:
 
         Args:
             proposer: orders what is submitted.
-            proof: of a history that was restored, or that a node which joins was given.
+            proof: of the history that a node which joins was given, by its peers or by a backup.
         """
         self._proposer, self._loop = proposer, asyncio.get_running_loop()
         self._signing = self._loop.create_task(self._sign_all(proof))

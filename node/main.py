@@ -39,7 +39,7 @@ from node.ledger import LedgerService
 from node.logs import fields
 from node.membership import Membership, PeerUrls, Standing, changes_members
 from node.notes import NoteCache
-from node.proving import Proof, is_unproven
+from node.patrol import Patrol
 from node.raft import JournalError, RaftService, RaftSettings, install_unpickling_guard
 from node.returning import Returning
 from node.signer import Signer, SignerName
@@ -169,7 +169,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
     gatherer = Gatherer(config.name, ledger, state.notes, session)
     stack.push_async_callback(gatherer.close)
-    ledger.start(raft, proof=_proof(config, state, ledger, gatherer, session))
+    ledger.start(raft, proof=_proof(config, state, ledger, gatherer))
     stack.push_async_callback(ledger.stop)
     blobs, cache = _open_blobs(config, state.store.policy)
     fetcher = Fetcher(
@@ -222,6 +222,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     _in_background(index.run(ledger.applied), "search", node, stack)
     sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
     _in_background(sweeper.run(), "sweeper", node, stack)
+    patrol = Patrol(config.state_directory / SIGNER_FILE, name=config.name, store=state.store, signer=state.signer)
+    _in_background(patrol.run(), "signed_checkpoints", node, stack)
     _in_background(keep_notes(ledger, gatherer), "notes", node, stack)
     changes = notice_changes(state.membership, session, lambda: raft.status().leader is not None, stop)
     _in_background(changes, "membership", node, stack)
@@ -242,15 +244,9 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def _proof(
-    config: Config, state: _State, ledger: LedgerService, gatherer: Gatherer, session: aiohttp.ClientSession
-) -> Proof | JoinProof | None:
+def _proof(config: Config, state: _State, ledger: LedgerService, gatherer: Gatherer) -> JoinProof | None:
     is_new = joined_at(config.name, state.store) is not None or state.membership.standing is Standing.JOINING
-    if is_new and state.signer.size == 0:
-        return JoinProof(config.name, ledger, gatherer)
-    if not is_unproven(config.state_directory):
-        return None
-    return Proof(config.name, config.state_directory, store=state.store, applied=ledger.applied, session=session)
+    return JoinProof(config.name, ledger, gatherer) if is_new and state.signer.size == 0 else None
 
 
 def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, FileCache]:

@@ -103,6 +103,17 @@ class Signer:
         """Largest size signed; 0 before the first."""
         return self._size
 
+    @property
+    def keys(self) -> frozenset[VerifierKey]:
+        """What checks the signatures that this node makes now."""
+        cosigner_key = public_bytes(self._identity.cosigner)
+        return frozenset(
+            (
+                VerifierKey(name=self._name.origin, type=KeyType.ED25519, public_key=public_bytes(self._identity.note)),
+                VerifierKey(name=self._name.cosigner, type=KeyType.COSIGNATURE, public_key=cosigner_key),
+            )
+        )
+
     def sign_up_to(self, size: int, read_node: merkle.ReadNode) -> None:
         """Sign every size from the last signed one up to `size`, a limited number at a time.
 
@@ -157,13 +168,9 @@ class Signer:
 
     def _sound_note(self, size: int, former_keys: frozenset[VerifierKey]) -> Note | None:
         """The stored note of a size with both signatures by keys of this node; None for anything else."""
-        log = VerifierKey(name=self._name.origin, type=KeyType.ED25519, public_key=public_bytes(self._identity.note))
-        cosigner = VerifierKey(
-            name=self._name.cosigner, type=KeyType.COSIGNATURE, public_key=public_bytes(self._identity.cosigner)
-        )
         try:
             note = self.note(size)
-            is_signed = note is not None and len(verify_signatures(note, {log, cosigner, *former_keys})) == 2
+            is_signed = note is not None and len(verify_signatures(note, self.keys | former_keys)) == 2
         except (sqlite3.Error, RegistryError, TypeError, ValueError):  # a flipped bit may change a column's type
             return None
         return note if is_signed else None

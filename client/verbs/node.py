@@ -194,27 +194,27 @@ def backup(directory: Path, target: Path, *, with_keys: bool) -> Report:
 
 @command.command("restore")
 @click.argument("backup_directory", metavar="BACKUP", type=options.DIRECTORY)
-@click.argument("directory", type=options.NEW_DIRECTORY)
-@click.option("--name", required=True, help="Name of the new member; no member of the ledger ever had it.")
+@click.argument("directory", type=options.DIRECTORY)
 @options.as_json
-def restore(backup_directory: Path, directory: Path, name: str) -> Report:
-    """Make the new directory DIRECTORY of a new member, with the history of BACKUP and fresh keys.
+def restore(backup_directory: Path, directory: Path) -> Report:
+    """Give the new node in DIRECTORY, which wmreg node init made, the history of BACKUP to begin with.
 
     A node that lost its journal or its signed checkpoints does not come back as itself: it could forget what it
-    acknowledged, vote twice, or sign a second history. It comes back as a new member, which a policy entry admits in
-    the place of the lost one. Before it signs, it proves that its tree is the one that the other nodes sign.
+    acknowledged, vote twice, or sign a second history. It comes back as a new member, with another name and new keys,
+    which the members let in as any other. With a backup it need not fetch the history again.
     """
-    from node.upkeep.restore import restore as make
+    from node.upkeep.restore import restore as fill
 
-    with _mending(), status_line("checking the backup") as show:
-        config = make(backup_directory, directory, name=name, show=show)
+    with _config_of(directory) as config, status_line("checking the backup") as show:
+        manifest = fill(backup_directory, config, show=show)
     return Report(
-        document={"directory": str(directory), "name": config.name, "keys": str(config.keys.signing.parent)},
+        document={"name": config.name, "size": manifest.size, "root": manifest.root, "backup_of": manifest.name},
         text="\n".join(
             [
-                f"{directory}: the new member {config.name}, with the history of the backup and new keys",
+                f"{config.name}: begins with the {manifest.size} entries of {manifest.name}'s backup, checked",
                 "",
-                "It runs when a policy entry of the ledger has admitted it, instead of the member that was lost.",
+                f"If {manifest.name} is lost: wmreg node member propose --remove {manifest.name} --out change.json",
+                f"Then: wmreg node member propose --add {directory / 'member.json'} --out change.json",
             ]
         ),
     )

@@ -1,4 +1,4 @@
-"""A new member from the backup of an old one, and a ledger made anew from its node's own journal.
+"""A new member with the history of a backup, and a ledger made anew from its node's own journal.
 
 Why the old identity does not come back from a backup, however recent it is:
 
@@ -15,60 +15,56 @@ Why the old identity does not come back from a backup, however recent it is:
 
 Raft itself holds no answer either: it tolerates nodes that stop, not nodes that forget (Ongaro, "Consensus: Bridging
 Theory and Practice", section 3.8: term, vote and log are durable before an answer leaves). A member that is new has
-promised nothing, so it cannot break a promise: new name, new keys, admitted by a policy entry that retires the old one,
-whose quorum ignores what the lost node may still have said. Until it has proved that its tree is the one that a quorum
-signs, it signs nothing (node/proving.py).
+promised nothing, so it cannot break a promise: new name, new keys, admitted by a change of the policy; another one
+retires the lost node, whose quorum then ignores what it may still have said. Before the new member signs anything, a
+quorum of the others must have signed the tree that it has (node/joining.py).
 
 Only the ledger is different. It promises nothing, it follows from the journal. Where the journal and the signed
 checkpoints are whole, `rebuild` makes it anew under the same identity.
 """
 
-import re
+import os
 import shutil
 import sqlite3
 import time
 from pathlib import Path
-from tempfile import mkdtemp
 
-from node.config import Config, load_config
+from node.config import Config
 from node.durable import sync_directory
 from node.errors import ConfigError, InconsistentStateError
-from node.identity import make_identity
-from node.init import CONFIG_FILE, GENESIS_FILE, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
-from node.proving import mark_unproven
+from node.identity import load_identity, public_bytes
+from node.init import JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
 from node.raft import JournalError, JournalReader
-from node.signer import Signer
 from node.store import Store
 from node.upkeep.backup import COPIED_JOURNAL_FILE, check_copy
 from node.upkeep.findings import REBUILD, Show
 from node.upkeep.fsck import examine
 from node.upkeep.history import LEDGER, History
 from node.upkeep.manifest import Manifest
+from node.upkeep.readonly import reading
 from registry.entry import Entry
 from registry.envelope import unseal
 from registry.messages import Genesis, PolicyChange
+from registry.policy import Member
 
-_NAME_LINE = re.compile(r'^name = "[^"\n]*"$', re.MULTILINE)
 
-
-def restore(backup: Path, directory: Path, *, name: str, show: Show = lambda _text: None) -> Config:
-    """Make the directory of a new member that begins with the history of a backup.
+def restore(backup: Path, config: Config, *, show: Show = lambda _text: None) -> Manifest:
+    """Give a new node, which has not run yet, the history of a backup to begin with.
 
     Args:
         backup: what back_up wrote.
-        directory: must not exist, or be empty.
-        name: of the new member; no member of the ledger ever had it.
+        config: settings of the node that `wmreg node init` made; its name and keys are new in the ledger.
         show: tells what is being done.
 
     Returns:
-        The new member's settings. Its keys are new; a policy entry has to admit them.
+        What the backup was of.
 
     Raises:
-        ConfigError: a damaged backup, a directory in use, a name that was used. Nothing is left.
+        ConfigError: a damaged backup, or of another ledger; a node that has state of its own; a name or a key that a
+            member had. Nothing was changed.
         InconsistentStateError: the backup contradicts itself.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ConfigError(f"{directory}: exists and is not empty; what a node has promised must not be overwritten")
+    _check_untouched(config)
     manifest = Manifest.load(backup)
     show("checking the backup's files")
     manifest.check_files(backup)
@@ -78,19 +74,12 @@ def restore(backup: Path, directory: Path, *, name: str, show: Show = lambda _te
         raise ConfigError(f"{backup}: {error}; use another backup") from error
     if (history.rules.size, history.root.hex()) != (manifest.size, manifest.root):
         raise InconsistentStateError(f"{backup}: not the ledger that the manifest names; use another backup")
-    _check_name(name, history)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(mkdtemp(prefix=".restore.", dir=directory.parent))
-    try:
-        _build(backup, building, name=name, manifest=manifest)
-        findings = examine(load_config(building / CONFIG_FILE), show=show)
-        if findings.problems:
-            raise InconsistentStateError(f"{findings.problems[0].part}: {findings.problems[0].what}")
-        building.rename(directory)
-        sync_directory(directory.parent)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return load_config(directory / CONFIG_FILE)
+    _check_genesis(backup, config)
+    _check_new(config, history)
+    # In this order: with the journal alone, the node would make the ledger from it, as after `rebuild`.
+    for source, name in ((COPIED_JOURNAL_FILE, JOURNAL_FILE), (NOTES_FILE, NOTES_FILE), (STORE_FILE, STORE_FILE)):
+        _put(backup / source, config.state_directory / name)
+    return manifest
 
 
 def rebuild(config: Config, *, show: Show = lambda _text: None) -> Path:
@@ -119,40 +108,56 @@ def rebuild(config: Config, *, show: Show = lambda _text: None) -> Path:
     return damaged if damaged.exists() else path
 
 
-def _check_name(name: str, history: History) -> None:
+def _check_untouched(config: Config) -> None:
+    """Check that a node has promised nothing and stored nothing: it is as `wmreg node init` made it."""
+    state = config.state_directory
+    used = ConfigError(
+        f"{state}: has state already; a backup is restored into a node that wmreg node init has just made"
+    )
+    if {path.name for path in state.iterdir()} != {STORE_FILE, SIGNER_FILE}:
+        raise used
+    try:
+        with reading(state / STORE_FILE) as ledger, reading(state / SIGNER_FILE) as signed:
+            (entries,) = ledger.execute("SELECT count(*) FROM entries").fetchone()
+            (checkpoints,) = signed.execute("SELECT count(*) FROM checkpoints").fetchone()
+    except sqlite3.Error as error:
+        raise used from error
+    if (entries, checkpoints) != (1, 0):
+        raise used
+
+
+def _check_genesis(backup: Path, config: Config) -> None:
+    with reading(backup / STORE_FILE) as theirs, reading(config.state_directory / STORE_FILE) as ours:
+        first = [files.execute("SELECT entry FROM entries WHERE position = 0").fetchone() for files in (theirs, ours)]
+    if first[0] != first[1]:
+        raise ConfigError(f"{backup}: of another ledger than the node in {config.state_directory.parent}")
+
+
+def _check_new(config: Config, history: History) -> None:
+    """Check that no member ever had the node's name or one of its keys."""
+    identity = load_identity(config.keys)
+    keys = {public_bytes(key) for key in (identity.signing, identity.note, identity.cosigner)}
+    for member in _members(history):
+        if member.name == config.name or keys & {member.signing_key, member.note_key, member.cosigner_key}:
+            raise ConfigError(
+                f"{config.name} is, or was, the member {member.name} of {history.rules.origin}. A node that lost its "
+                "state must not come back as itself: it could forget what it acknowledged, vote twice or sign a second "
+                "history. Make a new one with wmreg node init, under another name"
+            )
+
+
+def _members(history: History) -> list[Member]:
     placed = [history.rules.find(digest) for digest in history.rules.policy_hashes]
     messages = [found.signed.message for found in placed if found is not None]
     policies = [message.policy for message in messages if isinstance(message, Genesis | PolicyChange)]
-    if any(member.name == name for policy in policies for member in policy.members):
-        raise ConfigError(
-            f"{name} is, or was, a member of {history.rules.origin}. A node that lost its state must not come back "
-            "under its name: it could forget what it acknowledged, vote twice or sign a second history. Choose a new "
-            "--name"
-        )
+    return [member for policy in policies for member in policy.members]
 
 
-def _build(backup: Path, building: Path, *, name: str, manifest: Manifest) -> None:
-    building.chmod(0o755)
-    settings, count = _NAME_LINE.subn(f'name = "{name}"', (backup / CONFIG_FILE).read_text(encoding="utf-8"))
-    (building / CONFIG_FILE).write_text(settings, encoding="utf-8")
-    config = load_config(building / CONFIG_FILE)
-    if count != 1 or config.name != name:
-        raise ConfigError(f'{backup / CONFIG_FILE}: no line of its own that says name = "…"')
-    keys = config.keys
-    paths = [keys.signing, keys.note, keys.cosigner, keys.tls_private_key, keys.tls_certificate]
-    for path in [config.genesis, config.state_directory, *paths]:
-        if building.absolute() not in path.parents:
-            raise ConfigError(f"{backup / CONFIG_FILE}: {path} is outside of the node's directory; restore it by hand")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    make_identity(keys, name=name)
-    state = config.state_directory
-    state.mkdir(mode=0o700)
-    for source, target in (
-        (GENESIS_FILE, config.genesis),
-        (STORE_FILE, state / STORE_FILE),
-        (NOTES_FILE, state / NOTES_FILE),
-        (COPIED_JOURNAL_FILE, state / JOURNAL_FILE),
-    ):
-        shutil.copyfile(backup / source, target)
-    Signer.create(state / SIGNER_FILE)
-    mark_unproven(state, size=manifest.size)
+def _put(source: Path, target: Path) -> None:
+    """Copy a file into its place as a whole."""
+    building = target.with_name(target.name + ".new")
+    shutil.copyfile(source, building)
+    with building.open("rb+") as file:
+        os.fsync(file.fileno())
+    building.replace(target)
+    sync_directory(target.parent)

@@ -1,7 +1,7 @@
 """The checkpoints that a node keeps, compared with the tree while it is replayed: its own, and those of a quorum."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from node.upkeep.findings import INQUIRY, NEW_IDENTITY, Findings
 from registry.checkpoint import Checkpoint
@@ -26,7 +26,7 @@ class OwnCheckpoints:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection | None, *, name: str, keys: set[VerifierKey], findings: Findings
+        self, connection: sqlite3.Connection | None, *, name: str, keys: Set[VerifierKey], findings: Findings
     ) -> None:
         self._rows: Iterator[_Row] = iter(()) if connection is None else iter(connection.execute(_SIGNED_QUERY))
         self._name, self._keys, self._findings = name, set(keys), findings

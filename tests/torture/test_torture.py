@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, NodeProcess, eventually
 from stored import StoredNode
-from torture.load import Load, check_files, converged, leader_of, load
+from torture.load import Load, check_files, converged, leader_of, load, state_of
 from torture.measured import SEED, Measured, count_of
 from torture.proxy import INNER_HOST, Network
 
@@ -32,6 +31,7 @@ from registry.envelope import unseal
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1500)]
 OPTIONS = ClusterOptions(submissions_per_s=0, submit_timeout_s=3)
 PROGRESS_S = 60
+PATROLLED = "own checkpoints read"
 
 
 class Arena:
@@ -223,6 +223,7 @@ def test_kills_and_partitions_together(tmp_path: Path, measured: Measured):
             victim.kill()
             a.events += 2
             victim.start()
+            eventually(lambda v=victim: state_of(v), timeout_s=60, what=f"{victim.name} answers behind the partition")
             a.network.delay(0)
             a.network.heal()
             a.cluster.wait_until_healthy()
@@ -314,7 +315,7 @@ def step(node: NodeProcess, offset_s: int) -> None:
 def test_damaged_files_are_refused_or_repaired_and_never_believed(tmp_path: Path, measured: Measured):
     draw = random.Random(SEED)
     cluster = Cluster.make(tmp_path / "ledger", options=OPTIONS)
-    outcomes: Counter[str] = Counter({"refused at start": 0, "found by fsck": 0, "repaired": 0, "believed": 0})
+    outcomes = Counter(dict.fromkeys(["refused at start", "told by the running node", "repaired", "believed"], 0))
     with cluster, load(cluster, seed=SEED) as running:
         running.wait_for_more(150, timeout_s=PROGRESS_S)
         running.stop()
@@ -360,23 +361,26 @@ def history_of(directory: Path) -> tuple[object, ...]:
 
 
 def start_alone(node: NodeProcess, whole: tuple[object, ...]) -> str:
-    """Start a node that reaches no other one; what became of the damage."""
+    """Start a node that reaches no other one, and let it read what it signed; what became of the damage."""
+    before = len(node.logged(PATROLLED))
     node.start()
-    port_is_open = re.compile(rb'"message": "ready"')
-    begun = node.log_path.stat().st_size
-
-    def is_decided() -> bool:
-        return node.process.poll() is not None or bool(port_is_open.search(node.log_path.read_bytes()[begun:]))
-
-    eventually(is_decided, timeout_s=60, what="a node that starts or refuses to")
+    eventually(
+        lambda: node.process.poll() is not None or len(node.logged(PATROLLED)) > before,
+        timeout_s=60,
+        what="a node that refuses to start, or has read what it signed",
+    )
     if node.process.poll() is not None:
         code, node.process = node.process.wait(), None
         assert code == 5, node.log()[-2000:]
         return "refused at start"
+    is_told = bool(node.logged(PATROLLED)[-1]["problems"])
+    if is_told:
+        eventually(lambda: "signed_checkpoints" in node.get("/health").json["problems"], timeout_s=30, what="an alarm")
     assert node.stop() == 0
-    if examine(load_config(node.directory / "node.toml")).problems:
-        return "found by fsck"
-    return "repaired" if history_of(node.directory) == whole else "believed"
+    problems = examine(load_config(node.directory / "node.toml")).problems
+    if is_told and problems:
+        return "told by the running node"
+    return "repaired" if not problems and history_of(node.directory) == whole else "believed"
 
 
 def test_the_tools_that_are_missing_are_named():

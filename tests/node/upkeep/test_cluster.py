@@ -13,7 +13,7 @@ from fakes import binding, private_key
 from node.config import load_config
 from node.upkeep.backup import back_up
 from node.upkeep.fsck import examine
-from node.upkeep.restore import rebuild, restore
+from node.upkeep.restore import rebuild
 from registry import commitments
 from registry.envelope import seal
 from registry.messages import Publication
@@ -50,8 +50,6 @@ def test_a_running_node_is_backed_up_and_a_stopped_one_is_sound(cluster: Cluster
     settings = cluster.nodes[1].directory / "node.toml"
     manifest = back_up(settings, tmp_path / "backup")
     assert manifest.size >= last + 1
-    config = restore(tmp_path / "backup", tmp_path / "new", name="node-2b")
-    assert examine(config).problems == []
     cluster.nodes[1].kill()
     assert examine(load_config(settings)).problems == []
     cluster.nodes[1].start()

@@ -11,12 +11,13 @@ from cluster import ROOT
 from stored import StoredNode
 
 from node.errors import ConfigError, InconsistentStateError
-from node.identity import load_identity, public_bytes
-from node.proving import is_unproven
+from node.init import NewNode, init_node
 from node.upkeep.backup import back_up
 from node.upkeep.fsck import examine
-from node.upkeep.manifest import Manifest
+from node.upkeep.manifest import Manifest, hash_files
 from node.upkeep.restore import rebuild, restore
+from registry.entry import Entry
+from registry.trust import TrustPolicy
 
 
 @pytest.fixture
@@ -33,69 +34,106 @@ def backup(node: StoredNode, tmp_path: Path) -> Path:
     return tmp_path / "backup"
 
 
-def test_the_history_comes_back_under_a_new_name_with_new_keys_and_no_promise(
-    node: StoredNode, backup: Path, tmp_path: Path
-):
-    config = restore(backup, tmp_path / "new", name="node-1b")
-    assert config.name == "node-1b"
-    new, old = load_identity(config.keys), load_identity(node.config.keys)
-    for role in ("signing", "note", "cosigner"):
-        assert public_bytes(getattr(new, role)) != public_bytes(getattr(old, role))
-    with StoredNode(tmp_path / "new").opened() as parts:
+@pytest.fixture
+def new(node: StoredNode, tmp_path: Path) -> StoredNode:
+    """A node that is to join the same ledger, as `wmreg node init` makes it."""
+    return joining(node, tmp_path / "new", name="node-1b")
+
+
+def joining(node: StoredNode, directory: Path, *, name: str) -> StoredNode:
+    entry = Entry.decode(genesis_of(node))
+    trust = TrustPolicy.parse((node.directory.parent / "policy.txt").read_text())
+    init_node(
+        directory,
+        NewNode(name=name, host="127.0.0.1", api_port=None, raft_port=None, https=False),
+        genesis=entry.envelope,
+        recorded_s=entry.recorded_s,
+        trust=trust,
+    )
+    return StoredNode(directory)
+
+
+def genesis_of(node: StoredNode) -> bytes:
+    with node.opened() as parts:
+        return parts.store.entry(0)
+
+
+def test_a_new_node_begins_with_the_history_and_no_promise(node: StoredNode, backup: Path, new: StoredNode):
+    assert restore(backup, new.config).size == 6
+    with new.opened() as parts:
         assert (parts.store.size, parts.store.applied_index, parts.signer.size) == (6, 6, 0)
         assert (parts.journal.last_index, parts.journal.term, parts.journal.voted_for) == (6, 1, None)
-    assert is_unproven(config.state_directory)
-    assert examine(config).problems == []
+    findings = examine(new.config)
+    assert findings.problems == []
+    assert any("not a member" in remark for remark in findings.remarks)
+    with pytest.raises(ConfigError, match="has state already"):
+        restore(backup, new.config)
 
 
 @pytest.mark.parametrize("name", ["node-1", "node-2"])
-def test_a_name_that_was_a_members_is_refused(backup: Path, tmp_path: Path, name: str):
-    with pytest.raises(ConfigError, match="must not come back under its name"):
-        restore(backup, tmp_path / "new", name=name)
-    assert not (tmp_path / "new").exists()
-    assert not list(tmp_path.glob(".restore.*"))
+def test_a_name_that_was_a_members_is_refused(node: StoredNode, backup: Path, tmp_path: Path, name: str):
+    other = joining(node, tmp_path / "again", name=name)
+    before = other.snapshot()
+    with pytest.raises(ConfigError, match="must not come back as itself"):
+        restore(backup, other.config)
+    assert other.snapshot() == before
 
 
-def test_a_directory_with_anything_in_it_is_refused(node: StoredNode, backup: Path):
+def test_a_key_that_was_a_members_is_refused_under_any_name(node: StoredNode, backup: Path, new: StoredNode):
+    shutil.copy(node.directory / "keys/note.pem", new.directory / "keys/note.pem")
+    with pytest.raises(ConfigError, match="must not come back as itself"):
+        restore(backup, new.config)
+
+
+def test_a_node_with_state_is_refused(node: StoredNode, backup: Path):
     before = node.snapshot()
-    with pytest.raises(ConfigError, match="not empty"):
-        restore(backup, node.directory, name="node-1b")
+    with pytest.raises(ConfigError, match="has state already"):
+        restore(backup, node.config)
     assert node.snapshot() == before
 
 
-def test_a_backup_that_was_changed_is_refused(backup: Path, tmp_path: Path):
+@pytest.mark.parametrize("file", ["raft.journal", "notes.db", "anything"])
+def test_a_node_that_has_run_is_refused_whatever_is_left_of_its_state(backup: Path, new: StoredNode, file: str):
+    (new.directory / "state" / file).write_bytes(b"")
+    with pytest.raises(ConfigError, match="has state already"):
+        restore(backup, new.config)
+
+
+def test_a_node_that_has_signed_is_refused(backup: Path, new: StoredNode):
+    with new.opened() as parts:
+        parts.sign()
+    for name in ("raft.journal", "notes.db"):
+        (new.directory / "state" / name).unlink()
+    with pytest.raises(ConfigError, match="has state already"):
+        restore(backup, new.config)
+
+
+def test_a_backup_that_was_changed_is_refused(backup: Path, new: StoredNode):
     with (backup / "journal").open("ab") as file:
         file.write(b"x")
+    before = new.snapshot()
     with pytest.raises(ConfigError, match="another backup"):
-        restore(backup, tmp_path / "new", name="node-1b")
+        restore(backup, new.config)
+    assert new.snapshot() == before
 
 
-def test_a_backup_with_an_honest_manifest_over_a_forged_ledger_is_refused(backup: Path, tmp_path: Path):
+def test_a_backup_with_an_honest_manifest_over_a_forged_ledger_is_refused(backup: Path, new: StoredNode):
     with sqlite3.connect(backup / "ledger.db") as connection:
         connection.execute("DELETE FROM entries WHERE position = 5")
     connection.close()
     manifest = Manifest.load(backup)
     fields = {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
-    from node.upkeep.manifest import hash_files
-
     (backup / "manifest.json").write_bytes(Manifest(**{**fields, "files": hash_files(backup)}).encode())
     with pytest.raises(InconsistentStateError):
-        restore(backup, tmp_path / "new", name="node-1b")
+        restore(backup, new.config)
 
 
-def test_settings_that_point_elsewhere_are_refused(node: StoredNode, tmp_path: Path):
-    path = node.directory / "node.toml"
-    shutil.copytree(node.directory / "state", tmp_path / "elsewhere")
-    path.write_text(path.read_text().replace('state_directory = "state"', f'state_directory = "{tmp_path}/elsewhere"'))
-    back_up(path, tmp_path / "backup")
-    with pytest.raises(ConfigError, match="outside of the node's directory"):
-        restore(tmp_path / "backup", tmp_path / "new", name="node-1b")
-
-
-def test_a_name_that_is_no_name_is_refused(backup: Path, tmp_path: Path):
-    with pytest.raises(ConfigError):
-        restore(backup, tmp_path / "new", name='x"\nstate_directory = "/tmp/other')
-    assert not (tmp_path / "new").exists()
+def test_a_backup_of_another_ledger_is_refused(new: StoredNode, tmp_path: Path):
+    other = StoredNode.make(tmp_path / "other")
+    other.publish(2)
+    back_up(other.directory / "node.toml", tmp_path / "others")
+    with pytest.raises(ConfigError, match="of another ledger"):
+        restore(tmp_path / "others", new.config)
 
 
 @pytest.mark.parametrize("damage", ["gone", "zeroed", "entry"])
@@ -149,13 +187,13 @@ def wmreg(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
 
 
-def test_the_commands(node: StoredNode, backup: Path, tmp_path: Path):
-    done = wmreg("restore", str(backup), str(tmp_path / "new"), "--name", "node-1b")
+def test_the_commands(node: StoredNode, backup: Path, new: StoredNode):
+    done = wmreg("restore", str(backup), str(new.directory))
     assert done.returncode == 0, done.stderr
-    assert "when a policy entry of the ledger has admitted it" in done.stdout
-    done = wmreg("restore", str(backup), str(tmp_path / "newer"), "--name", "node-1")
+    assert "member propose --add" in done.stdout
+    done = wmreg("restore", str(backup), str(node.directory))
     assert done.returncode == 2
-    assert "must not come back under its name" in done.stderr
+    assert "has state already" in done.stderr
     (node.directory / "state/ledger.db").write_bytes(b"")
     assert wmreg("rebuild", str(node.directory)).returncode == 0
     assert wmreg("fsck", str(node.directory)).returncode == 0
