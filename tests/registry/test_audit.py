@@ -175,7 +175,4 @@ def test_the_skew_in_force_is_kept_for_each_entry():
     maker.change_policy(replace(maker.policy, time_skew_s=60), "node-1", "node-2")
     maker.publish("alice", number=1)
 
-    state = Replay()
-    for raw in maker.entries:
-        state.take(raw)
-    assert state.skew_s.tolist() == [300, 300, 300, 60]
+    assert replayed(maker.entries).skew_s.tolist() == [300, 300, 300, 60]
