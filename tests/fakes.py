@@ -5,11 +5,12 @@ checkpoints, so whatever it makes is what an honest cluster would have made.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from registry import commitments, merkle, watermark_key
+from registry.audit import Replay
 from registry.certificate import Attestation, Certificate, ProvenEntry, entries_of
 from registry.checkpoint import Checkpoint
 from registry.commitments import Committed, Further
@@ -74,6 +75,15 @@ def refused(applied: Applied) -> str:
     """The code of a refusal; fails for anything else."""
     assert isinstance(applied, Refused), applied
     return applied.code
+
+
+def replayed(entries: Iterable[bytes]) -> Replay:
+    """The replay of a log that keeps every rule; fails for any other."""
+    state = Replay()
+    for raw in entries:
+        state.take(raw)
+    assert state.refusal is None, state.refusal
+    return state
 
 
 class LedgerMaker:
