@@ -1,22 +1,27 @@
 """The rulebook against an independent model: names instead of keys, lists instead of indexes, no signatures.
 
 Hypothesis plays owners, pirates and nodes in any order. After each move the model says what the ledger must have
-answered, down to the code; at any time it says what every verdict is.
+answered, down to the code; at any time it says what every verdict is. Time passes too: clocks differ by up to a little
+more than they may, and claims come to their deadline.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fakes import LedgerMaker, good_measurement, policy
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from registry.commitments import commit_further, open_further
 from registry.rules import Accepted, Ledger
 from registry.verdict import Outcome
 
 OWNERS = ["alice", "mallory"]
 MODELS = [b"model", b"model", b"another"]
 OWNER, RARELY = st.sampled_from(OWNERS), st.sampled_from([False, False, False, True])
+SKEW_S, DEADLINE_S = 300, 30 * 86400
+APART = st.sampled_from([0, 0, 0, 0, SKEW_S, -SKEW_S, SKEW_S + 1, -SKEW_S - 1])
+RESERVE = 3  # further watermarks of those who have them
 GOOD, BAD = (Outcome.VERIFIED, "matched", 600), (Outcome.REFUTED, "below_threshold", 300)
 
 
@@ -27,6 +32,7 @@ class Published:
     key: str
     number: int
     index: int
+    further: bool
     withdrawn: bool = False
 
 
@@ -36,6 +42,7 @@ class Claimed:
     of: Published
     model: bytes
     members: frozenset
+    recorded_s: int
     withdrawn: bool = False
     votes: dict = field(default_factory=dict)
     challenged_by: list = field(default_factory=list)
@@ -50,58 +57,104 @@ class Rulebook(RuleBasedStateMachine):
         self.keys = {owner: [owner] for owner in OWNERS}
         self.published, self.claimed, self.members = [], [], frozenset({1, 2, 3})
 
+    def submit(self, message, key, apart=0):
+        """Let a node record a message when its clock is so many seconds ahead of the author's."""
+        return self.maker.submit(self.maker.seal(message, key), recorded_s=self.maker.now_s + apart)
+
+    def reserve(self, key):
+        return [self.maker.committed(key, number=100 + number) for number in range(RESERVE)]
+
+    @rule(passed_s=st.sampled_from([1, 10, DEADLINE_S // 2]))
+    def wait(self, passed_s):
+        self.maker.now_s += passed_s
+
+    @precondition(lambda self: self.claimed)
+    @rule(late_s=st.sampled_from([0, 0, 1]), node=st.integers(1, 3))
+    def vote_at_the_last_moment(self, late_s, node):
+        claim = self.claimed[-1]
+        self.maker.now_s = max(self.maker.now_s, claim.recorded_s + DEADLINE_S + late_s)
+        self.cast(claim, node, good=True, honest=True)
+
     def check(self, applied, expected):
         found = "accepted" if isinstance(applied, Accepted) else applied.code
         assert found == expected, (applied, expected)
 
-    @rule(owner=OWNER, old=RARELY, number=st.integers(0, 1))
-    def publish(self, owner, old, number):
+    @rule(owner=OWNER, old=RARELY, number=st.integers(0, 1), further=st.booleans(), apart=APART)
+    def publish(self, owner, old, number, further, apart):
         key = self.keys[owner][0] if old else self.keys[owner][-1]
         index = self.maker.ledger.size
-        applied = self.maker.submit(self.maker.seal(self.maker.publication_message(key, number=number), key))
-        if key != self.keys[owner][-1]:
+        more = commit_further(self.reserve(key)) if further else None
+        applied = self.submit(self.maker.publication_message(key, number=number, further=more), key, apart)
+        if abs(apart) > SKEW_S:
+            expected = "time_skew"
+        elif key != self.keys[owner][-1]:
             expected = "rotated_key"
         else:
             known = any((p.key, p.number) == (key, number) for p in self.published)
             expected = "key_commitment_used" if known else "accepted"
         self.check(applied, expected)
         if expected == "accepted":
-            self.published.append(Published(applied.message_hash, owner, key, number, index))
+            self.published.append(Published(applied.message_hash, owner, key, number, index, further))
 
     @precondition(lambda self: self.published)
-    @rule(data=st.data(), by=OWNER, old=RARELY, model=st.sampled_from(MODELS), verified=st.booleans())
-    def claim(self, data, by, old, model, verified):
+    @rule(
+        data=st.data(),
+        by=OWNER,
+        old=RARELY,
+        model=st.sampled_from(MODELS),
+        verified=st.booleans(),
+        opened=st.none() | st.tuples(st.integers(0, RESERVE - 1), st.integers(0, RESERVE - 1)),
+        apart=APART,
+    )
+    def claim(self, *, data, by, old, model, verified, opened, apart):
         of = data.draw(st.sampled_from(self.published))
         key = self.keys[by][0] if old else self.keys[by][-1]
-        message = self.maker.claim_message(of.key, of.digest, model=model, number=of.number)
-        applied = self.maker.submit(self.maker.seal(message, key))
-        if key != self.keys[by][-1]:
+        revealed, shown = opened or (None, None)
+        number = of.number if opened is None else 100 + revealed
+        message = self.maker.claim_message(of.key, of.digest, model=model, number=number)
+        if opened is not None:
+            message = replace(message, opening=open_further(self.reserve(of.key), shown))
+        recorded_s = self.maker.now_s + apart
+        applied = self.submit(message, key, apart)
+        if abs(apart) > SKEW_S:
+            expected = "time_skew"
+        elif key != self.keys[by][-1]:
             expected = "rotated_key"
         elif by != of.owner:
             expected = "not_the_publisher"
+        elif of.withdrawn:
+            expected = "withdrawn"
+        elif opened is not None and not of.further:
+            expected = "bad_opening"
         else:
-            expected = "withdrawn" if of.withdrawn else "accepted"
+            expected = "accepted" if revealed == shown else "key_mismatch"
         self.check(applied, expected)
         if expected == "accepted":
-            self.claimed.append(Claimed(applied.message_hash, of, model, self.members))
+            self.claimed.append(Claimed(applied.message_hash, of, model, self.members, recorded_s))
             for node in sorted(self.members) if verified else []:
                 self.cast(self.claimed[-1], node, good=True, honest=True)
 
     @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), node=st.integers(1, 5), good=st.booleans(), honest=st.booleans())
-    def vote(self, data, node, good, honest):
-        self.cast(data.draw(st.sampled_from(self.claimed)), node, good=good, honest=honest)
+    @rule(data=st.data(), node=st.integers(1, 5), good=st.booleans(), honest=st.booleans(), apart=APART)
+    def vote(self, data, node, good, honest, apart):
+        self.cast(data.draw(st.sampled_from(self.claimed)), node, good=good, honest=honest, apart=apart)
 
-    def cast(self, claim, node, *, good, honest):
+    def cast(self, claim, node, *, good, honest, apart=0):
         outcome, reason, matched = GOOD if good else BAD
         measured = good_measurement(matched if honest else 900 - matched)
-        applied = self.maker.vote(node, claim.digest, outcome=outcome, reason=reason, measurement=measured)
-        if node not in self.members or node not in claim.members:
+        recorded_s = self.maker.now_s + apart
+        vote = self.maker.vote_message(claim.digest, outcome=outcome, reason=reason, measurement=measured)
+        applied = self.submit(vote, f"node-{node}/signing", apart)
+        if abs(apart) > SKEW_S:
+            expected = "time_skew"
+        elif node not in self.members or node not in claim.members:
             expected = "not_a_member"
         elif node in claim.votes:
             expected = "voted_before"
         elif claim.withdrawn:
             expected = "withdrawn"
+        elif recorded_s > claim.recorded_s + DEADLINE_S:
+            expected = "deadline"
         else:
             expected = "accepted" if honest else "contradictory_vote"
         self.check(applied, expected)
@@ -195,6 +248,10 @@ class Rulebook(RuleBasedStateMachine):
         for claim in self.claimed:
             verdict = self.maker.ledger.verdict(claim.digest)
             assert verdict.outcome is self.outcome(claim)
+            for as_of_s in (claim.recorded_s + DEADLINE_S, claim.recorded_s + DEADLINE_S + 1, self.maker.now_s):
+                late = as_of_s > claim.recorded_s + DEADLINE_S
+                expected = self.outcome(claim) or (Outcome.INCONCLUSIVE if late else None)
+                assert self.maker.ledger.verdict(claim.digest, as_of_s=as_of_s).outcome is expected
             assert len(verdict.challenges) == len(claim.challenged_by)
             older = [
                 rival
