@@ -42,7 +42,7 @@ VERBS = {
     "show": "Show one entry of the ledger, checked against the policy.",
     "search": "Find entries by any hash, or by their owner.",
     "log": "Page through the ledger.",
-    "verify": "Check a receipt or a certificate, offline.",
+    "verify": "Check a receipt, a certificate or evidence, offline.",
     "audit": "Download the whole ledger and check everything.",
     "policy": "Keep the trust policy file up to date.",
     "cluster": "Make a new ledger of several nodes.",

@@ -61,7 +61,7 @@ class Further:
     @classmethod
     def from_value(cls, value: Value) -> "Further":
         """Read one; raises MalformedError."""
-        count, root = schema.pair(schema.uint(FURTHER_MAX, 1), schema.octets(COMMITMENT_BYTES))(value)
+        count, root = _FURTHER(value)
         return cls(cast("int", count), cast("bytes", root))
 
 
@@ -85,11 +85,8 @@ class Opening:
     @classmethod
     def from_value(cls, value: Value) -> "Opening":
         """Read one; raises MalformedError."""
-        items = schema.listed(lambda item: item, 3, 3)(value)
-        digest = schema.octets(COMMITMENT_BYTES)
-        committed, proof = schema.listed(digest, 3, 3)(items[1]), schema.listed(digest, _PROOF_HASHES_MAX)(items[2])
-        index = schema.uint(FURTHER_MAX - 1)(items[0])
-        return cls(index=index, committed=Committed(*committed), proof=tuple(proof))
+        index, committed, proof = _THREE(value)
+        return cls(index=_INDEX(index), committed=Committed(*_COMMITTED(committed)), proof=tuple(_PROOF(proof)))
 
 
 def commit_further(watermarks: Sequence[Committed]) -> Further:
@@ -166,3 +163,9 @@ def model_commitment(salt: bytes, model_sha256: bytes) -> bytes:
 
 def _digest(domain: str, content: bytes) -> bytes:
     return hashlib.sha256(f"wmreg/v1/commitment/{domain}\0".encode() + content).digest()
+
+
+_DIGEST = schema.octets(COMMITMENT_BYTES)
+_FURTHER = schema.pair(schema.uint(FURTHER_MAX, 1), _DIGEST)
+_THREE, _INDEX = schema.row(3), schema.uint(FURTHER_MAX - 1)
+_COMMITTED, _PROOF = schema.listed(_DIGEST, 3, 3), schema.listed(_DIGEST, _PROOF_HASHES_MAX)

@@ -15,7 +15,7 @@ from registry.claims import ClaimState
 from registry.entry import Placed
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage
 from registry.errors import MalformedError, RefusedError
-from registry.note import encode_base64
+from registry.spelling import encode_base64
 from registry.tiles import parse_entry_bundle
 
 PAGE_MAX = 100

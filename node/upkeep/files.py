@@ -6,8 +6,9 @@ from node.config import Config
 from node.errors import ConfigError
 from node.identity import Identity, check_directory, check_identity, load_identity, public_bytes
 from node.upkeep.findings import Findings
-from registry.note import KeyType, VerifierKey, is_key_name
+from registry.note import KeyType, VerifierKey
 from registry.policy import Policy
+from registry.spelling import is_key_name
 
 KEYS, GENESIS, STATE = "keys", "genesis", "state"
 _MEND_KEYS = "put back the key files of this node, owned by the user that runs it, mode 600"

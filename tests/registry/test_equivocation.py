@@ -10,7 +10,8 @@ from registry import merkle
 from registry.checkpoint import Checkpoint
 from registry.equivocation import EQUIVOCATION_BYTES_MAX, Equivocation, verify_equivocation
 from registry.errors import MalformedError, RefusedError, RegistryError, UntrustedError
-from registry.note import Note, encode_base64
+from registry.note import Note
+from registry.spelling import encode_base64
 
 HONEST, OTHER = LedgerMaker(), LedgerMaker()
 for _maker, _owner in ((HONEST, "alice"), (OTHER, "mallory")):

@@ -23,11 +23,11 @@ from registry.note import (
     SignatureLine,
     VerifierKey,
     cosign,
-    encode_base64,
     sign,
     verify_signatures,
 )
 from registry.policy import MEMBERS_MAX
+from registry.spelling import encode_base64
 
 ORIGIN, NAME, TIME_S = "example.org/wmreg", "example.org/wmreg/node-1", 1_800_000_000
 CHECKPOINT = Checkpoint(origin=ORIGIN, size=7, root=hashlib.sha256(b"root").digest())

@@ -19,12 +19,11 @@ from registry.note import (
     SignatureLine,
     VerifierKey,
     cosign,
-    decode_base64,
-    encode_base64,
     sign,
     verify_signatures,
 )
 from registry.signing import is_signed
+from registry.spelling import decode_base64, encode_base64
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "note_vectors.json").read_text())
 LOG_KEY = VerifierKey.parse(VECTORS["log_vkey"])

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from registry import merkle
 from registry.errors import InclusionError, MalformedError, RefusedError, RegistryError, UntrustedError
 from registry.messages import Publication
-from registry.note import decode_base64
 from registry.receipt import Receipt, verify_receipt
+from registry.spelling import decode_base64
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "note_vectors.json").read_text())
 MAKER = LedgerMaker()
