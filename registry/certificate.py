@@ -3,8 +3,8 @@
 A certificate is a small ledger cut out of the large one: the genesis, the changes of policy, the owner's publication,
 his moves to other signing keys, his claim, the votes and the objections, each with its inclusion proof in one cosigned
 checkpoint. Its verifier replays those entries through the same rulebook that the nodes apply, so a certificate cannot
-say what the rules would not. Earlier cosigned checkpoints,
-each with a consistency proof to the last, bound the times at which publication and claim were recorded.
+say what the rules would not. Earlier cosigned checkpoints, each with a consistency proof to the last, bound the times
+at which publication and claim were recorded.
 
 The file is JSON in one spelling with a hash over itself; damage is told from distrust before anything else is.
 """
@@ -16,10 +16,11 @@ from typing import Any, cast
 from registry import hashed_json, merkle
 from registry.entry import Entry, Placed
 from registry.envelope import SignedMessage, message_hash
-from registry.errors import MalformedError, RefusedError, UntrustedError
+from registry.errors import MalformedError, RefusedError, UntrustedError, shown
 from registry.messages import Challenge, Publication, Vote
-from registry.note import Note, decode_base64, encode_base64
+from registry.note import Note
 from registry.rules import Accepted, Ledger
+from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustedCheckpoint, TrustPolicy
 from registry.verdict import Outcome, p_value
 
@@ -175,12 +176,12 @@ def verify_certificate(raw: bytes, trust: TrustPolicy) -> Story:
     certificate = Certificate.decode(raw)
     final = trust.check(Note.parse(certificate.checkpoint_note))
     if certificate.origin != trust.origin:
-        raise UntrustedError(f"a certificate of {certificate.origin}; the policy trusts {trust.origin}")
+        raise UntrustedError(f"a certificate of {shown(certificate.origin)}; the policy trusts {trust.origin}")
     _verify_entries(certificate.entries, final)
     attested = [_verify_attestation(attestation, final, trust) for attestation in certificate.attestations]
     ledger = _replay(certificate.entries)
     if ledger.origin != trust.origin:
-        raise UntrustedError(f"the genesis is of the ledger {ledger.origin}; the policy trusts {trust.origin}")
+        raise UntrustedError(f"the genesis is of the ledger {shown(ledger.origin)}; the policy trusts {trust.origin}")
     return _tell(certificate, ledger, final, [*attested, final])
 
 
@@ -308,7 +309,7 @@ def _content(certificate: Certificate) -> dict[str, Any]:
 
 def _from_content(content: dict[str, Any]) -> Certificate:
     if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']!r} is not {FORMAT}")
+        raise ValueError(f"format {shown(content['format'])} is not {FORMAT}")
     if len(content["entries"]) > ENTRIES_MAX or len(content["attestations"]) > _ATTESTATIONS_MAX:
         raise ValueError("too many entries or attestations")
     entries = tuple(

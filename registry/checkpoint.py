@@ -7,7 +7,7 @@ are refused: an old witness implementation signs only the first three lines.
 from dataclasses import dataclass
 
 from registry import merkle
-from registry.errors import MalformedError
+from registry.errors import MalformedError, shown
 from registry.spelling import decode_base64, encode_base64, is_key_name
 
 
@@ -31,7 +31,7 @@ class Checkpoint:
             raise MalformedError("a checkpoint has three lines: origin, size, root")
         origin, size, digest = lines[0], parse_decimal(lines[1]), decode_base64(lines[2])
         if not is_key_name(origin):
-            raise MalformedError(f"origin {origin!r} is not a log's name")
+            raise MalformedError(f"origin {shown(origin)} is not a log's name")
         if len(digest) != merkle.HASH_BYTES:
             raise MalformedError("the root of a checkpoint has 32 bytes")
         return cls(origin=origin, size=size, root=digest)
@@ -50,5 +50,5 @@ def parse_decimal(digits: str) -> int:
         raise MalformedError(f"{digits[:30]!r} is not a decimal number")
     number = int(digits)
     if str(number) != digits or number > merkle.SIZE_MAX:
-        raise MalformedError(f"{digits!r} is not a decimal number without leading zeros below 2^64")
+        raise MalformedError(f"{shown(digits)} is not a decimal number without leading zeros below 2^64")
     return number

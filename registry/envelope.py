@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from registry import schema, signing
 from registry.encoding import ENTRY_BYTES_MAX, Value, canonical, decode, encode_canonical
-from registry.errors import MalformedError, RefusedError
+from registry.errors import MalformedError, RefusedError, shown
 from registry.messages import KINDS, Genesis, Message, PolicyChange, Rotation
 from registry.policy import MEMBERS_MAX
 
@@ -97,7 +97,7 @@ def unseal(envelope: bytes, *, origin: str | None, is_signed: signing.IsSigned =
     read = schema.fields(decode(envelope, bytes_max=ENVELOPE_BYTES_MAX), _ENVELOPE, what="envelope")
     kind, body = cast("str", read["kind"]), cast("dict[str, Value]", read["body"])
     if kind not in KINDS:
-        raise MalformedError(f"unknown kind of message {kind!r}", code="unknown_kind")
+        raise MalformedError(f"unknown kind of message {shown(kind)}", code="unknown_kind")
     message = KINDS[kind].from_body(body)
     if origin is None:
         if not isinstance(message, Genesis):

@@ -15,8 +15,9 @@ from typing import Any
 
 from registry import hashed_json, merkle
 from registry.checkpoint import Checkpoint
-from registry.errors import ConsistencyError, RefusedError, UntrustedError
-from registry.note import Note, VerifierKey, decode_base64, encode_base64, verify_signatures
+from registry.errors import ConsistencyError, RefusedError, UntrustedError, shown
+from registry.note import Note, VerifierKey, verify_signatures
+from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustedKey, TrustPolicy
 
 FORMAT = "wmreg-equivocation/1"
@@ -123,7 +124,7 @@ def _read_side(text: str, trust: TrustPolicy) -> Side:
     note = Note.parse(text)
     checkpoint = Checkpoint.parse(note.text)
     if checkpoint.origin != trust.origin:
-        raise UntrustedError(f"a checkpoint of {checkpoint.origin}; the policy trusts {trust.origin}")
+        raise UntrustedError(f"a checkpoint of {shown(checkpoint.origin)}; the policy trusts {trust.origin}")
     known = {trusted.key: trusted for trusted in (*trust.logs, *trust.witnesses)}
     verified = verify_signatures(note, known)
     if not verified:
@@ -178,7 +179,7 @@ def _content(evidence: Equivocation) -> dict[str, Any]:
 
 def _from_content(content: dict[str, Any]) -> Equivocation:
     if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']!r} is not {FORMAT}")
+        raise ValueError(f"format {shown(content['format'])} is not {FORMAT}")
     smaller, larger = content["smaller"], content["larger"]
     if _place(smaller) > _place(larger):
         raise ValueError("the two checkpoints are not in order")

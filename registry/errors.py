@@ -14,6 +14,14 @@
 A caller's own mistake (a negative size, say) is a ValueError.
 """
 
+_SHOWN_CHARACTERS_MAX = 80
+
+
+def shown(value: object) -> str:
+    """What somebody else wrote, as an error's message shows it: quoted, and at most 80 characters of it."""
+    text = repr(value[:_SHOWN_CHARACTERS_MAX] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[: _SHOWN_CHARACTERS_MAX - 1]}…"
+
 
 class RegistryError(Exception):
     """Base of all errors of the registry.

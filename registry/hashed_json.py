@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from registry.errors import MalformedError
+from registry.errors import MalformedError, shown
 
 T = TypeVar("T")
 Content = dict[str, Any]
@@ -44,7 +44,7 @@ def decode(raw: bytes, read: Callable[[Content], T], again: Callable[[T], bytes]
     try:
         value = read(json.loads(raw))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-        raise MalformedError(f"the {what} is damaged: {error!r}", code="damaged") from error
+        raise MalformedError(f"the {what} is damaged: {shown(error)}", code="damaged") from error
     if again(value) != raw:
         raise MalformedError(f"the {what} is damaged: its content is not what its own hash says", code="damaged")
     return value

@@ -10,10 +10,10 @@ from typing import ClassVar, TypeAlias, cast
 from registry import schema
 from registry.commitments import COMMITMENT_BYTES, Committed, Further, Opening
 from registry.encoding import Value
-from registry.errors import MalformedError
-from registry.note import is_key_name
+from registry.errors import MalformedError, shown
 from registry.policy import Policy
 from registry.signing import SIGNATURE_BYTES, public_key
+from registry.spelling import is_key_name
 from registry.verdict import Measurement, Outcome
 from registry.watermark_key import NONCE_BYTES, KeyBinding
 
@@ -270,7 +270,7 @@ KINDS: Mapping[str, type[Message]] = {
 def _outcome(value: Value) -> Outcome:
     outcome = _OUTCOMES.get(_WORD(value))
     if outcome is None:
-        raise MalformedError(f"unknown outcome {value!r}")
+        raise MalformedError(f"unknown outcome {shown(value)}")
     return outcome
 
 

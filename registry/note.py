@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, M
 
 from registry.checkpoint import Checkpoint
 from registry.curve import is_public_key
-from registry.errors import MalformedError, RefusedError
+from registry.errors import MalformedError, RefusedError, shown
 from registry.spelling import decode_base64, encode_base64, is_key_name
 
 # 31 members with three lines each, an Ed25519 signature and both kinds of cosignature, all under names of 255 bytes,
@@ -33,24 +33,6 @@ _DASH = "— "
 _KEY_ID_BYTES, _TIMESTAMP_BYTES, _ML_DSA_NAME_BYTES_MAX = 4, 8, 255
 
 CosignerKey: TypeAlias = Ed25519PrivateKey | MLDSA44PrivateKey
-
-__all__ = [
-    "NOTE_BYTES_MAX",
-    "SIGNATURES_MAX",
-    "TIMESTAMP_MAX_S",
-    "CosignerKey",
-    "KeyType",
-    "Note",
-    "SignatureLine",
-    "VerifiedSignature",
-    "VerifierKey",
-    "cosign",
-    "decode_base64",
-    "encode_base64",
-    "is_key_name",
-    "sign",
-    "verify_signatures",
-]
 
 
 class KeyType(IntEnum):
@@ -82,7 +64,7 @@ class VerifierKey:
     def __post_init__(self) -> None:
         """Refuse names that a signature line or the signed message cannot carry, and keys that are nobody's own."""
         if not is_key_name(self.name):
-            raise MalformedError(f"note key name {self.name!r} is empty or has a space or a plus")
+            raise MalformedError(f"note key name {shown(self.name)} is empty or has a space or a plus")
         if self.type is KeyType.ML_DSA_COSIGNATURE and len(self.name.encode()) > _ML_DSA_NAME_BYTES_MAX:
             raise MalformedError(f"the name of an ML-DSA cosigner has at most {_ML_DSA_NAME_BYTES_MAX} bytes")
         if len(self.public_key) != self.type.public_key_bytes:
@@ -107,10 +89,10 @@ class VerifierKey:
         key_id, _, encoded = rest.partition("+")
         typed = decode_base64(encoded)
         if not typed or typed[0] not in set(KeyType):
-            raise MalformedError(f"note key {name!r}: not a key of type 0x01, 0x04 or 0x06")
+            raise MalformedError(f"note key {shown(name)}: not a key of type 0x01, 0x04 or 0x06")
         key = cls(name=name, type=KeyType(typed[0]), public_key=typed[1:])
         if key_id != key.key_id.hex():
-            raise MalformedError(f"note key {name!r}: key ID {key_id!r} does not belong to this key")
+            raise MalformedError(f"note key {shown(name)}: key ID {shown(key_id)} does not belong to this key")
         return key
 
     def __str__(self) -> str:

@@ -10,9 +10,10 @@ from registry import merkle, signing
 from registry.checkpoint import parse_decimal
 from registry.entry import Entry
 from registry.envelope import SignedMessage, unseal
-from registry.errors import MalformedError, UntrustedError
+from registry.errors import MalformedError, UntrustedError, shown
 from registry.messages import Genesis
-from registry.note import NOTE_BYTES_MAX, Note, decode_base64, encode_base64
+from registry.note import NOTE_BYTES_MAX, Note
+from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
 HEADER = "c2sp.org/tlog-proof@v1"
@@ -87,6 +88,6 @@ def verify_receipt(
     merkle.verify_inclusion(digest, index=receipt.index, size=size, proof=receipt.proof, root=root)
     entry = Entry.decode(receipt.entry)
     signed = unseal(entry.envelope, origin=trust.origin if receipt.index else None, is_signed=is_signed)
-    if isinstance(signed.message, Genesis) and signed.message.origin != trust.origin:
-        raise UntrustedError(f"the genesis is of the ledger {signed.message.origin}; the policy trusts {trust.origin}")
+    if isinstance(signed.message, Genesis) and (origin := signed.message.origin) != trust.origin:
+        raise UntrustedError(f"the genesis is of the ledger {shown(origin)}; the policy trusts {trust.origin}")
     return VerifiedReceipt(index=receipt.index, recorded_s=entry.recorded_s, signed=signed, trusted=trusted)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from registry.encoding import Value
-from registry.errors import MalformedError
+from registry.errors import MalformedError, shown
 
 T = TypeVar("T")
 Checker = Callable[[Value], T]
@@ -32,7 +32,7 @@ def fields(value: Value, checkers: Mapping[str, Checker[object]], *, what: str) 
         raise MalformedError(f"{what}: expected a map")
     if value.keys() != checkers.keys():
         unknown, missing = sorted(set(value) - set(checkers)), sorted(set(checkers) - set(value))
-        raise MalformedError(f"{what}: missing fields {missing}, unknown fields {unknown}")
+        raise MalformedError(f"{what}: missing fields {missing}, unknown fields {shown(unknown)}")
     checked: dict[str, object] = {}
     for name, checker in checkers.items():
         try:

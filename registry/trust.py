@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.checkpoint import Checkpoint, parse_decimal
-from registry.errors import MalformedError, UntrustedError
+from registry.errors import MalformedError, UntrustedError, shown
 from registry.note import KeyType, Note, VerifierKey, verify_signatures
 from registry.policy import GROUP_OF_NODES, NO_QUORUM, Policy
 
@@ -134,7 +134,7 @@ class TrustPolicy:
         """
         checkpoint = Checkpoint.parse(note.text)
         if checkpoint.origin != self.origin:
-            raise UntrustedError(f"a checkpoint of {checkpoint.origin}; the policy trusts {self.origin}")
+            raise UntrustedError(f"a checkpoint of {shown(checkpoint.origin)}; the policy trusts {self.origin}")
         verified = verify_signatures(note, [trusted.key for trusted in (*self.logs, *self.witnesses)])
         signed = {signature.key: signature.timestamp_s for signature in verified}
         if not any(log.key in signed for log in self.logs):
@@ -143,7 +143,7 @@ class TrustPolicy:
         names = {witness.name for witness, _ in cosigned}
         if self.quorum != NO_QUORUM and not self._is_satisfied(self.quorum, names):
             who = ", ".join(sorted(names)) or "nobody"
-            raise UntrustedError(f"the checkpoint is cosigned by {who}: the quorum {self.quorum!r} is not reached")
+            raise UntrustedError(f"the checkpoint is cosigned by {who}: the quorum {shown(self.quorum)} is not reached")
         early = sorted(((witness.name, time_s) for witness, time_s in cosigned), key=lambda signed: signed[1])
         return TrustedCheckpoint(
             checkpoint,
@@ -192,7 +192,7 @@ class _Reader:
             return
         readers = {"log": self._log, "witness": self._witness, "group": self._group, "quorum": self._quorum}
         if words[0] not in readers:
-            raise MalformedError(f"unknown word {words[0]!r}")
+            raise MalformedError(f"unknown word {shown(words[0])}")
         readers[words[0]](words[1:])
 
     def finish(self) -> TrustPolicy:
@@ -224,7 +224,7 @@ class _Reader:
             raise MalformedError("a group has a name, a threshold and members")
         name, threshold, members = words[0], words[1], words[2:]
         if name in self.groups:
-            raise MalformedError(f"the name {name!r} is taken")
+            raise MalformedError(f"the name {shown(name)} is taken")
         for member in members:
             self._check_defined(member)
         least = {"any": 1, "all": len(members)}.get(threshold) or parse_decimal(threshold)
@@ -239,7 +239,7 @@ class _Reader:
 
     def _check_defined(self, name: str) -> None:
         if name not in self.groups and not any(w.name == name for w in self.witnesses):
-            raise MalformedError(f"{name!r} is not defined above")
+            raise MalformedError(f"{shown(name)} is not defined above")
 
 
 def _check_groups(trust: TrustPolicy) -> None:
@@ -248,16 +248,22 @@ def _check_groups(trust: TrustPolicy) -> None:
     for name in (*(witness.name for witness in trust.witnesses), *trust.groups):
         group = trust.groups.get(name)
         if name in known:
-            raise MalformedError(f"the name {name!r} is taken")
+            raise MalformedError(f"the name {shown(name)} is taken")
         for member in group.members if group else ():
             if member == NO_QUORUM or member not in known or member in members:
-                raise MalformedError(f"{member!r} in the group {name!r} is not defined above, or is a member twice")
+                raise MalformedError(
+                    f"{shown(member)} in the group {shown(name)} is not defined above, or is a member twice"
+                )
             members.add(member)
         if group and not 1 <= group.threshold <= len(group.members):
-            raise MalformedError(f"the group {name!r} has a threshold of {group.threshold} of {len(group.members)}")
+            raise MalformedError(
+                f"the group {shown(name)} has a threshold of {group.threshold} of {len(group.members)}"
+            )
         known.add(name)
     if trust.quorum not in known or len(trust.groups) > GROUPS_MAX:
-        raise MalformedError(f"the quorum {trust.quorum!r} is not defined, or there are more than {GROUPS_MAX} groups")
+        raise MalformedError(
+            f"the quorum {shown(trust.quorum)} is not defined, or there are more than {GROUPS_MAX} groups"
+        )
 
 
 def _check_one_voice_each(trust: TrustPolicy) -> None:

@@ -16,7 +16,7 @@ from typing import cast
 
 from registry import schema
 from registry.encoding import Value
-from registry.errors import MalformedError
+from registry.errors import MalformedError, shown
 from registry.policy import Thresholds
 
 TRIGGERS_MAX = 4096  # bounds the exact arithmetic that every node does for every vote
@@ -192,7 +192,7 @@ def _control(value: Value) -> ControlCounts:
     word, matched, suspect_only, control_only = _FOUR(value)
     kind = _KINDS.get(word) if type(word) is str else None
     if kind is None:
-        raise MalformedError(f"unknown kind of control {word!r}")
+        raise MalformedError(f"unknown kind of control {shown(word)}")
     return ControlCounts(kind, _COUNT(matched), _COUNT(suspect_only), _COUNT(control_only))
 
 

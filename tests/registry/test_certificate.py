@@ -8,7 +8,7 @@ from fakes import ORIGIN, START_S, LedgerMaker, policy, private_key, public_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry import merkle
+from registry import merkle, schema
 from registry.certificate import Attestation, Certificate, verify_certificate
 from registry.errors import (
     ConsistencyError,
@@ -74,6 +74,20 @@ def test_another_format_is_named():
     content = json.loads(RAW) | {"format": "wmreg-certificate/9"}
     with pytest.raises(MalformedError, match="wmreg-certificate/9"):
         verify_certificate(json.dumps(content).encode(), MAKER.trust)
+
+
+def test_what_a_stranger_wrote_does_not_fill_the_error():
+    long = "x" * 100_000
+    raw = json.dumps(json.loads(RAW) | {"format": long}).encode()
+    with pytest.raises(MalformedError) as damaged:
+        verify_certificate(raw, MAKER.trust)
+    with pytest.raises(UntrustedError) as foreign:
+        MAKER.trust.check(replace(MAKER.note(), text=str(replace(MAKER.checkpoint(), origin=long))))
+    with pytest.raises(MalformedError) as unknown:
+        schema.fields({long: 1}, {}, what="thing")
+    for error in (damaged, foreign, unknown):
+        assert "xxx" in str(error.value)
+        assert len(str(error.value)) < 200
 
 
 def test_a_reader_who_trusts_other_nodes_is_not_convinced():
