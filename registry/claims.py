@@ -17,6 +17,8 @@ from registry.policy import Policy
 from registry.verdict import Outcome, judge
 from registry.watermark_key import verify_binding
 
+RIVALS_SHOWN_MAX = 32
+
 
 @dataclass(slots=True, kw_only=True)
 class ClaimState:
@@ -71,8 +73,9 @@ class Verdict:
             withdrawn.
         members: names of the nodes that agree.
         superseded_by: hash of another owner's verified claim on the same model, whose publication is older.
-        rivals: hashes of all verified claims of other owners on the same model: the marks of several owners are in
-            it. The ledger knows who published first. Who trained the model, it does not know.
+        rivals: hashes of verified claims of other owners on the same model, at most RIVALS_SHOWN_MAX, the one that goes
+            before all others first: the marks of several owners are in it. The ledger knows who published first. Who
+            trained the model, it does not know.
         challenges: hashes of the objections to the claim.
     """
 
@@ -85,16 +88,10 @@ class Verdict:
 
 
 def committed_by(claim: Claim, publication: SignedMessage) -> Committed:
-    """The commitments to the watermark that a claim reveals.
-
-    Raises:
-        RefusedError: code bad_opening, the claim opens a watermark that the publication did not commit to.
-    """
-    message = cast("Publication", publication.message)
-    if claim.opening is None:
-        return message.committed
-    verify_opening(claim.opening, message.further)
-    return claim.opening.committed
+    """The commitments to the watermark that a claim reveals; `check_revealed_key` says whether it may."""
+    if claim.opening is not None:
+        return claim.opening.committed
+    return cast("Publication", publication.message).committed
 
 
 def check_revealed_key(
@@ -106,6 +103,8 @@ def check_revealed_key(
         RefusedError: code key_not_bound, key_mismatch or bad_opening.
     """
     verify_binding(claim.binding, origin=origin, owner=publication.signer, is_signed=is_signed)
+    if claim.opening is not None:
+        verify_opening(claim.opening, cast("Publication", publication.message).further)
     if commitments.key_commitment(claim.binding.watermark_key) != committed_by(claim, publication).key:
         raise RefusedError("the revealed key is not the one that was committed to", code="key_mismatch")
 

@@ -4,6 +4,9 @@ A rotation makes the new key the heir of the old one. What the old key published
 old key says nothing more in this ledger, so who has stolen it later can do nothing with it.
 """
 
+from typing import cast
+
+from registry.entry import Placed
 from registry.errors import RefusedError
 from registry.messages import Rotation
 
@@ -13,7 +16,8 @@ class Owners:
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
-        self._heirs: dict[bytes, bytes] = {}
+        self._left: set[bytes] = set()
+        self._moves: dict[bytes, Placed] = {}
         self._first: dict[bytes, bytes] = {}
 
     def first_key(self, key: bytes) -> bytes:
@@ -30,7 +34,7 @@ class Owners:
         Raises:
             RefusedError: code rotated_key.
         """
-        if key in self._heirs:
+        if key in self._left:
             raise RefusedError("the owner has moved from this signing key to another", code="rotated_key")
 
     def check_rotation(self, rotation: Rotation, signers: tuple[bytes, ...]) -> None:
@@ -45,8 +49,17 @@ class Owners:
         if signers != tuple(sorted((rotation.old_key, rotation.new_key))):
             raise RefusedError("the old and the new key sign a rotation, nobody else", code="not_signed_by_both")
 
-    def rotate(self, rotation: Rotation) -> None:
-        """Make the new key the old one's heir."""
+    def moves_to(self, key: bytes) -> list[Placed]:
+        """The rotations by which an owner came to this key, the last first."""
+        moves = []
+        while key in self._moves:
+            moves.append(self._moves[key])
+            key = cast("Rotation", moves[-1].signed.message).old_key
+        return moves
+
+    def rotate(self, rotation: Rotation, placed: Placed) -> None:
+        """Make the new key the old one's heir; `placed` is the rotation in the log."""
         self._seen |= {rotation.old_key, rotation.new_key}
-        self._heirs[rotation.old_key] = rotation.new_key
+        self._left.add(rotation.old_key)
+        self._moves[rotation.new_key] = placed
         self._first[rotation.new_key] = self.first_key(rotation.old_key)

@@ -19,11 +19,14 @@ replays the entries and must arrive there too.
   log and never by clocks.
 """
 
+from bisect import insort
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeAlias, cast
 
 from registry import signing
 from registry.claims import (
+    RIVALS_SHOWN_MAX,
     ClaimState,
     Verdict,
     check_revealed_key,
@@ -103,9 +106,8 @@ class Ledger:
         self._key_commitments: set[tuple[bytes, bytes]] = set()
         self._withdrawals: dict[bytes, Placed] = {}
         self._claims: dict[bytes, ClaimState] = {}
-        self._verified_on: dict[bytes, list[bytes]] = {}
+        self._verified_on: dict[bytes, list[ClaimState]] = {}
         self._claims_by: dict[bytes, list[bytes]] = {}
-        self._moves: dict[bytes, Placed] = {}
 
     @property
     def policy(self) -> Policy:
@@ -168,11 +170,7 @@ class Ledger:
 
     def moves_to(self, key: bytes) -> list[Placed]:
         """The rotations by which an owner came to this signing key, the last first."""
-        moves = []
-        while key in self._moves:
-            moves.append(self._moves[key])
-            key = cast("Rotation", moves[-1].signed.message).old_key
-        return moves
+        return self._owners.moves_to(key)
 
     def verdict(self, digest: bytes, *, as_of_s: int | None = None) -> Verdict:
         """What the votes on a claim add up to so far, beside the other claims on its model.
@@ -198,11 +196,10 @@ class Ledger:
         return replace(verdict, rivals=hashes, superseded_by=older[0] if older else None)
 
     def _rivals(self, state: ClaimState) -> list[ClaimState]:
-        """Verified claims of other owners on the same model, the one that goes before all others first."""
-        owner = self._owner_of(state.claim)
-        verified = (self._claims[digest] for digest in self._verified_on.get(state.message.model_sha256, ()))
-        others = [other for other in verified if self._owner_of(other.claim) != owner and other.withdrawal is None]
-        return sorted(others, key=lambda rival: rival.order)
+        """The first verified claims of other owners on the same model, the one that goes before all others first."""
+        owner, verified = self._owner_of(state.claim), self._verified_on.get(state.message.model_sha256, ())
+        others = (other for other in verified if self._owner_of(other.claim) != owner and other.withdrawal is None)
+        return list(islice(others, RIVALS_SHOWN_MAX))
 
     def _owner_of(self, placed: Placed) -> bytes:
         """Identity of a message's signer, the same for all keys that he has moved to."""
@@ -339,8 +336,7 @@ class Ledger:
             case Vote() as vote:
                 self._admit_vote(vote, placed)
             case Rotation() as rotation:
-                self._owners.rotate(rotation)
-                self._moves[rotation.new_key] = placed
+                self._owners.rotate(rotation, placed)
             case Withdrawal(target=target):
                 self._withdraw(target, placed)
             case Challenge(claim=digest):
@@ -370,7 +366,7 @@ class Ledger:
         state = self._claims[vote.claim]
         state.votes[cast("Member", state.policy.member_of(placed.signed.signer)).name] = placed
         if vote.outcome is Outcome.VERIFIED and len(state.votes_for(Outcome.VERIFIED)) == state.policy.quorum:
-            self._verified_on.setdefault(state.message.model_sha256, []).append(vote.claim)
+            insort(self._verified_on.setdefault(state.message.model_sha256, []), state, key=lambda one: one.order)
 
     def _withdraw(self, target: bytes, placed: Placed) -> None:
         self._withdrawals[target] = placed

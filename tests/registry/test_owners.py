@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from fakes import public_key, refused
+from fakes import LedgerMaker, public_key, refused
 
+from registry.claims import RIVALS_SHOWN_MAX
 from registry.commitments import FURTHER_MAX, commit_further, open_further
 from registry.rules import Accepted
 from registry.verdict import Outcome
@@ -33,6 +34,20 @@ def test_an_old_key_says_nothing_more(maker):
 def test_a_rotation_needs_both_keys_and_nobody_else(maker, signers):
     maker.publish("alice")
     assert refused(maker.rotate("alice", "alice-2", signers=signers)) == "not_signed_by_both"
+
+
+def test_of_many_rivals_the_first_are_named_in_the_order_of_their_publications():
+    maker, owners = LedgerMaker(1), [f"owner-{number}" for number in range(RIVALS_SHOWN_MAX + 2)]
+    publications = [maker.publish(owner) for owner in owners]
+    claims = {}
+    for owner, publication in reversed([*zip(owners, publications, strict=True)]):
+        claims[owner] = maker.claim(owner, publication)
+        maker.vote(1, claims[owner])
+    of = [claims[owner] for owner in owners]
+    assert maker.ledger.verdict(of[-1]).rivals == tuple(of[:RIVALS_SHOWN_MAX])
+    assert maker.ledger.verdict(of[0]).rivals == tuple(of[1 : RIVALS_SHOWN_MAX + 1])
+    assert maker.ledger.verdict(of[0]).superseded_by is None
+    assert maker.ledger.verdict(of[1]).superseded_by == of[0]
 
 
 def test_nobody_moves_to_a_key_that_has_a_past(maker):
