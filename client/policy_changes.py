@@ -15,9 +15,9 @@ from client.api import Api, quorum_size
 from client.transport import Request, UnreachableError, read_json
 from registry.encoding import Value
 from registry.errors import RegistryError, UntrustedError
-from registry.note import decode_base64
 from registry.policy import Member, Policy
 from registry.policy_change import SetPolicy, follow, read_genesis
+from registry.spelling import decode_base64
 from registry.trust import TrustPolicy
 
 _PAGES_MAX, _PAGE = 64, 16

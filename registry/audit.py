@@ -7,7 +7,6 @@ nothing any more, but the Merkle tree over the entries still does: it tells whic
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from registry import merkle, signing
@@ -15,20 +14,6 @@ from registry.checkpoint import Checkpoint
 from registry.entry import Placed
 from registry.errors import ConsistencyError
 from registry.rules import Accepted, Duplicate, Ledger
-
-
-class AuditError(ConsistencyError):
-    """The log breaks its own rules.
-
-    Attributes:
-        index: of the first entry that does.
-    """
-
-    code = "audit"
-
-    def __init__(self, message: str, *, index: int) -> None:
-        super().__init__(message)
-        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +114,6 @@ class Replay:
             self.refusal = self._apply(raw)
         self.tree.append(merkle.leaf_hash(raw))
 
-    def add(self, raw: bytes) -> None:
-        """Replay the next entry.
-
-        Raises:
-            AuditError: the rules refuse it, or it is in the log already.
-        """
-        self.take(raw)
-        if self.refusal is not None:
-            one = self.refusal
-            raise AuditError(f"entry {one.index} breaks the ledger's rules: {one.detail} ({one.code})", index=one.index)
-
     def read_node(self, level: int, position: int) -> bytes:
         """Hash of a complete subtree."""
         return self.tree.read_node(level, position)
@@ -151,14 +125,6 @@ class Replay:
             ValueError: more than were replayed.
         """
         return self.tree.root_at(size)
-
-    def check(self, checkpoint: Checkpoint) -> None:
-        """Check that a checkpoint states the root of the replayed entries.
-
-        Raises:
-            ConsistencyError: another root at this size, or a size that was not replayed.
-        """
-        self.tree.check(checkpoint)
 
     def _apply(self, raw: bytes) -> Refusal | None:
         policy = self.ledger.policy if self.ledger.size else None
@@ -172,11 +138,3 @@ class Replay:
         if isinstance(applied, Accepted | Duplicate):
             return Refusal(self.ledger.size, "duplicate", str(applied))
         return Refusal(self.ledger.size, applied.code, applied.detail)
-
-
-def replay(entries: Iterable[bytes]) -> Replay:
-    """Replay entries from the genesis on; raises AuditError at the first bad one."""
-    state = Replay()
-    for raw in entries:
-        state.add(raw)
-    return state

@@ -15,9 +15,9 @@ from registry.encoding import ENTRY_BYTES_MAX, Value, decode, encode
 from registry.envelope import assemble, statement_of
 from registry.errors import MalformedError, RefusedError
 from registry.messages import PolicyChange
-from registry.note import decode_base64, encode_base64
 from registry.policy import MEMBERS_MAX, Member
 from registry.schema import mapping
+from registry.spelling import decode_base64, encode_base64
 
 FORMAT, MEMBER_FORMAT = "wmreg-policy-draft/1", "wmreg-member/1"
 FILE_BYTES_MAX = 2 * ENTRY_BYTES_MAX

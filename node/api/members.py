@@ -7,7 +7,7 @@ from aiohttp import web
 from node.api.services import services
 from node.membership import PAGE
 from registry.errors import MalformedError, RefusedError
-from registry.note import encode_base64, is_key_name
+from registry.spelling import encode_base64, is_key_name
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 

@@ -110,7 +110,8 @@ class FakeLedger:
     def apply(self, envelope: bytes, *, recorded_s: int | None = None) -> int:
         """Record an envelope that the rules accept."""
         raw = Entry(envelope, self.now_s() if recorded_s is None else recorded_s).encode()
-        self.replay.add(raw)
+        self.replay.take(raw)
+        assert self.replay.refusal is None, self.replay.refusal
         self.raw.append(raw)
         return len(self.raw) - 1
 
@@ -159,7 +160,7 @@ class FakeLedger:
         count = len(self.raw) - index
         kept, self.raw, self.replay = self.raw[:index], [], Replay()
         for raw in kept:
-            self.replay.add(raw)
+            self.replay.take(raw)
             self.raw.append(raw)
         self.grow(count)
 

@@ -20,8 +20,8 @@ from registry.envelope import message_hash, seal
 from registry.errors import RegistryError
 from registry.joint import Draft, decode_member, encode_member
 from registry.messages import Genesis, PolicyChange
-from registry.note import encode_base64
 from registry.policy_change import SetPolicy
+from registry.spelling import encode_base64
 from registry.trust import TrustPolicy
 
 T = TypeVar("T")

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import ORIGIN, Cluster, eventually
-from fakes import binding, private_key, public_key
+from fakes import binding, private_key, public_key, replayed
 from marked import make_marked
 from safetensors.numpy import save
 
 from node.init import ClusterOptions
 from registry import commitments, signing
-from registry.audit import replay
 from registry.certificate import verify_certificate
 from registry.envelope import message_hash, seal
 from registry.evidence import parse_evidence
@@ -66,7 +65,7 @@ def audit(cluster: Cluster, node: int) -> list[bytes]:
     note = Note.parse(cluster.nodes[node].get("/checkpoint").body.decode())
     checkpoint = cluster.trust.check(note).checkpoint
     entries = parse_entry_bundle(cluster.nodes[node].get(f"/tile/entries/000.p/{checkpoint.size}").body)
-    replay(entries).check(checkpoint)
+    replayed(entries).tree.check(checkpoint)
     return entries
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, NodeProcess, eventually
-from fakes import binding, private_key
+from fakes import binding, private_key, replayed
 
 from client.command import run as run_command
 from node.config import load_config
 from node.init import ClusterOptions, init_state
 from registry import commitments
-from registry.audit import replay
 from registry.entry import Entry
 from registry.envelope import seal
 from registry.messages import Publication
@@ -140,7 +139,7 @@ def audit(cluster: Cluster) -> list[bytes]:
             for start in range(0, checkpoint.size, 256)
         ]
         entries = [entry for bundle in bundles for entry in bundle]
-        replay(entries).check(checkpoint)
+        replayed(entries).tree.check(checkpoint)
         logs.add(tuple(entries))
     (log,) = logs
     return list(log)

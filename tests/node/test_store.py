@@ -5,14 +5,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from fakes import LedgerMaker
+from fakes import LedgerMaker, replayed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.errors import InconsistentStateError
 from node.store import Store
 from registry import merkle
-from registry.audit import replay
 from registry.entry import Entry
 from registry.rules import Accepted, Duplicate, Refused
 from registry.verdict import Outcome
@@ -57,7 +56,7 @@ def test_what_was_committed_is_there_after_opening_again(path: Path, maker: Ledg
     assert store.size == maker.ledger.size == 6
     assert store.applied_index == 5
     assert store.entries(0, 100) == maker.entries
-    assert [store.root(size) for size in range(7)] == [replay(maker.entries).root_at(size) for size in range(7)]
+    assert [store.root(size) for size in range(7)] == [replayed(maker.entries).root_at(size) for size in range(7)]
     claim = store.claims()[0]
     assert store.verdict(claim).outcome is Outcome.VERIFIED
     assert set(store.claim_state(claim).votes) == {"node-1", "node-2", "node-3"}
@@ -105,7 +104,7 @@ def test_a_batch_that_was_not_committed_is_as_if_it_never_came(tmp_path: Path, m
     again = Store(tmp_path.parent / "after_crash" / "ledger.db")
     assert (again.size, again.applied_index) == (2, 1)
     order(again, *maker.entries[2:])
-    assert again.root(6) == replay(maker.entries).root_at(6)
+    assert again.root(6) == replayed(maker.entries).root_at(6)
     again.close()
     store.close()
 
@@ -158,7 +157,7 @@ def test_any_order_of_commands_gives_the_tree_that_an_auditor_computes(
     spelled = [maker.entries[c] if isinstance(c, int) else c for c in commands]
     for start in range(0, len(spelled), batch):
         order(store, *spelled[start : start + batch])
-    expected = replay(store.entries(0, store.size))
+    expected = replayed(store.entries(0, store.size))
     assert store.root(store.size) == expected.root_at(store.size)
     store.close()
     again = Store(path)

@@ -33,7 +33,7 @@ def hourly(ledger):
     """A ledger whose entries were recorded and signed once an hour; the genesis before them."""
     genesis = ledger.raw.pop()
     ledger.replay = type(ledger.replay)()
-    ledger.replay.add(genesis)
+    ledger.replay.take(genesis)
     ledger.raw.append(genesis)
     ledger.signed_s[1] = ledger.now_s()
     start_s = ledger.now_s() + 3600
@@ -335,7 +335,7 @@ def _ahead(ledger, size: int) -> bytes:
     ledger.raw[:], _ = kept
     ledger.replay = type(ledger.replay)()
     for raw in ledger.raw:
-        ledger.replay.add(raw)
+        ledger.replay.take(raw)
     return note.encode()
 
 

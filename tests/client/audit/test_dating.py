@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
-from fakes import START_S, LedgerMaker, private_key
+from fakes import START_S, LedgerMaker, private_key, replayed
 
 from client.audit.attesting import Attestations
 from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Findings
 from client.audit.mirror import Mirror
-from registry.audit import replay
 from registry.envelope import message_hash
 from registry.note import KeyType, Note, VerifierKey, cosign, sign
 from registry.rules import Accepted
@@ -83,7 +82,7 @@ class Told:
 
 
 def told(cluster: Cluster, directory: Path, *, trust: TrustPolicy | None = None, lost: frozenset[int] = frozenset()):
-    state, nodes = replay(cluster.entries), Nodes(cluster, lost)
+    state, nodes = replayed(cluster.entries), Nodes(cluster, lost)
     attestations = Attestations(trust or cluster.trust, Mirror(directory), state.tree)
     asyncio.run(fetch_attestations(nodes, attestations, state))
     findings, remarks = Findings(), []

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import good_measurement, private_key, public_key
+from fakes import good_measurement, private_key, public_key, replayed
 from nodeset import ORIGIN, STATUS, NodeSet, claim, publication, sealed, vote_message
 
 from node.receipts import VerifiedReceipts
 from node.watch import Watch
 from registry import merkle, signing
-from registry.audit import replay
 from registry.certificate import verify_certificate
 from registry.envelope import message_hash
 from registry.errors import ConsistencyError, UntrustedError
@@ -244,7 +243,7 @@ async def test_an_auditor_replays_the_tiles_and_arrives_at_the_cosigned_root(tmp
         _, full = await api.get("/tile/entries/000")
         _, partial = await api.get("/tile/entries/001.p/44")
         entries = parse_entry_bundle(full) + parse_entry_bundle(partial)
-        assert replay(entries).root_at(300) == checkpoint.root
+        assert replayed(entries).root_at(300) == checkpoint.root
         _, hashes = await api.get("/tile/0/000")
         assert hashes == b"".join(merkle.leaf_hash(entry) for entry in entries[:256])
         _, upper = await api.get("/tile/1/000.p/1")
