@@ -76,6 +76,7 @@ class Verdict:
         rivals: hashes of verified claims of other owners on the same model, at most RIVALS_SHOWN_MAX, the one that goes
             before all others first: the marks of several owners are in it. The ledger knows who published first. Who
             trained the model, it does not know.
+        rivals_total: how many such claims there are, with those that are not named.
         challenges: hashes of the objections to the claim.
     """
 
@@ -84,6 +85,7 @@ class Verdict:
     members: tuple[str, ...]
     superseded_by: bytes | None = None
     rivals: tuple[bytes, ...] = ()
+    rivals_total: int = 0
     challenges: tuple[bytes, ...] = ()
 
 

@@ -19,7 +19,8 @@ replays the entries and must arrive there too.
   log and never by clocks.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeAlias, cast
@@ -107,6 +108,7 @@ class Ledger:
         self._withdrawals: dict[bytes, Placed] = {}
         self._claims: dict[bytes, ClaimState] = {}
         self._verified_on: dict[bytes, list[ClaimState]] = {}
+        self._verified_by: Counter[tuple[bytes, bytes]] = Counter()
         self._claims_by: dict[bytes, list[bytes]] = {}
 
     @property
@@ -193,12 +195,14 @@ class Ledger:
         rivals = self._rivals(state)
         older = [rival.claim.signed.hash for rival in rivals if rival.order < state.order]
         hashes = tuple(rival.claim.signed.hash for rival in rivals)
-        return replace(verdict, rivals=hashes, superseded_by=older[0] if older else None)
+        model, owner = state.message.model_sha256, self._owner_of(state.claim)
+        total = len(self._verified_on[model]) - self._verified_by[model, owner]
+        return replace(verdict, rivals=hashes, rivals_total=total, superseded_by=older[0] if older else None)
 
     def _rivals(self, state: ClaimState) -> list[ClaimState]:
         """The first verified claims of other owners on the same model, the one that goes before all others first."""
         owner, verified = self._owner_of(state.claim), self._verified_on.get(state.message.model_sha256, ())
-        others = (other for other in verified if self._owner_of(other.claim) != owner and other.withdrawal is None)
+        others = (other for other in verified if self._owner_of(other.claim) != owner)
         return list(islice(others, RIVALS_SHOWN_MAX))
 
     def _owner_of(self, placed: Placed) -> bytes:
@@ -366,7 +370,9 @@ class Ledger:
         state = self._claims[vote.claim]
         state.votes[cast("Member", state.policy.member_of(placed.signed.signer)).name] = placed
         if vote.outcome is Outcome.VERIFIED and len(state.votes_for(Outcome.VERIFIED)) == state.policy.quorum:
-            insort(self._verified_on.setdefault(state.message.model_sha256, []), state, key=lambda one: one.order)
+            model = state.message.model_sha256
+            insort(self._verified_on.setdefault(model, []), state, key=lambda one: one.order)
+            self._verified_by[model, self._owner_of(state.claim)] += 1
 
     def _withdraw(self, target: bytes, placed: Placed) -> None:
         self._withdrawals[target] = placed
@@ -374,3 +380,13 @@ class Ledger:
             state = self._claims.get(digest)
             if state is not None and state.withdrawal is None:
                 state.withdrawal = placed
+                self._forget_verified(state)
+
+    def _forget_verified(self, state: ClaimState) -> None:
+        """A claim that was taken back is nobody's rival."""
+        model = state.message.model_sha256
+        verified = self._verified_on.get(model, [])
+        place = bisect_left(verified, state.order, key=lambda one: one.order)
+        if place < len(verified) and verified[place] is state:
+            del verified[place]
+            self._verified_by[model, self._owner_of(state.claim)] -= 1

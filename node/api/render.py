@@ -52,7 +52,7 @@ def claim(ledger: LedgerService, digest: bytes, state: ClaimState) -> Json:
         "superseded_by": verdict.superseded_by.hex() if verdict.superseded_by else None,
         "superseding": _rival(rivals[0]) if verdict.superseded_by else None,
         "rivals": [_rival(rival) for rival in rivals[:SHOWN_MAX]],
-        "rivals_total": len(rivals),
+        "rivals_total": verdict.rivals_total,
         "challenges": [_challenge(placed) for placed in islice(state.challenges.values(), SHOWN_MAX)],
         "challenges_total": len(state.challenges),
         "withdrawn_by": state.withdrawal.signed.hash.hex() if state.withdrawal else None,

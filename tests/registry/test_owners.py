@@ -47,6 +47,11 @@ def test_of_many_rivals_the_first_are_named_in_the_order_of_their_publications()
     assert maker.ledger.verdict(of[-1]).rivals == tuple(of[:RIVALS_SHOWN_MAX])
     assert maker.ledger.verdict(of[0]).rivals == tuple(of[1 : RIVALS_SHOWN_MAX + 1])
     assert maker.ledger.verdict(of[0]).superseded_by is None
+    assert maker.ledger.verdict(of[0]).rivals_total == RIVALS_SHOWN_MAX + 1
+    maker.withdraw(owners[1], of[1])
+    assert maker.ledger.verdict(of[0]).rivals == tuple(of[2:])
+    assert maker.ledger.verdict(of[0]).rivals_total == RIVALS_SHOWN_MAX
+    of.remove(of[1])
     assert maker.ledger.verdict(of[1]).superseded_by == of[0]
 
 
