@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -90,6 +91,15 @@ def test_a_ledger_that_cannot_be_read_is_given_up_after_the_patience(tmp_path: P
     asyncio.run(run())
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let processes that are started hear SIGINT; a shell makes commands in its background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_prints_each_entry_in_a_line_until_it_is_interrupted(ledger, tmp_path, as_json):
     ledger.grow(3)
