@@ -70,12 +70,13 @@ async def test_claims_are_counted_by_their_verdict(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
         await nodes.serve()
         node, published = nodes.nodes[0], publication()
-        for envelope in (published, claim(published)):
+        claimed = claim(published)
+        for envelope in (published, claimed):
             await node.ledger.submit(envelope, timeout_s=5)
         opened = await samples(nodes)
         assert (opened["wmreg_claims", "open"], opened["wmreg_claims", "verified"]) == (1, 0)
         assert opened["wmreg_queue_length", "vote"] == 1
-        message = vote_message(nodes, message_hash(claim(published)), measurement=good_measurement())
+        message = vote_message(nodes, message_hash(claimed), measurement=good_measurement())
         await node.ledger.submit(sealed(message, node.identity.signing), timeout_s=5)
         for _ in range(2):
             decided = await samples(nodes)
