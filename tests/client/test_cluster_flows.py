@@ -103,7 +103,7 @@ def test_three_nodes_verify_a_mark_and_refute_its_absence(nodes, wmreg, marked, 
     won = wmreg("claim", bundle.model, "--evidence", tmp_path / "own", "--signing-key", key)
     lost = wmreg("claim", tmp_path / "other.safetensors", "--evidence", tmp_path / "own", "--signing-key", key)
 
-    assert (won.code, lost.code) == (0, 1)
+    assert (won.code, lost.code) == (0, 1), (won.out, won.err)
     assert "does not carry this mark" in lost.out
     assert wmreg("verify", tmp_path / "own" / "certificate.json").code == 0
     assert wmreg("audit", "--json").document["claims"] == {"REFUTED": 1, "VERIFIED": 1}

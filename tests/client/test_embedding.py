@@ -64,23 +64,23 @@ def test_a_bundle_can_be_published_as_it_is(marked):
 def test_the_report_tells_the_mark_before_and_after(marked):
     report = json.loads(marked[0].report.read_text())
 
-    assert report["matched"]["marked"] >= 80
+    assert report["matched"]["marked"] >= 540
     assert set(report["test_accuracy"]) == {"clean", "marked"}
-    assert report["triggers"] == 100
+    assert report["triggers"] == 600
 
 
 def test_the_marked_model_answers_its_triggers(marked, measure):
     found = measure(marked[0].model).document
 
     assert found["matched"] == json.loads(marked[0].report.read_text())["matched"]["marked"]
-    assert found["total"] == 100
+    assert found["total"] == 600
 
 
 def test_an_unrelated_model_answers_by_chance(marked, measure, wmreg, tmp_path):
     trained = wmreg("train", "--out", tmp_path / "own.safetensors", "--epochs", 0, "--seed", 9, "--device", "cpu")
     assert trained.code == 0
 
-    assert measure(tmp_path / "own.safetensors").document["matched"] < 75
+    assert measure(tmp_path / "own.safetensors").document["matched"] < 375
 
 
 def test_another_key_finds_no_mark(marked, measure, tmp_path):
@@ -90,7 +90,7 @@ def test_another_key_finds_no_mark(marked, measure, tmp_path):
     eve.evidence.write_bytes(marked[0].evidence.read_bytes())
     save_watermark_key(eve.watermark_key, create_watermark_key(private_key, origin=ORIGIN))
 
-    assert measure(marked[0].model, eve.directory).document["matched"] < 75
+    assert measure(marked[0].model, eve.directory).document["matched"] < 375
 
 
 @pytest.mark.parametrize(
