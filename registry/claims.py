@@ -59,8 +59,8 @@ class ClaimState:
 
     def votes_for(self, outcome: Outcome) -> dict[str, Vote]:
         """The votes that say this, by member name."""
-        votes = {name: cast("Vote", placed.signed.message) for name, placed in self.votes.items()}
-        return {name: vote for name, vote in votes.items() if vote.outcome is outcome}
+        votes = ((name, cast("Vote", placed.signed.message)) for name, placed in self.votes.items())
+        return {name: vote for name, vote in votes if vote.outcome is outcome}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

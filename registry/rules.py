@@ -187,17 +187,20 @@ class Ledger:
         state = self._claims.get(digest)
         if state is None:
             raise ValueError(f"there is no claim {digest.hex()}")
-        verdict = replace(
-            count_votes(state, as_of_s=as_of_s), challenges=tuple(c.signed.hash for c in state.challenges.values())
-        )
-        if verdict.outcome is not Outcome.VERIFIED:
-            return verdict
+        counted = count_votes(state, as_of_s=as_of_s)
+        challenges = tuple(challenge.signed.hash for challenge in state.challenges.values())
+        if counted.outcome is not Outcome.VERIFIED:
+            return replace(counted, challenges=challenges) if challenges else counted
         rivals = self._rivals(state)
         older = [rival.claim.signed.hash for rival in rivals if rival.order < state.order]
-        hashes = tuple(rival.claim.signed.hash for rival in rivals)
         model, owner = state.message.model_sha256, self._owner_of(state.claim)
-        total = len(self._verified_on[model]) - self._verified_by[model, owner]
-        return replace(verdict, rivals=hashes, rivals_total=total, superseded_by=older[0] if older else None)
+        return replace(
+            counted,
+            superseded_by=older[0] if older else None,
+            rivals=tuple(rival.claim.signed.hash for rival in rivals),
+            rivals_total=len(self._verified_on[model]) - self._verified_by[model, owner],
+            challenges=challenges,
+        )
 
     def _rivals(self, state: ClaimState) -> list[ClaimState]:
         """The first verified claims of other owners on the same model, the one that goes before all others first."""

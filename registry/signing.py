@@ -4,6 +4,7 @@ A signature covers a context string, the ledger's origin and the statement, so i
 as another kind of message, or in another protocol.
 """
 
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
@@ -54,10 +55,15 @@ def is_signed(signed: bytes, *, signer: bytes, signature: bytes) -> bool:
     if is_for_everybody(signer):
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(signer).verify(signature, signed)
+        _verifier(signer).verify(signature, signed)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=4096)  # the same members and owners sign again and again
+def _verifier(signer: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(signer)
 
 
 def blob_upload(origin: str, sha256: bytes, bytes_total: int) -> bytes:

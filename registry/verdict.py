@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from math import comb
-from typing import cast
+from typing import NamedTuple, cast
 
 from registry import schema
 from registry.encoding import Value
@@ -39,8 +39,7 @@ class ControlKind(StrEnum):
     BASE = "base"
 
 
-@dataclass(frozen=True, slots=True)
-class ControlCounts:
+class ControlCounts(NamedTuple):
     """The head on one control model, trigger by trigger beside the suspect.
 
     Attributes:

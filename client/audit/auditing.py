@@ -17,7 +17,7 @@ from client.audit.comparing import Comparison
 from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Finding, Findings
 from client.audit.mirror import Mirror
-from client.audit.replaying import replay_entries
+from client.audit.replaying import replay_entries, without_garbage_collection
 from client.evidence import EvidenceStore
 from client.memory import AlarmError, Memory, check_still_there, not_compared, shown_in
 from registry.audit import Replay
@@ -139,6 +139,7 @@ async def audit_ledger(
     return _finish(audit, findings, remarks)
 
 
+@without_garbage_collection()
 def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *, memory: Memory | None = None) -> Audit:
     """Check an existing mirror without any network.
 

@@ -11,11 +11,9 @@ from multiprocessing import get_context
 from types import TracebackType
 
 from registry import signing
-from registry.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
-from registry.tiles import TILE_WIDTH, entry_bundle, parse_entry_bundle
 
-_IN_FLIGHT_PER_WORKER = 32  # about 100 KB each: far enough ahead that no worker waits for the rules
-_PREFIX_BYTES = PUBLIC_KEY_BYTES + SIGNATURE_BYTES
+_BATCH = 256  # signatures, about 100 KB
+_IN_FLIGHT_PER_WORKER = 32  # batches: far enough ahead that no worker waits for the rules
 
 
 class Verifiers:
@@ -28,7 +26,7 @@ class Verifiers:
     def __init__(self, workers: int) -> None:
         self.has_failed = False
         self._in_flight_max = _IN_FLIGHT_PER_WORKER * workers
-        self._batch: list[bytes] = []
+        self._batch: list[tuple[bytes, bytes, bytes]] = []
         self._asked: deque[Future[bool]] = deque()
         self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
 
@@ -42,15 +40,9 @@ class Verifiers:
         self._pool.shutdown(cancel_futures=True)
 
     def is_signed(self, signed: bytes, *, signer: bytes, signature: bytes) -> bool:
-        """Take a signature to be verified later; True for the moment.
-
-        Raises:
-            ValueError: the key or the signature has another length than the rules let through.
-        """
-        if len(signer) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
-            raise ValueError("a key or signature of another length")
-        self._batch.append(signer + signature + signed)
-        if len(self._batch) == TILE_WIDTH:
+        """Take a signature to be verified later; True for the moment."""
+        self._batch.append((signed, signer, signature))
+        if len(self._batch) == _BATCH:
             self._send()
         return True
 
@@ -65,7 +57,7 @@ class Verifiers:
     def _send(self) -> None:
         batch, self._batch = self._batch, []
         try:
-            self._asked.append(self._pool.submit(are_signed, entry_bundle(batch)))
+            self._asked.append(self._pool.submit(are_signed, batch))
         except BrokenProcessPool:
             self.has_failed = True
         while len(self._asked) > self._in_flight_max and not self.has_failed:
@@ -78,13 +70,9 @@ class Verifiers:
             self.has_failed = True
 
 
-def are_signed(batch: bytes) -> bool:
-    """Whether every signature of a batch holds: key ‖ signature ‖ statement, joined as a bundle of entries is."""
-    for item in parse_entry_bundle(batch):
-        signer, signature = item[:PUBLIC_KEY_BYTES], item[PUBLIC_KEY_BYTES:_PREFIX_BYTES]
-        if not signing.is_signed(item[_PREFIX_BYTES:], signer=signer, signature=signature):
-            return False
-    return True
+def are_signed(batch: list[tuple[bytes, bytes, bytes]]) -> bool:
+    """Whether every signature of a batch holds: statement, key and signature of each."""
+    return all(signing.is_signed(signed, signer=signer, signature=signature) for signed, signer, signature in batch)
 
 
 def _ignore_interrupts() -> None:

@@ -104,7 +104,7 @@ def test_a_head_on_the_declared_base_convicts_nobody_who_shares_it():
 
 
 def test_a_base_at_chance_does_not_stand_in_the_way():
-    base = replace(good_measurement().controls[0], kind=ControlKind.BASE)
+    base = good_measurement().controls[0]._replace(kind=ControlKind.BASE)
     measurement = replace(good_measurement(), controls=(*good_measurement().controls, base))
     assert judge(measurement, THRESHOLDS) == (Outcome.VERIFIED, "matched")
 
