@@ -8,6 +8,7 @@ nothing any more, but the Merkle tree over the entries still does: it tells whic
 from array import array
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 from registry import merkle, signing
 from registry.checkpoint import Checkpoint
@@ -107,6 +108,15 @@ class Replay:
     def size(self) -> int:
         """Entries taken so far, the refused one and those behind it included."""
         return self.tree.size
+
+    @cached_property
+    def verdicts(self) -> Counter[str]:
+        """Claims by outcome; "open" for those without one, "superseded" for verified ones that do not prevail.
+
+        Counted when first asked for, which is after the last entry.
+        """
+        found = map(self.ledger.verdict, self.ledger.claims())
+        return Counter("superseded" if one.superseded_by else str(one.outcome or "open") for one in found)
 
     def take(self, raw: bytes) -> None:
         """Replay the next entry; behind a refused one, only hash it."""

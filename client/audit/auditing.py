@@ -270,7 +270,7 @@ def _sum_up(state: Replay, trusted: TrustedCheckpoint, trust: TrustPolicy, findi
         replayed=state.ledger.size,
         refused=None if refusal is None else refusal.index,
         kinds=state.kinds,
-        verdicts=Counter(_verdict_word(state, claim) for claim in state.ledger.claims()),
+        verdicts=state.verdicts,
     )
 
 
@@ -280,13 +280,6 @@ def _damaged_copy(state: Replay, size: int) -> Finding:
     if state.refusal is not None:
         what += f"; entry {state.refusal.index}, which the rules refuse ({state.refusal.code}), accuses nobody for that"
     return Finding(code="entries", where=f"checkpoint of size {size}", what=what)
-
-
-def _verdict_word(state: Replay, claim: bytes) -> str:
-    verdict = state.ledger.verdict(claim)
-    if verdict.superseded_by is not None:
-        return "superseded"
-    return str(verdict.outcome or "open")
 
 
 async def _check_remembered(comparison: Comparison, memory: Memory, findings: Findings, remarks: list[str]) -> None:

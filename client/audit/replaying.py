@@ -37,6 +37,7 @@ def _replay(read: Callable[[], Iterator[bytes]], size: int) -> Replay:
                 state.take(raw)
                 if verifiers.has_failed:
                     break
+            _ = state.verdicts  # counted and kept, while the workers finish
             if verifiers.all_hold():
                 return state
     state = Replay()
