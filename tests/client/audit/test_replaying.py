@@ -3,7 +3,7 @@
 import pytest
 
 from bench.ledger_maker import Ledgers, make_certificate, make_mirror
-from client.audit import replaying
+from client.audit import replaying, verifying
 from client.audit.auditing import audit_mirror
 from client.audit.replaying import replay_entries
 from client.audit.verifying import Verifiers, are_signed
@@ -25,7 +25,9 @@ def mirror(tmp_path_factory):
 
 @pytest.fixture
 def parallel(monkeypatch):
-    """Use worker processes for ledgers of any size, on a machine of any size."""
+    """Use worker processes for ledgers of any size, on a machine of any size, with many small batches."""
+    monkeypatch.setattr(verifying, "_BATCH", 32)
+    monkeypatch.setattr(verifying, "_IN_FLIGHT_PER_WORKER", 2)
     monkeypatch.setattr(replaying, "PARALLEL_ENTRIES_MIN", 1)
     monkeypatch.setattr(replaying, "_cores", lambda: 2)
 
@@ -55,6 +57,7 @@ def test_many_processes_come_to_the_state_that_one_comes_to(mirror, parallel, mo
     assert many.refusal is one.refusal is None
     assert (many.kinds, many.recorded_s) == (one.kinds, one.recorded_s)
     assert many.root_at(ENTRIES) == one.root_at(ENTRIES)
+    assert many.verdicts == one.verdicts
     assert [many.ledger.verdict(c) for c in many.ledger.claims()] == [
         one.ledger.verdict(c) for c in one.ledger.claims()
     ]
