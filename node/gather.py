@@ -1,8 +1,6 @@
 """A quorum's signatures on one checkpoint, and what is built from it: receipts and certificates (DESIGN 2, 4.4).
 
-Each node signs only what it stored itself, so a quorum's word has to be collected. A peer's lines are used only if they
-are on the very text that this node signed and both of them hold; a peer that signed another tree of the same size has
-given evidence of a fork, which is logged whole.
+Each node signs only what it stored itself, so a quorum's word has to be collected from the peers (node.peers).
 
 A caller gets a note as soon as a quorum has signed it. What more comes within a second is kept with it, and so is what
 members cosigned who have left since: a reader who knows another policy than the present one may need just those lines.
@@ -16,32 +14,33 @@ from contextlib import aclosing, contextmanager, suppress
 
 import aiohttp
 
-from node.bodies import read_limited
 from node.errors import SelfCheckError
 from node.ledger import LedgerService
 from node.logs import fields
 from node.notes import NoteCache
+from node.peers import Peers
 from node.receipts import VerifiedReceipts
+from node.vouching import Vouching
 from registry import merkle
 from registry.certificate import Attestation, Certificate, ProvenEntry, verify_certificate
 from registry.checkpoint import Checkpoint
 from registry.claims import ClaimState
 from registry.entry import Entry
-from registry.errors import MalformedError, QuorumError, RefusedError, RegistryError, UntrustedError
-from registry.note import NOTE_BYTES_MAX, Note, SignatureLine, verify_signatures
-from registry.policy import Member, Policy
-from registry.receipt import Receipt, verify_receipt
+from registry.errors import QuorumError, RefusedError, RegistryError, UntrustedError
+from registry.note import Note, SignatureLine
+from registry.policy import Policy
+from registry.receipt import Receipt, verify_under
 from registry.trust import TrustedCheckpoint, TrustPolicy
 from registry.verdict import Outcome
 
-LONG_POLL_S = 10
 GATHER_TIMEOUT_S = 30.0
-RETRY_S = 0.25
 LATEST_TIMEOUT_S = 2.0
 COMPLETE_S = 1.0  # how long further cosignatures are waited for, once there is a quorum
 RECEIPT_LATE_S_MAX = (
     2  # how much later than its entry's recording a receipt's checkpoint may be, where there is a choice
 )
+
+TURN_RECEIPTS = 16  # of a batch that are made before others get their turn
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +60,12 @@ class Gatherer:
     """
 
     def __init__(self, name: str, ledger: LedgerService, notes: NoteCache, session: aiohttp.ClientSession) -> None:
-        self._name, self._ledger, self._notes, self._session = name, ledger, notes, session
+        self._name, self._ledger, self._notes = name, ledger, notes
+        self._peers = Peers(name, ledger.store.origin, session)
         self._gathering: dict[int, asyncio.Task[Note]] = {}
         self._completing: set[asyncio.Task[None]] = set()
         self._shared = 0  # the size that fresh entries wait for; 0 while none is gathered for them
-        self._trust: tuple[Policy, TrustPolicy] | None = None
+        self._vouched: Vouching | None = None
         self._receipts = VerifiedReceipts()
         self.self_check_failures = 0
         self.latest = self._kept()
@@ -80,11 +80,15 @@ class Gatherer:
     @property
     def trust(self) -> TrustPolicy:
         """What a reader who trusts the ledger's present members trusts."""
+        return self._vouching.trust
+
+    @property
+    def _vouching(self) -> Vouching:
         store = self._ledger.store
         policy = store.policy
-        if self._trust is None or self._trust[0] is not policy:
-            self._trust = (policy, TrustPolicy.of(policy, store.origin))
-        return self._trust[1]
+        if self._vouched is None or self._vouched.policy is not policy:
+            self._vouched = Vouching(policy, store.origin)
+        return self._vouched
 
     @property
     def latest_size(self) -> int:
@@ -111,13 +115,12 @@ class Gatherer:
         except TimeoutError:
             raise QuorumError(f"too few nodes signed size {size} within {timeout_s} s") from None
 
-    async def _note_behind(self, index: int, *, timeout_s: float) -> Note:
+    async def _note_behind(self, index: int, recorded_s: int, *, timeout_s: float) -> Note:
         """A quorum's checkpoint that has an entry, the first or one that was signed hardly later.
 
         Entries that come together share one, so that a busy node asks its peers once for many of them: whoever comes
         while one is gathered waits for its end, and then for the next, which has all that has come by then.
         """
-        recorded_s = Entry.decode(self._ledger.store.entry(index)).recorded_s
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -137,7 +140,7 @@ class Gatherer:
     def _is_soon(self, note: Note, recorded_s: int) -> bool:
         """Whether the present members vouch for a note, and that it was signed soon after this time."""
         try:
-            times_s = self.trust.check(note).times_s.values()
+            times_s = self._vouching.check(note).times_s.values()
         except UntrustedError:
             return False
         return max(times_s, default=0) <= recorded_s + RECEIPT_LATE_S_MAX
@@ -174,7 +177,7 @@ class Gatherer:
         members = {member.name: member for policy in policies for member in policy.members}
         trusts = [TrustPolicy.of(policy, store.origin) for policy in policies]
         lines: list[SignatureLine] = []
-        async with aclosing(self._ask_all(text, size, list(members.values()))) as answers:
+        async with aclosing(self._peers.ask_all(text, size, list(members.values()))) as answers:
             async for signatures in answers:
                 lines += signatures
                 if any(_vouches(trust, Note(text, tuple(lines))) for trust in trusts):
@@ -188,18 +191,44 @@ class Gatherer:
             QuorumError: too few nodes have signed that checkpoint in time.
             SelfCheckError: it does not hold.
         """
-        store, begun = self._ledger.store, self._ledger.store.policy
-        known = self._receipts.get(index, begun)
-        if known is not None:
-            return known
-        note = await self._note_behind(index, timeout_s=timeout_s)
+        made = (await self.receipts([index], timeout_s=timeout_s))[index]
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    async def receipts(self, indexes: Sequence[int], *, timeout_s: float) -> dict[int, str | Exception]:
+        """The receipts of entries by their indexes; an error where `receipt` would have raised it.
+
+        The newest is made first, since its checkpoint has the others too and will do for those that came with it.
+        """
+        clock, store, policy = asyncio.get_running_loop().time, self._ledger.store, self._ledger.store.policy
+        deadline_s = clock() + timeout_s
+        made: dict[int, str | Exception] = {
+            index: known for index in indexes if (known := self._receipts.get(index, policy)) is not None
+        }
+        entries = store.entries_at(set(indexes) - made.keys())
+        note: Note | None = None
+        for number, index in enumerate(sorted(entries, reverse=True), start=1):
+            if number % TURN_RECEIPTS == 0:
+                await asyncio.sleep(0)
+            try:
+                recorded_s = Entry.decode(entries[index]).recorded_s
+                if note is None or not self._is_soon(note, recorded_s):
+                    note = await self._note_behind(index, recorded_s, timeout_s=max(0.0, deadline_s - clock()))
+                made[index] = self._make_receipt(index, entries[index], note, begun=policy)
+            except (RegistryError, SelfCheckError) as error:
+                made[index] = error
+        return made
+
+    def _make_receipt(self, index: int, entry: bytes, note: Note, *, begun: Policy) -> str:
+        store, vouching = self._ledger.store, self._vouching
         proof = merkle.inclusion_proof(index, Checkpoint.parse(note.text).size, store.read_node)
-        receipt = Receipt(entry=store.entry(index), index=index, proof=tuple(proof), checkpoint_note=str(note))
-        checked_by = store.policy
+        text = str(Receipt(entry=entry, index=index, proof=tuple(proof), checkpoint_note=str(note)))
         with self._self_check("receipt", begun):
-            verify_receipt(Receipt.parse(str(receipt)), self.trust, is_signed=store.signatures.is_signed)
-        self._receipts.put(index, checked_by, str(receipt))
-        return str(receipt)
+            receipt = Receipt.parse(text)
+            verify_under(receipt, vouching.read(receipt.checkpoint_note), unseal=store.messages.unseal)
+        self._receipts.put(index, vouching.policy, text)
+        return text
 
     async def certificate(self, claim: bytes, *, timeout_s: float) -> bytes:
         """The certificate of a verified claim; verified before it leaves.
@@ -250,7 +279,7 @@ class Gatherer:
         """The largest checkpoint that was gathered before this node's start, if its signers are members still."""
         note = self._notes.latest()
         try:
-            return None if note is None else self.trust.check(note)
+            return None if note is None else self._vouching.check(note)
         except RegistryError:
             return None
 
@@ -281,7 +310,7 @@ class Gatherer:
 
     def _is_trusted(self, note: Note) -> bool:
         """Whether the present members vouch for a note; those who cosigned it may have left since."""
-        return _vouches(self.trust, note)
+        return _vouches(self._vouching, note)
 
     def _finished(self, size: int, task: "asyncio.Task[Note]") -> None:
         self._gathering.pop(size, None)
@@ -298,14 +327,14 @@ class Gatherer:
         policy = self._ledger.store.policy
         is_member = any(member.name == self._name for member in policy.members)
         lines, nodes, quorum = list(own.signatures), int(is_member), policy.quorum
-        answers = self._ask_all(own.text, size, policy.members)
+        answers = self._peers.ask_all(own.text, size, policy.members)
         try:
             while nodes < quorum and (signatures := await anext(answers, None)) is not None:
                 lines += signatures
                 nodes += 1
             _check_quorum(nodes, quorum, size)
             note = Note(own.text, self._with_known(lines, own.text, size))
-            checked = self.trust.check(note)
+            checked = self._vouching.check(note)
             await self._keep(size, note)
         except BaseException:
             await answers.aclose()
@@ -342,70 +371,13 @@ class Gatherer:
         signers = {(line.name, line.key_id) for line in lines}
         return (*lines, *(line for line in known.signatures if (line.name, line.key_id) not in signers))
 
-    async def _ask_all(
-        self, text: str, size: int, members: Sequence[Member]
-    ) -> AsyncGenerator[tuple[SignatureLine, ...], None]:
-        """Ask all others at once; yield signatures as they come, until the time is over or nobody is left."""
-        peers = [member for member in members if member.name != self._name]
-        tasks = [asyncio.create_task(self._ask(peer, text, size)) for peer in peers]
-        try:
-            for answer in asyncio.as_completed(tasks, timeout=GATHER_TIMEOUT_S):
-                try:
-                    yield await answer
-                except RegistryError as error:
-                    logger.warning("a peer's cosignature was not used", extra=fields(size=size, why=str(error)))
-        except TimeoutError:
-            return
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _ask(self, peer: Member, text: str, size: int) -> tuple[SignatureLine, ...]:
-        """Ask one peer until it answers; the caller sets the time limit."""
-        while True:
-            with suppress(aiohttp.ClientError, TimeoutError, UnicodeError):
-                raw = await self._request(peer, size)
-                if raw is not None:
-                    return self._check(peer, raw, text)
-            await asyncio.sleep(RETRY_S)
-
-    async def _request(self, peer: Member, size: int) -> bytes | None:
-        url = f"{peer.api_url}/v1/checkpoints/{size}"
-        limit = aiohttp.ClientTimeout(total=LONG_POLL_S + 5)
-        async with self._session.get(
-            url, params={"wait_s": str(LONG_POLL_S)}, timeout=limit, allow_redirects=False
-        ) as answer:
-            if answer.status != 200:
-                return None
-            return await read_limited(answer.content, NOTE_BYTES_MAX)
-
-    def _check(self, peer: Member, raw: bytes, text: str) -> tuple[SignatureLine, ...]:
-        """The peer's two lines, if they are on our text and hold.
-
-        Raises:
-            RefusedError, MalformedError: they are not, or do not.
-        """
-        try:
-            note = Note.parse(raw.decode())
-        except UnicodeDecodeError as error:
-            raise MalformedError(f"{peer.name}: not a note") from error
-        keys = [peer.log_key(self.trust.origin), peer.cosigner(self.trust.origin)]
-        verified = verify_signatures(note, keys)
-        if note.text != text and verified:
-            logger.error("fork: a peer signed another tree", extra=fields(peer=peer.name, note=str(note), own=text))
-        if note.text != text or len(verified) != len(keys):
-            raise RefusedError(f"{peer.name} did not sign this node's checkpoint", code="bad_cosignature")
-        known = {(key.name, key.key_id) for key in keys}
-        return tuple(line for line in note.signatures if (line.name, line.key_id) in known)
-
 
 def _check_quorum(nodes: int, quorum: int, size: int) -> None:
     if nodes < quorum:
         raise QuorumError(f"{nodes} of the {quorum} nodes of a quorum signed size {size} in time")
 
 
-def _vouches(trust: TrustPolicy, note: Note) -> bool:
+def _vouches(trust: TrustPolicy | Vouching, note: Note) -> bool:
     try:
         trust.check(note)
     except UntrustedError:

@@ -21,6 +21,7 @@ from registry.terms import SIGNER, terms_of
 VERSION = 1
 BATCH_ENTRIES = 256
 IDLE_S = 3600.0
+GATHERING_S = 0.05  # that the index lets entries come together, since each commit writes pages all over the file
 TROUBLE_AGAIN_S = 10.0
 _SCHEMA = """
     CREATE TABLE terms (value BLOB, position INTEGER, role TEXT, PRIMARY KEY (value, position, role)) WITHOUT ROWID;
@@ -83,7 +84,8 @@ class Index:
                 while self.indexed.value < self._store.size:
                     self.indexed.raise_to(await asyncio.to_thread(self.add_batch))
                 self.trouble = None
-                await applied.wait_for(self.indexed.value + 1, IDLE_S)
+                if await applied.wait_for(self.indexed.value + 1, IDLE_S):
+                    await asyncio.sleep(GATHERING_S)
             except sqlite3.Error as error:
                 self.trouble = repr(error)
                 logger.exception("the search index cannot be written, and is tried again")

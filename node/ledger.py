@@ -9,10 +9,10 @@ and goes on; signing waits for an fsync of its own and happens in a third thread
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from node.errors import InconsistentStateError, UnavailableError
 from node.logs import fields
@@ -23,12 +23,13 @@ from node.space import is_disk_full
 from node.store import Store
 from registry.claims import Verdict
 from registry.entry import Entry
-from registry.envelope import SignedMessage, unseal
+from registry.envelope import SignedMessage
 from registry.errors import MalformedError, RefusedError
 from registry.rules import Accepted, Applied, Duplicate, Refused
 from registry.verdict import Outcome
 
 SUBMISSIONS_MAX = 4096
+TURN_MESSAGES = 16  # of a batch that are verified before others get their turn
 PROPOSE_AGAIN_S = 3.0
 RETRY_S = 0.1
 SIGN_RETRY_MIN_S, SIGN_RETRY_MAX_S = 1.0, 60.0
@@ -41,6 +42,10 @@ FINAL_REFUSALS = frozenset(
         *("rotated_key", "key_in_use", "other_policy"),
     }
 )
+
+Failure: TypeAlias = MalformedError | RefusedError | UnavailableError
+FAILURES = (MalformedError, RefusedError, UnavailableError)
+Admit: TypeAlias = Callable[[SignedMessage], None]
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +102,7 @@ class LedgerService:
         self._undecided: list[bytes] = []
         self._claims_seen, self._decided = 0, Counter[Outcome]()
         self.refused: Counter[str] = Counter()
-        self._is_draining, self._ordering, self._idle = False, 0, asyncio.Event()
+        self._is_draining, self._under_way, self._idle = False, 0, asyncio.Event()
         self._idle.set()
         self.signing_trouble: str | None = None
 
@@ -134,46 +139,80 @@ class LedgerService:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._deliver, outcomes, size)
 
-    async def submit(
-        self, envelope: bytes, *, timeout_s: float, admit: Callable[[SignedMessage], None] | None = None
-    ) -> Submitted:
-        """Get a message into the log.
-
-        Args:
-            envelope: the message.
-            timeout_s: how long to wait for the order.
-            admit: called with a message that is new and whose signatures hold; what it raises is raised.
+    async def submit(self, envelope: bytes, *, timeout_s: float, admit: Admit | None = None) -> Submitted:
+        """Get a message into the log; see `submit_all`.
 
         Raises:
             MalformedError, RefusedError: the bytes or the rules say no.
             UnavailableError: code no_leader, timeout or queue_full; the outcome may be unknown, and submitting the same
                 bytes again is safe.
         """
-        signed = unseal(envelope, origin=self.store.origin, is_signed=self.store.signatures.is_signed)
+        (outcome,) = await self.submit_all([envelope], timeout_s=timeout_s, admit=admit)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def submit_all(
+        self, envelopes: Sequence[bytes], *, timeout_s: float, admit: Admit | None = None
+    ) -> list[Submitted | Failure]:
+        """Get messages into the log, each by itself.
+
+        Args:
+            envelopes: the messages.
+            timeout_s: how long to wait for the order.
+            admit: called with a message that is new and whose signatures hold; what it raises is its outcome.
+
+        Returns:
+            What became of each, in their order; a failure is what `submit` would have raised.
+        """
+        outcomes: list[Submitted | Failure | bytes] = []  # a hash stands for a message that is to be ordered
+        fresh: dict[bytes, bytes] = {}
+        try:
+            for number, envelope in enumerate(envelopes, start=1):
+                try:
+                    outcomes.append(self._take(envelope, admit, fresh))
+                except FAILURES as error:
+                    outcomes.append(error)
+                if number % TURN_MESSAGES == 0:
+                    await asyncio.sleep(0)
+            ordered = await self._order(fresh, timeout_s) if fresh else {}
+        finally:
+            self._leave(len(fresh))
+        return [self._outcome(one, ordered[one]) if isinstance(one, bytes) else one for one in outcomes]
+
+    def _take(self, envelope: bytes, admit: Admit | None, fresh: dict[bytes, bytes]) -> Submitted | bytes:
+        """Check a message; one that is to be ordered is added to `fresh`, and its hash returned."""
+        signed = self.store.messages.unseal(envelope, origin=self.store.origin)
         known = self._known(signed.hash, duplicate=True)
         if known is not None:
             return known
+        if signed.hash in fresh:
+            return signed.hash
         if admit is not None:
             admit(signed)
         self._check(signed)
-        if len(self._waiting) >= SUBMISSIONS_MAX:
+        if self._under_way >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
         if self._is_draining:
             raise UnavailableError("the node is stopping; submit it to another one", code="stopping")
-        self._ordering += 1
+        fresh[signed.hash] = envelope
+        self._under_way += 1
         self._idle.clear()
-        try:
-            applied = await self._order(envelope, signed.hash, timeout_s)
-        finally:
-            self._ordering -= 1
-            if not self._ordering:
-                self._idle.set()
+        return signed.hash
+
+    def _leave(self, count: int) -> None:
+        """Messages that were taken are under way no more."""
+        self._under_way -= count
+        if not self._under_way:
+            self._idle.set()
+
+    def _outcome(self, digest: bytes, applied: Applied | Failure) -> Submitted | Failure:
+        if isinstance(applied, Exception):
+            return applied
         if isinstance(applied, Refused):
-            raise RefusedError(applied.detail, code=applied.code)
-        submitted = self._known(signed.hash, duplicate=isinstance(applied, Duplicate))
-        if submitted is None:
-            raise UnavailableError("the entry was applied but cannot be read", code="timeout")
-        return submitted
+            return RefusedError(applied.detail, code=applied.code)
+        submitted = self._known(digest, duplicate=isinstance(applied, Duplicate))
+        return submitted or UnavailableError("the entry was applied but cannot be read", code="timeout")
 
     def now_s(self) -> int:
         """The time by this node's clock, POSIX seconds."""
@@ -221,42 +260,49 @@ class LedgerService:
             return None
         return Submitted(index=placed.index, message_hash=digest, recorded_s=placed.recorded_s, duplicate=duplicate)
 
-    async def _order(self, envelope: bytes, digest: bytes, timeout_s: float) -> Applied:
-        """Propose until an outcome is known here or the time is over."""
-        problem = UnavailableError("the entry was not applied in time; submit it again", code="timeout")
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    try:
-                        return await self._propose(envelope, digest)
-                    except UnavailableError as error:
-                        if error.code not in {NO_LEADER, LEADER_CHANGED}:
-                            raise
-                        if error.code == NO_LEADER:  # otherwise the outcome is unknown: a timeout
-                            problem = error
-                    except TimeoutError:
-                        logger.info("proposing again", extra=fields(message_hash=digest.hex()))
-                    await asyncio.sleep(RETRY_S)
-        except TimeoutError:
-            raise problem from None
+    async def _order(self, envelopes: Mapping[bytes, bytes], timeout_s: float) -> dict[bytes, Applied | Failure]:
+        """Propose messages, by their hashes, until each outcome is known here or the time is over."""
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + timeout_s
+        late = UnavailableError("the entry was not applied in time; submit it again", code="timeout")
+        outcomes: dict[bytes, Applied | Failure] = {}
+        problems: dict[bytes, Failure] = dict.fromkeys(envelopes, late)
+        while True:
+            left = {digest: envelope for digest, envelope in envelopes.items() if digest not in outcomes}
+            for digest, heard in (await self._propose(left, deadline_s - clock())).items():
+                if not isinstance(heard, UnavailableError) or heard.code not in {NO_LEADER, LEADER_CHANGED}:
+                    outcomes[digest] = heard
+                elif heard.code == NO_LEADER:  # otherwise the outcome is unknown: a timeout
+                    problems[digest] = heard
+            if len(outcomes) == len(envelopes) or clock() + RETRY_S >= deadline_s:
+                return problems | outcomes
+            await asyncio.sleep(RETRY_S)
 
-    async def _propose(self, envelope: bytes, digest: bytes) -> Applied:
-        """Propose once; raises TimeoutError when nothing is heard of it for a while."""
+    async def _propose(self, envelopes: Mapping[bytes, bytes], wait_s: float) -> dict[bytes, Applied | Failure]:
+        """Propose messages once; return what was heard of them in the time, PROPOSE_AGAIN_S at the most."""
+        futures = {digest: self._propose_one(envelope, digest) for digest, envelope in envelopes.items()}
+        try:
+            _, unheard = await asyncio.wait(futures.values(), timeout=min(wait_s, PROPOSE_AGAIN_S))
+        finally:
+            for digest, future in futures.items():
+                self._forget(digest, future)
+        if unheard:
+            logger.info("not applied in time", extra=fields(messages=len(unheard)))
+        return {digest: _heard(future) for digest, future in futures.items() if future.done()}
+
+    def _propose_one(self, envelope: bytes, digest: bytes) -> "asyncio.Future[Applied]":
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Applied] = loop.create_future()
         placed = self.store.find(digest)
         if placed is not None:
-            return Accepted(placed.index, digest)
-        if self._loop is None or self._proposer is None:
-            raise UnavailableError("the node is starting", code=NO_LEADER)
-        loop, future = self._loop, self._loop.create_future()
-        self._waiting.setdefault(digest, set()).add(future)
-        try:
+            future.set_result(Accepted(placed.index, digest))
+        elif self._proposer is None:
+            _fail(future, NO_LEADER)
+        else:
+            self._waiting.setdefault(digest, set()).add(future)
             command = Entry(envelope, self.now_s()).encode()
             self._proposer.propose(command, lambda reason: _soon(loop, _fail, future, reason))
-            async with asyncio.timeout(PROPOSE_AGAIN_S):
-                applied: Applied = await future
-                return applied
-        finally:
-            self._forget(digest, future)
+        return future
 
     def _forget(self, digest: bytes, future: "asyncio.Future[Applied]") -> None:
         waiting = self._waiting.get(digest, set())
@@ -270,11 +316,11 @@ class LedgerService:
                 self.refused[applied.code] += 1
                 digest = applied.message_hash.hex() if applied.message_hash else None
                 logger.info("entry refused", extra=fields(code=applied.code, message_hash=digest))
-            elif isinstance(applied, Accepted):
-                logger.info("entry applied", extra=fields(index=applied.index, message_hash=applied.message_hash.hex()))
             for future in self._waiting.get(applied.message_hash or b"", ()):
                 if not future.done():
                     future.set_result(applied)
+        if size > self.applied.value:  # a line for each would cost as much as signing each
+            logger.info("entries applied", extra=fields(first=self.applied.value, size=size))
         self.applied.raise_to(size)
 
     async def _sign_all(self, proof: Proof | None) -> None:
@@ -315,6 +361,13 @@ def _soon(
     """Call back in the loop's thread; a loop that is closed has nobody waiting."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(callback, future, reason)
+
+
+def _heard(future: "asyncio.Future[Applied]") -> Applied | Failure:
+    try:
+        return future.result()
+    except FAILURES as error:
+        return error
 
 
 def _fail(future: "asyncio.Future[Applied]", reason: str) -> None:

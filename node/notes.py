@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from node.database import open_database
+from node.database import connect, open_database
 from node.errors import InconsistentStateError
 from registry.note import Note
 
@@ -23,16 +23,19 @@ class NoteCache:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
+        self._writing, self._reading = threading.Lock(), threading.Lock()  # reading waits for no fsync
         try:
             self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=not path.exists())
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is gathered again
+            self._reader = connect(path)
         except sqlite3.Error as error:
             raise InconsistentStateError(f"{path}: {error!r}; it may be deleted, it is gathered again") from error
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._writing, self._reading:
             self._connection.close()
+            self._reader.close()
 
     def get(self, size: int) -> Note | None:
         """The note for this size, if it was gathered."""
@@ -53,10 +56,10 @@ class NoteCache:
 
     def put(self, size: int, note: Note) -> None:
         """Keep a note, instead of the one for this size."""
-        with self._lock:
+        with self._writing:
             self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (size, str(note)))
 
     def _read(self, query: str, parameters: tuple[int | str, ...]) -> Note | None:
-        with self._lock:
-            row = self._connection.execute(query, parameters).fetchone()
+        with self._reading:
+            row = self._reader.execute(query, parameters).fetchone()
         return Note.parse(row[0]) if row else None

@@ -14,21 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.database import open_database
+from node.database import connect, open_database
 from node.errors import InconsistentStateError
-from node.identity import Identity, public_bytes
+from node.identity import Identity
 from registry import merkle
 from registry.checkpoint import Checkpoint
-from registry.errors import ConsistencyError, RegistryError
-from registry.note import (
-    KeyType,
-    Note,
-    SignatureLine,
-    VerifierKey,
-    cosign,
-    sign,
-    verify_signatures,
-)
+from registry.errors import RegistryError
+from registry.note import Cosigner, LogSigner, Note, SignatureLine, VerifierKey, verify_signatures
 
 VERSION = 1
 SCHEMA = """
@@ -71,11 +63,13 @@ class Signer:
     """
 
     def __init__(self, path: Path, *, name: SignerName, identity: Identity, clock: Callable[[], float]) -> None:
-        self._path, self._name, self._identity, self._clock = path, name, identity, clock
-        self._lock = threading.Lock()
+        self._path, self._name, self._clock = path, name, clock
+        self._log, self._cosigner = LogSigner(name.origin, identity.note), Cosigner(name.cosigner, identity.cosigner)
+        self._lock, self._reading = threading.Lock(), threading.Lock()  # reading waits for no fsync
         self.alarm: str | None = None
         try:
             self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=False)
+            self._reader = connect(path)
             self._size = self._last()[0]
         except (OSError, sqlite3.Error) as error:
             raise InconsistentStateError(
@@ -95,8 +89,9 @@ class Signer:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._lock, self._reading:
             self._connection.close()
+            self._reader.close()
 
     @property
     def size(self) -> int:
@@ -106,13 +101,7 @@ class Signer:
     @property
     def keys(self) -> frozenset[VerifierKey]:
         """What checks the signatures that this node makes now."""
-        cosigner_key = public_bytes(self._identity.cosigner)
-        return frozenset(
-            (
-                VerifierKey(name=self._name.origin, type=KeyType.ED25519, public_key=public_bytes(self._identity.note)),
-                VerifierKey(name=self._name.cosigner, type=KeyType.COSIGNATURE, public_key=cosigner_key),
-            )
-        )
+        return frozenset((self._log.key, self._cosigner.key))
 
     def sign_up_to(self, size: int, read_node: merkle.ReadNode) -> None:
         """Sign every size from the last signed one up to `size`, a limited number at a time.
@@ -159,8 +148,8 @@ class Signer:
     def note(self, size: int) -> Note | None:
         """This node's own note for a size: the log's signature and the cosignature; None if it is not signed."""
         query = "SELECT root, log_line, cosignature_line FROM checkpoints WHERE size = ?"
-        with self._lock:
-            row = self._connection.execute(query, (size,)).fetchone()
+        with self._reading:
+            row = self._reader.execute(query, (size,)).fetchone()
         if row is None:
             return None
         text = str(Checkpoint(origin=self._name.origin, size=size, root=row[0]))
@@ -192,32 +181,25 @@ class Signer:
         last_size, last_root, last_s = self._last()
         if last_size != self._size:
             raise self._alarm(f"{self._path}: somebody else signed size {last_size} with this node's file")
-        time_s = max(int(self._clock()), last_s)
-        for next_size in range(last_size + 1, size + 1):
-            root = merkle.root_at(next_size, read_node)
-            self._check_continues(Checkpoint(origin=self._name.origin, size=last_size, root=last_root), root, read_node)
-            self._insert(Checkpoint(origin=self._name.origin, size=next_size, root=root), time_s)
-            last_size, last_root = next_size, root
-
-    def _check_continues(self, last: Checkpoint, root: bytes, read_node: merkle.ReadNode) -> None:
-        if last.size == 0:
-            return
-        proof = merkle.consistency_proof(last.size, last.size + 1, read_node)
-        try:
-            merkle.verify_consistency(
-                old_size=last.size, old_root=last.root, new_size=last.size + 1, new_root=root, proof=proof
+        tree = merkle.Frontier(last_size, read_node)
+        if tree.root() != last_root:
+            raise self._alarm(
+                f"refusing to sign size {last_size + 1}: the tree does not continue the one of {last_size}"
             )
-        except ConsistencyError as error:
-            raise self._alarm(f"refusing to sign size {last.size + 1}: {error}") from error
+        time_s = max(int(self._clock()), last_s)
+        rows = []
+        while tree.size < size:  # each tree continues the one before: it is that one with a leaf appended
+            tree.append(read_node(0, tree.size))
+            rows.append(self._row(Checkpoint(origin=self._name.origin, size=tree.size, root=tree.root()), time_s))
+        if tree.root() != merkle.root_at(size, read_node):
+            raise self._alarm(f"refusing to sign size {size}: the ledger's stored hashes are not those of its entries")
+        self._connection.executemany("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)", rows)
 
-    def _insert(self, checkpoint: Checkpoint, time_s: int) -> None:
+    def _row(self, checkpoint: Checkpoint, time_s: int) -> tuple[int, bytes, int, str, str]:
+        """Sign one checkpoint."""
         text = str(checkpoint)
-        log_line = sign(text, name=self._name.origin, private_key=self._identity.note)
-        cosignature = cosign(text, name=self._name.cosigner, private_key=self._identity.cosigner, timestamp_s=time_s)
-        self._connection.execute(
-            "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-            (checkpoint.size, checkpoint.root, time_s, str(log_line), str(cosignature)),
-        )
+        log_line, cosignature = self._log.sign(text), self._cosigner.cosign(text, timestamp_s=time_s)
+        return checkpoint.size, checkpoint.root, time_s, str(log_line), str(cosignature)
 
     def _last(self) -> tuple[int, bytes, int]:
         query = "SELECT size, root, time_s FROM checkpoints ORDER BY size DESC LIMIT 1"

@@ -9,18 +9,20 @@ being written, so what it says of claims is cut back to `size`. Only `check` loo
 is irrevocable.
 """
 
+import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
-from node.signatures import VerifiedSignatures
 from node.space import is_disk_full, wait_for_space
+from node.unsealed import UnsealedMessages
 from registry import merkle
 from registry.certificate import entries_of
 from registry.claims import ClaimState, Verdict, count_votes
@@ -34,6 +36,7 @@ from registry.rules import Accepted, Applied, Ledger, Refused
 
 T = TypeVar("T")
 VERSION = 1
+NODES_KEPT = 16384  # about 200 bytes each
 SCHEMA = """
     CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
     CREATE TABLE nodes (level INTEGER, position INTEGER, digest BLOB NOT NULL, PRIMARY KEY (level, position))
@@ -55,7 +58,7 @@ class Store:
         path: the SQLite file, made by `create`.
 
     Attributes:
-        signatures: of entries, verified once.
+        messages: of entries, and of what may become one, each verified once.
 
     Raises:
         InconsistentStateError: the file is missing, damaged, or contradicts itself.
@@ -64,8 +67,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        self.signatures = VerifiedSignatures()
-        self._ledger, self._frontier = Ledger(self.signatures.is_signed), merkle.Frontier()
+        self.messages = UnsealedMessages()
+        self._ledger, self._frontier = Ledger(unseal=self.messages.unseal), merkle.Frontier()
         self._outcomes: list[Applied] = []
         self._entries: list[tuple[int, bytes]] = []  # of the batch
         self._nodes: list[merkle.Node] = []
@@ -84,6 +87,8 @@ class Store:
                 raise InconsistentStateError(f"{path}: {error!r}; {_REMEDY}") from error
             opened.pop_all()  # whoever has a store closes it
         self._size = self._ledger.size
+        # Complete subtrees never change, and each is read again for the receipts of its neighbours.
+        self._recent_node = lru_cache(maxsize=NODES_KEPT)(self._stored_node)
 
     @classmethod
     def create(cls, path: Path, *, genesis_entry: bytes) -> None:
@@ -230,12 +235,28 @@ class Store:
             rows = self._reader.execute(query, (start, min(stop, self._size))).fetchall()
         return [entry for (entry,) in rows]
 
+    def entries_at(self, indexes: Set[int]) -> dict[int, bytes]:
+        """Some entries, by their indexes.
+
+        Raises:
+            ValueError: one of them does not exist.
+        """
+        query = "SELECT position, entry FROM entries WHERE position IN (SELECT value FROM json_each(?))"
+        with self._lock:
+            found = dict(self._reader.execute(query, (json.dumps(list(indexes)),)).fetchall()) if indexes else {}
+        if len(found) < len(indexes) or max(indexes, default=0) >= self._size:
+            raise ValueError(f"no entries {sorted(indexes - found.keys())} in a ledger of {self._size}")
+        return found
+
     def read_node(self, level: int, position: int) -> bytes:
         """Hash of a complete subtree.
 
         Raises:
             InconsistentStateError: it is not stored; the caller asked within `size`.
         """
+        return self._recent_node(level, position)
+
+    def _stored_node(self, level: int, position: int) -> bytes:
         query = "SELECT digest FROM nodes WHERE level = ? AND position = ?"
         with self._lock:
             row = self._reader.execute(query, (level, position)).fetchone()
@@ -354,7 +375,7 @@ class Store:
                 raise InconsistentStateError(f"{self._path}: entry {index} breaks the rules: {applied}; {_REMEDY}")
             for node in self._frontier.append(merkle.leaf_hash(entry)):
                 count += 1
-                if self.read_node(node.level, node.position) != node.digest:
+                if self._stored_node(node.level, node.position) != node.digest:
                     raise InconsistentStateError(
                         f"{self._path}: entry {index} is not the one whose hash was stored "
                         f"(node {node.level}, {node.position}); {_REMEDY}"

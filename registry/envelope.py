@@ -9,7 +9,7 @@ the old and the new key a rotation. A message is named by the hash of its envelo
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -42,6 +42,14 @@ class SignedMessage:
     def signer(self) -> bytes:
         """The only signer of a message that has one, the first of the others."""
         return self.signers[0]
+
+
+class Unseal(Protocol):
+    """What `unseal` is; a node that reads one message at several stations of its way passes its own."""
+
+    def __call__(self, envelope: bytes, *, origin: str | None) -> SignedMessage:
+        """The message of an envelope whose signatures hold."""
+        ...
 
 
 def seal(message: Message, *, origin: str, private_keys: Sequence[Ed25519PrivateKey]) -> bytes:

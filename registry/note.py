@@ -9,6 +9,7 @@ says, and the cosigner's name; it can stand only on a checkpoint of exactly thre
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -30,6 +31,7 @@ NOTE_BYTES_MAX = 132 * 1024
 SIGNATURES_MAX = 96
 TIMESTAMP_MAX_S = 2**63 - 1
 _DASH = "— "
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _KEY_ID_BYTES, _TIMESTAMP_BYTES, _ML_DSA_NAME_BYTES_MAX = 4, 8, 255
 
 CosignerKey: TypeAlias = Ed25519PrivateKey | MLDSA44PrivateKey
@@ -142,7 +144,7 @@ class Note:
             raise MalformedError("a note has a character that UTF-8 cannot spell") from error
         if note_bytes > NOTE_BYTES_MAX:
             raise MalformedError(f"a note of more than {NOTE_BYTES_MAX} bytes", code="too_large")
-        if any(ord(character) < 0x20 and character != "\n" for character in raw):
+        if _CONTROL_CHARACTER.search(raw):
             raise MalformedError("a note has a control character")
         head, separator, tail = raw.rpartition("\n\n")
         if not separator or not head or not tail.endswith("\n"):
@@ -164,34 +166,76 @@ class VerifiedSignature:
     timestamp_s: int | None
 
 
+class LogSigner:
+    """A plain Ed25519 note key (type 0x01) and its name.
+
+    Args:
+        name: the log's origin.
+        private_key: signs.
+
+    Attributes:
+        key: what checks its signatures.
+
+    Raises:
+        MalformedError: no key may have this name.
+    """
+
+    def __init__(self, name: str, private_key: Ed25519PrivateKey) -> None:
+        self.key = VerifierKey(name=name, type=KeyType.ED25519, public_key=private_key.public_key().public_bytes_raw())
+        self._key_id, self._private_key = self.key.key_id, private_key
+
+    def sign(self, text: str) -> SignatureLine:
+        """Sign a note's text, its final newline included."""
+        return SignatureLine(self.key.name, self._key_id, self._private_key.sign(text.encode()))
+
+
+class Cosigner:
+    """A cosigner's key and name.
+
+    Args:
+        name: the cosigner's.
+        private_key: Ed25519 makes a cosignature/v1 (type 0x04), ML-DSA-44 a subtree/v1 of the whole tree (type 0x06).
+
+    Attributes:
+        key: what checks its cosignatures.
+
+    Raises:
+        MalformedError: no key may have this name.
+    """
+
+    def __init__(self, name: str, private_key: CosignerKey) -> None:
+        is_ml_dsa = isinstance(private_key, MLDSA44PrivateKey)
+        key_type = KeyType.ML_DSA_COSIGNATURE if is_ml_dsa else KeyType.COSIGNATURE
+        self.key = VerifierKey(name=name, type=key_type, public_key=private_key.public_key().public_bytes_raw())
+        self._key_id, self._private_key = self.key.key_id, private_key
+
+    def cosign(self, text: str, *, timestamp_s: int) -> SignatureLine:
+        """Cosign a checkpoint's text at a time.
+
+        Args:
+            text: the checkpoint, its final newline included.
+            timestamp_s: POSIX seconds; 0 in an ML-DSA cosignature states no time.
+
+        Raises:
+            ValueError: the time is negative or does not fit 63 bits.
+            RefusedError: code not_cosignable, ML-DSA only: the text is not the three lines of a checkpoint, or its
+                origin has more than 255 bytes.
+        """
+        if not 0 <= timestamp_s <= TIMESTAMP_MAX_S:
+            raise ValueError(f"timestamp {timestamp_s} is not in [0, 2^63)")
+        signature = self._private_key.sign(_signed_bytes(text, self.key, timestamp_s))
+        payload = timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big") + signature
+        return SignatureLine(self.key.name, self._key_id, payload)
+
+
 def sign(text: str, *, name: str, private_key: Ed25519PrivateKey) -> SignatureLine:
-    """Sign a note's text with a plain Ed25519 note key (type 0x01)."""
-    key = VerifierKey(name=name, type=KeyType.ED25519, public_key=private_key.public_key().public_bytes_raw())
-    return SignatureLine(name, key.key_id, private_key.sign(text.encode()))
+    """Sign one note; see `LogSigner`."""
+    return LogSigner(name, private_key).sign(text)
 
 
 def cosign(text: str, *, name: str, private_key: CosignerKey, timestamp_s: int) -> SignatureLine:
-    """Cosign a checkpoint's text at a time.
-
-    Args:
-        text: the checkpoint, its final newline included.
-        name: the cosigner's.
-        private_key: Ed25519 makes a cosignature/v1 (type 0x04), ML-DSA-44 a subtree/v1 of the whole tree (type 0x06).
-        timestamp_s: POSIX seconds; 0 in an ML-DSA cosignature states no time.
-
-    Raises:
-        ValueError: the time is negative or does not fit 63 bits.
-        MalformedError: no key may have this name.
-        RefusedError: code not_cosignable, ML-DSA only: the text is not the three lines of a checkpoint, or its origin
-            has more than 255 bytes.
-    """
-    if not 0 <= timestamp_s <= TIMESTAMP_MAX_S:
-        raise ValueError(f"timestamp {timestamp_s} is not in [0, 2^63)")
-    is_ml_dsa = isinstance(private_key, MLDSA44PrivateKey)
-    key_type = KeyType.ML_DSA_COSIGNATURE if is_ml_dsa else KeyType.COSIGNATURE
-    key = VerifierKey(name=name, type=key_type, public_key=private_key.public_key().public_bytes_raw())
-    signature = private_key.sign(_signed_bytes(text, key, timestamp_s))
-    return SignatureLine(name, key.key_id, timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big") + signature)
+    """Cosign one checkpoint; see `Cosigner`."""
+    return Cosigner(name, private_key).cosign(text, timestamp_s=timestamp_s)
 
 
 def verify_signatures(note: Note, keys: Iterable[VerifierKey]) -> list[VerifiedSignature]:

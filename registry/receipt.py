@@ -6,10 +6,10 @@ trust, since the inclusion proof starts from its hash.
 
 from dataclasses import dataclass
 
-from registry import merkle, signing
+from registry import merkle
 from registry.checkpoint import parse_decimal
 from registry.entry import Entry
-from registry.envelope import SignedMessage, unseal
+from registry.envelope import SignedMessage, Unseal, unseal
 from registry.errors import MalformedError, UntrustedError, shown
 from registry.messages import Genesis
 from registry.note import NOTE_BYTES_MAX, Note
@@ -67,27 +67,39 @@ class VerifiedReceipt:
     trusted: TrustedCheckpoint
 
 
-def verify_receipt(
-    receipt: Receipt, trust: TrustPolicy, *, is_signed: signing.IsSigned = signing.is_signed
-) -> VerifiedReceipt:
+def verify_receipt(receipt: Receipt, trust: TrustPolicy) -> VerifiedReceipt:
     """Check a receipt offline, in the order of the tlog-proof specification.
 
     Args:
         receipt: the receipt.
         trust: whom the reader trusts.
-        is_signed: checks one signature of the entry.
 
     Raises:
         UntrustedError: the policy does not vouch for the checkpoint, or the entry is another ledger's genesis.
         InclusionError: the entry is not in that tree at that index.
         MalformedError, RefusedError: the checkpoint or the message in the entry does not hold.
     """
+    return verify_under(receipt, trust.check(Note.parse(receipt.checkpoint_note)))
+
+
+def verify_under(receipt: Receipt, trusted: TrustedCheckpoint, *, unseal: Unseal = unseal) -> VerifiedReceipt:
+    """Check a receipt whose checkpoint was checked before, as for one of many receipts on it.
+
+    Args:
+        receipt: the receipt; its note is not looked at.
+        trusted: what its note was found to say.
+        unseal: reads the entry's envelope; a node may pass one that remembers.
+
+    Raises:
+        UntrustedError: the entry is another ledger's genesis.
+        InclusionError: the entry is not in that tree at that index.
+        MalformedError, RefusedError: the message in the entry does not hold.
+    """
+    origin, size, root = trusted.checkpoint.origin, trusted.checkpoint.size, trusted.checkpoint.root
     digest = merkle.leaf_hash(receipt.entry)
-    trusted = trust.check(Note.parse(receipt.checkpoint_note))
-    size, root = trusted.checkpoint.size, trusted.checkpoint.root
     merkle.verify_inclusion(digest, index=receipt.index, size=size, proof=receipt.proof, root=root)
     entry = Entry.decode(receipt.entry)
-    signed = unseal(entry.envelope, origin=trust.origin if receipt.index else None, is_signed=is_signed)
-    if isinstance(signed.message, Genesis) and (origin := signed.message.origin) != trust.origin:
-        raise UntrustedError(f"the genesis is of the ledger {shown(origin)}; the policy trusts {trust.origin}")
+    signed = unseal(entry.envelope, origin=origin if receipt.index else None)
+    if isinstance(signed.message, Genesis) and signed.message.origin != origin:
+        raise UntrustedError(f"the genesis is of the ledger {shown(signed.message.origin)}; the policy trusts {origin}")
     return VerifiedReceipt(index=receipt.index, recorded_s=entry.recorded_s, signed=signed, trusted=trusted)

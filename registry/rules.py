@@ -22,10 +22,11 @@ replays the entries and must arrive there too.
 from bisect import bisect_left, insort
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TypeAlias, cast
 
-from registry import signing
+from registry import envelope, signing
 from registry.claims import (
     RIVALS_SHOWN_MAX,
     ClaimState,
@@ -36,7 +37,7 @@ from registry.claims import (
     count_votes,
 )
 from registry.entry import Entry, Placed
-from registry.envelope import SignedMessage, message_hash, unseal
+from registry.envelope import SignedMessage, Unseal, message_hash
 from registry.errors import RefusedError, RegistryError
 from registry.messages import (
     Challenge,
@@ -94,10 +95,11 @@ class Ledger:
 
     Args:
         is_signed: checks one signature; an auditor may pass one that answers from many checked at once.
+        unseal: reads one envelope; a node may pass one that remembers. By default all is read anew, with `is_signed`.
     """
 
-    def __init__(self, is_signed: signing.IsSigned = signing.is_signed) -> None:
-        self._is_signed = is_signed
+    def __init__(self, is_signed: signing.IsSigned = signing.is_signed, *, unseal: Unseal | None = None) -> None:
+        self._is_signed, self._unseal = is_signed, unseal or partial(envelope.unseal, is_signed=is_signed)
         self.size = 0
         self.origin = ""
         self._policy: Policy | None = None
@@ -135,7 +137,7 @@ class Ledger:
             digest = message_hash(entry.envelope)
             if digest in self._placed:
                 return Duplicate(self._placed[digest].index, digest)
-            signed = unseal(entry.envelope, origin=self.origin if self.size else None, is_signed=self._is_signed)
+            signed = self._unseal(entry.envelope, origin=self.origin if self.size else None)
             self._check(signed, entry.recorded_s)
         except RegistryError as error:
             return Refused(error.code, str(error), digest)

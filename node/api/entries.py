@@ -1,16 +1,18 @@
 """Submitting entries and reading them; receipts, claims and certificates."""
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from node.api import render
-from node.api.errors import EXPECTED, MAY_BE_BEHIND, MayBeBehindError, refusal, status_of
+from node.api.errors import MAY_BE_BEHIND, MayBeBehindError, refusal, status_of
 from node.api.limits import TokenBuckets, network_of
 from node.api.parameters import hash_of, number
 from node.api.services import WAIT_S_MAX, Services, services
 from node.bodies import read_limited
 from node.errors import UnavailableError
+from node.ledger import Submitted
 from registry.claims import ClaimState
 from registry.entry import Placed
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage
@@ -29,7 +31,10 @@ async def submit(request: web.Request) -> web.Response:
     if request.remote is not None:  # otherwise the connection is gone already
         _take(node.submissions, network_of(request.remote), "address")
     node.space.check()
-    return web.json_response(await _record(node, await read_limited(request.content, ENVELOPE_BYTES_MAX)))
+    (result,) = await _record(node, [await read_limited(request.content, ENVELOPE_BYTES_MAX)])
+    if isinstance(result, Exception):
+        raise result
+    return web.json_response(result)
 
 
 async def submit_batch(request: web.Request) -> web.Response:
@@ -41,8 +46,8 @@ async def submit_batch(request: web.Request) -> web.Response:
         raise MalformedError("a batch without a message")
     if request.remote is not None:
         _take(node.submissions, network_of(request.remote), "address", count=len(envelopes))
-    results = await asyncio.gather(*(_record_or_refuse(request, envelope) for envelope in envelopes))
-    return web.json_response({"results": results})
+    results = await _record(node, envelopes)
+    return web.json_response({"results": [_shown(request, result) for result in results]})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -91,11 +96,22 @@ async def certificate(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
-async def _record(node: Services, envelope: bytes) -> dict[str, object]:
-    done = await node.ledger.submit(
-        envelope, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
+async def _record(node: Services, envelopes: Sequence[bytes]) -> list[dict[str, object] | Exception]:
+    """Messages into the log; what each would get by itself, or why it gets nothing."""
+    outcomes = await node.ledger.submit_all(
+        envelopes, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
     )
-    receipt = await node.gatherer.receipt(done.index, timeout_s=node.submit_timeout_s)
+    recorded = [outcome.index for outcome in outcomes if isinstance(outcome, Submitted)]
+    receipts = await node.gatherer.receipts(recorded, timeout_s=node.submit_timeout_s)
+    return [
+        _recorded(outcome, receipts[outcome.index]) if isinstance(outcome, Submitted) else outcome
+        for outcome in outcomes
+    ]
+
+
+def _recorded(done: Submitted, receipt: str | Exception) -> dict[str, object] | Exception:
+    if isinstance(receipt, Exception):
+        return receipt
     return {
         "index": done.index,
         "message_hash": done.message_hash.hex(),
@@ -105,12 +121,11 @@ async def _record(node: Services, envelope: bytes) -> dict[str, object]:
     }
 
 
-async def _record_or_refuse(request: web.Request, envelope: bytes) -> dict[str, object]:
-    """One message of a batch: what it would get by itself, an error in the same shape and with its status."""
-    try:
-        return await _record(services(request), envelope)
-    except EXPECTED as error:
-        return {"status": int(status_of(error)), **refusal(request, error)}
+def _shown(request: web.Request, result: dict[str, object] | Exception) -> dict[str, object]:
+    """One result of a batch: an error has the shape that it would have by itself, and its status."""
+    if isinstance(result, Exception):
+        return {"status": int(status_of(result)), **refusal(request, result)}
+    return result
 
 
 def _admit(node: Services, signed: SignedMessage) -> None:

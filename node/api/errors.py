@@ -40,8 +40,8 @@ _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     SelfCheckError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 MAY_BE_BEHIND = {"Wmreg-May-Be-Behind": "1"}
+_EXPECTED = tuple(_BY_CLASS)
 _WITH_CODE = (RegistryError, UnavailableError, SelfCheckError)
-EXPECTED = tuple(_BY_CLASS)
 _COME_BACK = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return answer
     except TooSlowError as error:
         return error_response(request, HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body comes too slowly: {error}")
-    except EXPECTED as error:
+    except _EXPECTED as error:
         return _respond(request, error)
     except (asyncio.CancelledError, ConnectionError):
         raise

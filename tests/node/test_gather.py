@@ -20,8 +20,8 @@ from registry.envelope import message_hash
 from registry.errors import QuorumError, RefusedError
 from registry.messages import PolicyChange
 from registry.note import Note, cosign, sign
-from registry.receipt import Receipt, verify_receipt
-from registry.trust import TrustPolicy
+from registry.receipt import Receipt, verify_receipt, verify_under
+from registry.trust import TrustedCheckpoint, TrustPolicy
 from registry.verdict import Outcome
 
 
@@ -267,13 +267,13 @@ async def test_a_receipt_that_does_not_hold_stays_here_and_is_counted(tmp_path: 
         await submit(nodes, 2)
         gatherer, store = nodes.nodes[0].services.gatherer, nodes.nodes[0].ledger.store
         good = await gatherer.receipt(1, timeout_s=30)
-        right, store.entry = store.entry, lambda _index: right(1)
+        right, store.entries_at = store.entries_at, lambda indexes: dict.fromkeys(indexes, store.entry(1))
         for failures in (1, 2):
             with pytest.raises(SelfCheckError):
                 await gatherer.receipt(2, timeout_s=30)
             assert gatherer.self_check_failures == failures
         assert "would not accept" in caplog.text
-        store.entry = right
+        store.entries_at = right
         assert await gatherer.receipt(1, timeout_s=30) == good
         assert verify_receipt(Receipt.parse(await gatherer.receipt(2, timeout_s=30)), nodes.trust).index == 2
         assert gatherer.self_check_failures == 2
@@ -293,16 +293,84 @@ async def test_a_certificate_that_does_not_hold_stays_here_and_is_counted(tmp_pa
         assert gatherer.self_check_failures == 1
 
 
+async def test_receipts_of_entries_that_came_together_show_one_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gather_module, "RECEIPT_LATE_S_MAX", 3600)  # however slow the machine is
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        envelopes = [publication(number=number) for number in range(2 * gather_module.TURN_RECEIPTS)]
+        done = await nodes.nodes[0].ledger.submit_all(envelopes, timeout_s=30)
+        indexes = [one.index for one in done]
+        gatherer = nodes.nodes[0].services.gatherer
+        await gatherer.quorum_note(2, timeout_s=30)  # which has the first entry alone
+        receipts = await gatherer.receipts([*indexes, indexes[0]], timeout_s=30)
+        verified = {index: verify_receipt(Receipt.parse(text), nodes.trust) for index, text in receipts.items()}
+        assert {index: one.signed.hash for index, one in verified.items()} == {
+            one.index: message_hash(envelope) for one, envelope in zip(done, envelopes, strict=True)
+        }
+        assert {one.trusted.checkpoint.size for one in verified.values()} == {len(envelopes) + 1}
+        assert receipts[1] == await gatherer.receipt(1, timeout_s=30)
+
+
+async def test_receipts_of_old_and_new_entries_each_show_a_checkpoint_of_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clock_s = [int(time.time())]
+    monkeypatch.setattr(time, "time", lambda: float(clock_s[0]))
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await nodes.serve()
+        await submit(nodes, 2)
+        gatherer = nodes.nodes[0].services.gatherer
+        await gatherer.quorum_note(3, timeout_s=30)
+        clock_s[0] += gather_module.RECEIPT_LATE_S_MAX + 1
+        await submit(nodes, 2, first=2)
+        receipts = await gatherer.receipts([1, 4, 2, 3], timeout_s=30)
+        verified = {index: verify_receipt(Receipt.parse(text), nodes.trust) for index, text in receipts.items()}
+        assert {i: one.trusted.checkpoint.size for i, one in verified.items()} == {1: 3, 2: 3, 3: 5, 4: 5}
+
+
+async def test_a_receipt_that_does_not_hold_spoils_no_other(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await submit(nodes, 3)
+        gatherer, store = nodes.nodes[0].services.gatherer, nodes.nodes[0].ledger.store
+        right = store.entries_at
+        store.entries_at = lambda indexes: {**right(indexes), 2: store.entry(1)}
+        receipts = await gatherer.receipts([1, 2, 3], timeout_s=30)
+        assert isinstance(receipts.pop(2), SelfCheckError)
+        assert {index: verify_receipt(Receipt.parse(text), nodes.trust).index for index, text in receipts.items()} == {
+            1: 1,
+            3: 3,
+        }
+
+
+async def test_without_a_quorum_many_entries_wait_no_longer_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        await submit(nodes, 5)
+        gatherer, waited_s = nodes.nodes[0].services.gatherer, []
+        behind = gatherer._note_behind
+
+        async def counting(index: int, recorded_s: int, *, timeout_s: float) -> Note:
+            waited_s.append(timeout_s)
+            return await behind(index, recorded_s, timeout_s=timeout_s)
+
+        monkeypatch.setattr(gatherer, "_note_behind", counting)
+        receipts = await gatherer.receipts(range(1, 6), timeout_s=0.2)
+        assert [type(receipt) for receipt in receipts.values()] == [QuorumError] * 5
+        assert len(waited_s) == 5
+        assert sum(waited_s) <= 0.2
+
+
 async def test_a_receipt_is_checked_once_and_again_when_the_members_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     checked = []
 
-    def check(receipt: Receipt, trust: TrustPolicy, **how: object) -> object:
+    def check(receipt: Receipt, trusted: TrustedCheckpoint, **how: object) -> object:
         checked.append(receipt.index)
-        return verify_receipt(receipt, trust, **how)
+        return verify_under(receipt, trusted, **how)
 
-    monkeypatch.setattr(gather_module, "verify_receipt", check)
+    monkeypatch.setattr(gather_module, "verify_under", check)
     async with NodeSet(tmp_path / "ledger") as nodes:
         await nodes.serve()
         await submit(nodes, 2)

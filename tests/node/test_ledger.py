@@ -14,7 +14,7 @@ from node import ledger as ledger_module
 from node.errors import UnavailableError
 from node.ledger import LedgerService, Submitted
 from registry.entry import Entry
-from registry.envelope import message_hash
+from registry.envelope import SignedMessage, message_hash
 from registry.errors import MalformedError, RefusedError
 from registry.messages import Vote
 from registry.verdict import Outcome
@@ -193,6 +193,64 @@ async def test_too_many_submissions_at_once_are_turned_away(tmp_path: Path, monk
         await asyncio.gather(waiting, return_exceptions=True)
 
 
+async def test_each_message_of_a_batch_gets_what_it_would_get_by_itself(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        known, fresh = publication(number=0), publication(number=1)
+        await first(nodes).submit(known, timeout_s=30)
+        batch = [publication(number=2, time_s=1_000), known, fresh, b"hello", publication(number=3), fresh]
+        early, again, new, malformed, last, twice = await first(nodes).submit_all(batch, timeout_s=30)
+        assert (type(early), early.code) == (RefusedError, "time_skew")
+        assert (again.index, again.duplicate) == (1, True)
+        assert (new.index, new.message_hash, new.duplicate) == (2, message_hash(fresh), False)
+        assert type(malformed) is MalformedError
+        assert (last.index, twice) == (3, new)
+        assert len(nodes.order.proposed) == 3
+
+
+async def test_what_is_known_of_a_batch_is_told_though_the_rest_is_not(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        envelopes = [publication(number=number) for number in range(4)]
+        nodes.order.failures = ["queue_full", "no_leader", "too_large"]
+        full, late, large, last = await first(nodes).submit_all(envelopes, timeout_s=30)
+        assert (full.code, type(large)) == ("queue_full", MalformedError)
+        assert (last.index, late.index) == (1, 2)  # the second one was proposed again
+        nodes.order.silent = True
+        (unheard,) = await first(nodes).submit_all([publication(number=5)], timeout_s=0.05)
+        assert (type(unheard), unheard.code) == (UnavailableError, "timeout")
+
+
+async def test_one_message_that_is_not_admitted_keeps_no_other_from_the_log(tmp_path: Path):
+    envelopes = [publication(number=number) for number in range(3)]
+    asked = []
+
+    def admit(signed: SignedMessage) -> None:
+        asked.append(signed.hash)
+        if signed.hash == message_hash(envelopes[1]):
+            raise UnavailableError("too many", code="too_many_requests")
+
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        one, two, three, again = await first(nodes).submit_all([*envelopes, envelopes[0]], timeout_s=30, admit=admit)
+        assert (one.index, two.code, three.index, again) == (1, "too_many_requests", 2, one)
+        assert asked == [message_hash(envelope) for envelope in envelopes]
+
+
+async def test_a_batch_that_is_being_read_is_waited_for_before_a_stop(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        nodes.order.silent = True
+        batch = [publication(number=number) for number in range(2 * ledger_module.TURN_MESSAGES)]
+        submission = asyncio.create_task(first(nodes).submit_all(batch, timeout_s=30))
+        await asyncio.sleep(0)  # the batch is in the middle
+        assert not nodes.order.proposed
+        first(nodes).refuse_submissions()
+        nodes.order.silent = False
+        await first(nodes).drain(30)
+        assert submission.done()
+        outcomes = await submission
+        taken = [outcome for outcome in outcomes if isinstance(outcome, Submitted)]
+        refused = {outcome.code for outcome in outcomes if not isinstance(outcome, Submitted)}
+        assert (len(taken), refused) == (ledger_module.TURN_MESSAGES, {"stopping"})
+
+
 async def test_nothing_waits_any_more_after_any_of_this(tmp_path: Path):
     async with NodeSet(tmp_path / "ledger") as nodes:
         await first(nodes).submit(publication(), timeout_s=30)
@@ -202,7 +260,9 @@ async def test_nothing_waits_any_more_after_any_of_this(tmp_path: Path):
         nodes.order.silent = True
         with pytest.raises(UnavailableError):
             await first(nodes).submit(publication(number=2), timeout_s=0.05)
+        await first(nodes).submit_all([publication(number=3)] * 2, timeout_s=0.05)
         assert first(nodes)._waiting == {}
+        assert first(nodes)._idle.is_set()
 
 
 async def test_every_applied_size_is_signed_soon(tmp_path: Path):

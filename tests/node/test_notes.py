@@ -22,6 +22,15 @@ def test_a_note_is_there_after_opening_again_and_the_largest_is_the_latest(tmp_p
     again.close()
 
 
+def test_a_note_is_read_while_another_is_being_written(tmp_path: Path):
+    maker = LedgerMaker()
+    notes = NoteCache(tmp_path / "notes.db")
+    notes.put(1, maker.note(1))
+    with notes._writing:
+        assert str(notes.latest()) == str(maker.note(1))
+    notes.close()
+
+
 def test_a_note_of_nodes_that_have_left_is_replaced(tmp_path: Path):
     maker = LedgerMaker()
     notes = NoteCache(tmp_path / "notes.db")

@@ -162,6 +162,31 @@ def test_nothing_is_kept_of_a_batch_that_fails_in_the_middle(signer: Signer, mak
     assert signer.note(10).text == str(maker.checkpoint(10))
 
 
+@pytest.mark.parametrize("place", [(0, 8), (1, 4), (3, 0)])
+def test_stored_hashes_that_contradict_each_other_are_not_signed(
+    signer: Signer, maker: LedgerMaker, place: tuple[int, int]
+):
+    def forged(level: int, position: int) -> bytes:
+        return b"\0" * 32 if (level, position) == place else maker.read_node(level, position)
+
+    with pytest.raises(SigningError, match="refusing to sign size 10"):
+        signer.sign_up_to(10, forged)
+    assert (signer.size, signer.note(1)) == (0, None)
+    assert signer.alarm
+
+
+def test_what_was_signed_is_read_while_more_is_being_signed(signer: Signer, maker: LedgerMaker):
+    signer.sign_up_to(3, maker.read_node)
+    seen = []
+
+    def reading(level: int, position: int) -> bytes:
+        seen.append((signer.note(3), signer.note(4)))
+        return maker.read_node(level, position)
+
+    signer.sign_up_to(10, reading)
+    assert {(note.text, later) for note, later in seen} == {(str(maker.checkpoint(3)), None)}
+
+
 def test_two_processes_with_one_file_cannot_both_sign(path: Path, maker: LedgerMaker):
     first, second = open_signer(path), open_signer(path)
     first.sign_up_to(3, maker.read_node)

@@ -64,6 +64,19 @@ def test_what_was_committed_is_there_after_opening_again(path: Path, maker: Ledg
     store.close()
 
 
+def test_entries_are_found_by_their_indexes_and_none_that_does_not_exist(path: Path, maker: LedgerMaker):
+    store = Store(path)
+    assert store.entries_at({4, 1}) == {1: maker.entries[1], 4: maker.entries[4]}
+    assert store.entries_at(set()) == {}
+    for absent in (6, -1):
+        with pytest.raises(ValueError, match=rf"no entries \[{absent}\]"):
+            store.entries_at({1, absent})
+    store._size = 4  # of a batch that is not whole yet
+    with pytest.raises(ValueError, match="in a ledger of 4"):
+        store.entries_at({1, 4})
+    store.close()
+
+
 def test_outcomes_are_handed_over_once_and_in_order(tmp_path: Path, maker: LedgerMaker):
     store = make(tmp_path / "ledger.db", maker)
     order(store, maker.entries[1], None, b"nonsense", maker.entries[1], maker.entries[2])

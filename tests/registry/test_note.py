@@ -23,7 +23,7 @@ from registry.note import (
     verify_signatures,
 )
 from registry.signing import is_signed
-from registry.spelling import decode_base64, encode_base64
+from registry.spelling import decode_base64, encode_base64, is_key_name
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "note_vectors.json").read_text())
 LOG_KEY = VerifierKey.parse(VECTORS["log_vkey"])
@@ -213,3 +213,21 @@ def test_a_key_of_the_wrong_length_or_name_cannot_be_made():
 def test_a_public_key_that_is_no_point_verifies_nothing():
     for public_key in (b"\xff" * 32, bytes([2]) + bytes(31)):
         assert not is_signed(b"text", signer=public_key, signature=bytes(64))
+
+
+def test_which_characters_a_key_name_may_have():
+    def is_allowed(character: str) -> bool:
+        is_surrogate = "\ud800" <= character <= "\udfff"
+        return not (character.isspace() or ord(character) < 0x20 or character == "+" or is_surrogate)
+
+    assert not is_key_name("")
+    for character in map(chr, [*range(0x3100), *range(0xD700, 0xE100), 0x10FFFF]):
+        assert is_key_name(f"a{character}b") is is_allowed(character), hex(ord(character))
+
+
+def test_control_characters_are_refused_in_a_note_but_for_the_newline():
+    for code in (*range(0x0A), *range(0x0B, 0x20)):
+        with pytest.raises(MalformedError, match="control character"):
+            Note.parse(f"a text{chr(code)}\n\n— a {encode_base64(bytes(68))}\n")
+    for character in "\n\x7f é":
+        assert Note.parse(f"a text{character}b\n\n— a {encode_base64(bytes(68))}\n").text == f"a text{character}b\n"

@@ -544,7 +544,7 @@ async def test_a_receipt_that_does_not_hold_is_500_and_turns_health_bad(tmp_path
         digest = (await api.submit(publication()))["message_hash"]
         await api.submit(publication(number=1))
         nodes.nodes[0].services.gatherer._receipts = VerifiedReceipts()
-        right, store.entry = store.entry, lambda _index: right(2)
+        store.entries_at = lambda indexes: dict.fromkeys(indexes, store.entry(2))
         assert await api.error("GET", f"/v1/receipts/{digest}") == (500, "self_check")
         assert (await api.json("/health", status=503))["problems"].keys() == {"self_check"}
 
