@@ -123,6 +123,8 @@ def _finish(answer: object, *, as_json: bool) -> int:
         text = answer.render(as_json=as_json)
     except ValueError as error:  # a number that JSON does not have
         return _fail_internal(error, as_json=as_json)
+    if sys.stdout is None:  # the caller closed it, and print would say nothing of that
+        return _fail("output", "the result could not be printed: no stdout", exit_code=INTERNAL, as_json=False)
     try:
         print(text, flush=True)  # noqa: T201 (this is where results are printed)
     except BrokenPipeError:

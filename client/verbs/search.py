@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from client.searching import Found, Query
 
 
-@click.command("search")
+@click.command("search", epilog="Example:  wmreg search suspect.safetensors")
 @click.argument("what")
 @click.option("--owner", "is_owner", is_flag=True, help="WHAT is an owner's public key: show what he signed.")
-@click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="Index of the first entry.")
+@click.option("--start", type=options.INDEX, default=0, show_default=True, help="Index of the first entry.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Entries to show.")
 @options.policy
 @options.patience

@@ -102,6 +102,15 @@ BAD_COMMAND_LINES = [
     (["demo", "--seed", "2147483648"], 2, "--seed"),
     (["demo", "--seed", "2147481649"], 2, "--seed"),
     (["demo", "--report", "{tmp}"], 2, "no demo's report"),
+    (["log", "--start", "18446744073709551616", "--policy", "{tmp}/policy"], 2, "--start"),
+    (["search", "00" * 32, "--start", "-1", "--policy", "{tmp}/policy"], 2, "--start"),
+    (["audit", "--report", "{tmp}/absent/report", "--policy", "{tmp}/policy"], 2, "absent: no such directory"),
+    (["audit", "--report", "{tmp}/taken", "--policy", "{tmp}/policy"], 2, "taken: exists"),
+    (["audit", "--offline", "--mirror", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "wmreg audit --mirror"),
+    (["log", "--policy", "{tmp}/crlf"], 2, "Windows line ends"),
+    (["log", "--policy", "{tmp}/bom"], 2, "byte order mark"),
+    (["train", "--data", "{tmp}/text.npz", "--out", "{tmp}/new"], 1, "numpy.savez"),
+    (["verify", "{tmp}/large", "--policy", "{tmp}/policy"], 1, "larger than"),
 ]
 
 
@@ -121,6 +130,10 @@ def inputs(tmp_path, ledger):
     (tmp_path / "garbled").write_text("-----BEGIN PRIVATE KEY-----\n")
     (tmp_path / "garbled").chmod(0o600)
     create_signing_key(tmp_path / "key")
+    (tmp_path / "crlf").write_bytes(policy.replace("\n", "\r\n").encode())
+    (tmp_path / "bom").write_text(policy, encoding="utf-8-sig")
+    (tmp_path / "text.npz").write_text("not an archive\n")
+    (tmp_path / "large").write_bytes(b"{" + bytes(8 * 2**20))
     return tmp_path
 
 
@@ -203,6 +216,20 @@ def test_a_result_that_cannot_be_printed_is_no_success(tmp_path):
     assert done.returncode == 70
     assert done.stderr.count("\n") == 1
     assert "could not be printed" in done.stderr
+
+
+def test_a_closed_stdout_is_no_success(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", None)
+
+    assert run(["keygen", "--out", str(tmp_path / "key")]) == 70
+    assert "could not be printed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in {"policy", "cluster", "node"}])
+def test_every_verb_shows_an_example_of_itself(wmreg, verb):
+    assert f"Example: wmreg {verb}" in " ".join(wmreg(verb, "--help").out.split()).replace(
+        "keygen --out new.pem && wmreg ", ""
+    )
 
 
 def test_a_closed_stderr_is_no_error(ledger, wmreg, alice, publish, monkeypatch):

@@ -38,6 +38,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_cannot_be_made_is_called_by_the_name_that_was_asked_for(tmp_path):
+    path = tmp_path / "absent" / "file"
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomic(path, b"new")
+
+    assert caught.value.filename == str(path)
+
+
 def test_without_replacing_an_existing_file_stays(tmp_path):
     path = tmp_path / "file"
     write_atomic(path, b"old", replace=False)

@@ -117,9 +117,39 @@ def test_a_flipped_byte_of_a_receipt_changes_nothing_that_is_believed(certificat
 
         if answer.code == 0:  # a signature under a name that nobody knows: a quorum is left, and counts alone
             assert len(answer.document["witnesses"]) >= 2
+            assert ["not checked" in remark for remark in answer.document["remarks"]].count(True) == 1
             assert answer.document["message_hash"] == genuine["message_hash"]
         else:
             assert answer.code in {1, 3}, position
+
+
+def test_a_receipt_whose_signatures_all_count_has_nothing_unchecked(certificate, verify, alice):
+    assert not [
+        remark for remark in verify(alice.bundle.receipt, "--json").document["remarks"] if "not checked" in remark
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda raw: raw.replace(b"\n", b"\r\n"), "Windows line ends"),
+        (lambda raw: b"\xef\xbb\xbf" + raw, "byte order mark"),
+    ],
+)
+@pytest.mark.parametrize("name", ["certificate", "receipt"])
+def test_what_an_editor_did_to_a_file_is_named(certificate, verify, alice, name, change, hint):
+    path = getattr(alice.bundle, name)
+    path.write_bytes(change(path.read_bytes()))
+
+    refused = verify(path)
+
+    assert (refused.code, refused.err.count("\n"), hint in refused.err) == (1, 1, True)
+
+
+def test_a_certificate_that_was_cut_off_is_called_so(certificate, verify):
+    certificate.write_bytes(certificate.read_bytes()[:900])
+
+    assert "cut off" in verify(certificate).err
 
 
 def test_a_policy_of_other_nodes_does_not_trust_the_certificate(certificate, verify, wmreg, ledger, tmp_path):
