@@ -11,6 +11,7 @@ from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publicati
 from registry.receipt import VerifiedReceipt
 from registry.trust import TrustedCheckpoint
 
+_NAMES_SHOWN = 3
 _LIMITS = (
     "It does not prove that the owner trained the model, that nobody published the same elsewhere, or who the person "
     "behind the public key is. It rests on the trust policy that it was checked against."
@@ -114,7 +115,8 @@ def unchecked(trusted: TrustedCheckpoint) -> list[str]:
     """What to tell of signatures that nobody on the reader's side can check."""
     if not trusted.unchecked:
         return []
-    names = ", ".join(map(shown, trusted.unchecked))
+    first, more = trusted.unchecked[:_NAMES_SHOWN], len(trusted.unchecked) - _NAMES_SHOWN
+    names = ", ".join(map(shown, first)) + (f" and {more} more" if more > 0 else "")
     return [f"not checked: the checkpoint's signatures under {names}, by keys that the policy does not name"]
 
 

@@ -49,7 +49,8 @@ def decode(raw: bytes, read: Callable[[Content], T], again: Callable[[T], bytes]
     try:
         value = read(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-        raise MalformedError(f"the {what} is damaged: {shown(error)}", code="damaged") from error
+        detail = f"no field {shown(error.args[0])}" if isinstance(error, KeyError) else shown(str(error))
+        raise MalformedError(f"the {what} is damaged: {detail}", code="damaged") from error
     if again(value) != raw:
         raise MalformedError(f"the {what} is damaged: its content is not what its own hash says", code="damaged")
     return value

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from registry.certificate import Certificate, Story
     from registry.trust import TrustPolicy
 
+_OTHER_MEMBERS = (
+    "if the members have changed since it was made, use the policy file of its time, or have it made anew "
+    "(wmreg claim, wmreg publish)"
+)
+
 
 @click.command("verify", epilog="Example:  wmreg verify certificate.json --in-toto statement.json")
 @click.argument("file", type=options.FILE)
@@ -31,11 +36,17 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     Evidence that holds is an alarm about the log: exit code 5.
     """
     from client.files import explaining
+    from registry.errors import UntrustedError
 
     trust = options.load_policy(policy_path)
     content = _read(file)
     with explaining(content):
-        return _verify(file, content, trust, statement_path)
+        try:
+            return _verify(file, content, trust, statement_path)
+        except UntrustedError as error:
+            if trust.origin.encode() in content:
+                error.add_note(_OTHER_MEMBERS)
+            raise
 
 
 def _read(file: Path) -> bytes:

@@ -172,7 +172,10 @@ def test_a_policy_of_other_nodes_does_not_trust_the_certificate(certificate, ver
     )
     (tmp_path / "stranger.txt").write_text(str(stranger))
 
-    assert wmreg("verify", certificate, "--policy", tmp_path / "stranger.txt").code == 3
+    refused = wmreg("verify", certificate, "--policy", tmp_path / "stranger.txt")
+
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    assert "the policy file of its time" in refused.err
 
 
 @pytest.mark.parametrize(
