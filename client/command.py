@@ -8,9 +8,11 @@ EXIT_CODES says what the exit codes mean. WMREG_DEBUG=1 adds the traceback of an
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -91,10 +93,18 @@ def wmreg() -> None:
 
 def main() -> None:
     """Entry point of the installed command."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores a hang-up, and so do we then
+            signal.signal(number, _end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the caller closed it
             stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     sys.exit(run(sys.argv[1:]))
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """Told to end: as an exception, so that no half-written file stays."""
+    raise SystemExit(128 + number)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -38,10 +38,8 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, replace: bool
         OSError: the directory cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+    with _called(path):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except OSError as error:  # of the name that was asked for
-        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
@@ -61,11 +59,13 @@ def check_new(path: Path) -> None:
 
     Raises:
         InputError: it exists, or its directory does not.
+        OSError: the directory cannot be written.
     """
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such directory", code="file")
     if path.exists():
         raise InputError(f"{path}: exists and is not overwritten; choose another name", code="exists")
+    check_writable(path.parent)
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -187,7 +187,8 @@ def staged_directory(directory: Path) -> Iterator[Path]:
     check_output(directory)
     target = directory.resolve()
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    staging.mkdir(mode=0o755)
+    with _called(directory):
+        staging.mkdir(mode=0o755)
     try:
         yield staging
         _sync_files(staging)
@@ -214,7 +215,8 @@ def staged_file(path: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise InputError(f"{target.parent}: no such directory")
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    staging.touch(exist_ok=False)
+    with _called(path):
+        staging.touch(exist_ok=False)
     try:
         yield staging
     except BaseException:
@@ -224,6 +226,15 @@ def staged_file(path: Path) -> Iterator[Path]:
         target.hardlink_to(staging)
         staging.unlink()
         sync_directory(target.parent)
+
+
+@contextmanager
+def _called(path: Path) -> Iterator[None]:
+    """Errors speak of the path that was asked for, not of its temporary sibling."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

@@ -93,7 +93,11 @@ def _text(found: "Found") -> str:
         signed, recorded = hit.verified.signed, utc(hit.verified.recorded_s)
         rows.append([hit.verified.index, recorded, signed.message.KIND, ", ".join(hit.bears), signed.hash.hex()])
     shown = table(["index", "recorded", "kind", "bears it as", "message"], rows) if rows else "nothing found"
-    lines = [shown, "", f"Every entry was checked; that there are no others is the word of {', '.join(found.answered)}."]
+    lines = [
+        shown,
+        "",
+        f"Every entry was checked; that there are no others is the word of {', '.join(found.answered)}.",
+    ]
     lines += [f"did not answer: {url}: {why}" for url, why in found.silent.items()]
     lines += [f"WRONG: {url} listed an entry that could not be confirmed" for url in found.wrong]
     return "\n".join([*lines, *([f"more: --start {found.following}"] if found.following is not None else [])])

@@ -243,3 +243,26 @@ def test_a_closed_stderr_is_no_error(ledger, wmreg, alice, publish, monkeypatch)
             stream.close()
             assert not is_watched()
     assert wmreg("show", digest, "--policy", ledger.policy_path).code == 0
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
+    code = (
+        "import signal, sys; from pathlib import Path\n"
+        "from client import command; from client.files import staged_file\n"
+        "def work(arguments):\n"
+        "    with staged_file(Path(sys.argv[1])):\n"
+        "        print('working', flush=True)\n"
+        "        signal.pause()\n"
+        "command.run = work\n"
+        "command.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "working\n"
+        assert len(list(tmp_path.iterdir())) == 1
+
+        process.terminate()
+
+        assert (process.wait(30), process.stderr.read()) == (143, "")
+    assert list(tmp_path.iterdir()) == []
