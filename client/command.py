@@ -25,8 +25,8 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 refused or invalid, 2 usage, 3 not trusted by the policy, 4 unavailable, 5 the log is "
-    "inconsistent, 70 an internal error, or a result that could not be written. WMREG_DEBUG=1 adds the traceback of "
-    "an error."
+    "inconsistent, 70 an internal error, a full disk, or a result that could not be written. WMREG_DEBUG=1 adds the "
+    "traceback of an error."
 )
 
 # Name and one line of help, here and not in the verbs: listing them must not import them.

@@ -38,19 +38,19 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, replace: bool
         OSError: the directory cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with _called(path):
+    with _called(path, temporary):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            temporary.replace(path)
-        else:
-            path.hardlink_to(temporary)  # unlike a rename, a link never replaces
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                path.hardlink_to(temporary)  # unlike a rename, a link never replaces
+        finally:
+            temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
@@ -187,14 +187,14 @@ def staged_directory(directory: Path) -> Iterator[Path]:
     check_output(directory)
     target = directory.resolve()
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    with _called(directory):
+    with _called(directory, staging):
         staging.mkdir(mode=0o755)
-    try:
-        yield staging
-        _sync_files(staging)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        try:
+            yield staging
+            _sync_files(staging)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
     with _keeping(staging, directory):
         staging.replace(target)
         sync_directory(target.parent)
@@ -215,13 +215,13 @@ def staged_file(path: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise InputError(f"{target.parent}: no such directory")
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    with _called(path):
+    with _called(path, staging):
         staging.touch(exist_ok=False)
-    try:
-        yield staging
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
+        try:
+            yield staging
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
     with _keeping(staging, path):
         target.hardlink_to(staging)
         staging.unlink()
@@ -229,12 +229,14 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _called(path: Path) -> Iterator[None]:
-    """Errors speak of the path that was asked for, not of its temporary sibling."""
+def _called(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors speak of the path that was asked for, not of its temporary sibling or, as on a full disk, of none."""
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager
