@@ -7,6 +7,8 @@ import pytest
 from fakes import LedgerMaker, public_key
 
 from client.memory import Memory
+from registry.entry import Entry
+from registry.envelope import message_hash
 
 
 @pytest.fixture
@@ -199,6 +201,19 @@ def test_show_tells_any_entry_from_a_checked_receipt(ledger, wmreg, alice, publi
     assert shown.code == 0
     assert shown.document["body"]["scheme"] == "mtlsign"
     assert "key_commitment" in wmreg("show", published, "--policy", ledger.policy_path).out
+
+
+def test_show_of_a_vote_names_the_numbers_of_its_controls(ledger, wmreg, alice, publish, claim, good):
+    publish(alice)
+    ledger.voting = (good, 3)
+    claim(alice, alice.model)
+    digest = message_hash(Entry.decode(ledger.raw[-1]).envelope).hex()
+
+    shown = wmreg("show", digest, "--policy", ledger.policy_path, "--json").document
+
+    control = {"kind": "fresh", "matched": 300, "suspect_only": 295, "control_only": 5}
+    assert shown["body"]["measurement"]["controls"] == [control] * 8
+    assert "suspect_only  295" in wmreg("show", digest, "--policy", ledger.policy_path).out
 
 
 def test_show_of_an_unknown_hash_is_refused(ledger, wmreg):
