@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass
 
 from client.output import printable, utc
 from registry.messages import Message
+from registry.verdict import ControlCounts
 
 
 def body_document(message: Message) -> dict[str, object]:
@@ -22,6 +23,8 @@ def _json(value: object) -> object:
         return value.hex()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, ControlCounts):
+        return {name: _json(part) for name, part in value._asdict().items()}
     if isinstance(value, tuple):
         return [_json(item) for item in value]
     return value

@@ -5,6 +5,7 @@ is checked here first, and the publication must be proven to be recorded: who re
 gives it away. The exact message is saved before it is sent (client.outbox).
 """
 
+import asyncio
 import time
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,8 @@ async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two optio
     path = part.claim(suspect.sha256, suspect.pointer)
     path.parent.mkdir(exist_ok=True)
     saved = None if again else _saved(path, claim, owner, origin=origin)
+    if suspect.blob is not None and saved is None:
+        await asyncio.to_thread(_check_fits, suspect.blob.path, part)
     await check_ready(api, memory, bundle)
     await check_published(api, memory, bundle)
     for blob in filter(None, (evidence, suspect.blob)):
@@ -113,6 +116,12 @@ async def check_published(api: Api, memory: Memory, bundle: Bundle) -> None:
         message = f"{bundle.publication}: not recorded in the ledger; run first: wmreg publish {bundle.directory}"
         raise InvalidError(message, code="not_published")
     await keep_seen(api, memory, recorded)
+
+
+def _check_fits(model: Path, part: Bundle) -> None:
+    from client.fitting import check_fits  # with torch
+
+    check_fits(model, part)
 
 
 def _check_evidence(part: Bundle, claim: Claim, publication: SignedMessage) -> None:

@@ -8,9 +8,11 @@ EXIT_CODES says what the exit codes mean. WMREG_DEBUG=1 adds the traceback of an
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -23,8 +25,8 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 refused or invalid, 2 usage, 3 not trusted by the policy, 4 unavailable, 5 the log is "
-    "inconsistent, 70 an internal error, or a result that could not be written. WMREG_DEBUG=1 adds the traceback of "
-    "an error."
+    "inconsistent, 70 an internal error, a full disk, or a result that could not be written. WMREG_DEBUG=1 adds the "
+    "traceback of an error."
 )
 
 # Name and one line of help, here and not in the verbs: listing them must not import them.
@@ -91,10 +93,18 @@ def wmreg() -> None:
 
 def main() -> None:
     """Entry point of the installed command."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores a hang-up, and so do we then
+            signal.signal(number, _end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the caller closed it
             stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     sys.exit(run(sys.argv[1:]))
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """Told to end: as an exception, so that no half-written file stays."""
+    raise SystemExit(128 + number)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -123,6 +133,8 @@ def _finish(answer: object, *, as_json: bool) -> int:
         text = answer.render(as_json=as_json)
     except ValueError as error:  # a number that JSON does not have
         return _fail_internal(error, as_json=as_json)
+    if sys.stdout is None:  # the caller closed it, and print would say nothing of that
+        return _fail("output", "the result could not be printed: no stdout", exit_code=INTERNAL, as_json=False)
     try:
         print(text, flush=True)  # noqa: T201 (this is where results are printed)
     except BrokenPipeError:

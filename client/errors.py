@@ -12,10 +12,13 @@ Errors of the rules keep their classes; `exit_code_of` maps them. What was found
 as the hash under which a message may be recorded all the same, is added to it as a note and told with it.
 """
 
+import errno
+
 from client.output import printable
 from registry.errors import ConsistencyError, QuorumError, RegistryError, UntrustedError
 
 DONE, INVALID, USAGE, UNTRUSTED, UNAVAILABLE, INCONSISTENT = 0, 1, 2, 3, 4, 5
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # no other path or option would help
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h: neither the user's mistake nor anybody's refusal
 
 
@@ -61,7 +64,7 @@ def exit_code_of(error: ClientError | RegistryError | OSError) -> int:
     if isinstance(error, ClientError):
         return error.exit_code
     if isinstance(error, OSError):
-        return USAGE
+        return INTERNAL if error.errno in _DISK_ERRORS else USAGE
     if isinstance(error, ConsistencyError):
         return INCONSISTENT
     if isinstance(error, UntrustedError):

@@ -3,6 +3,7 @@
 Source: POSIX rename(2) replaces a file atomically within one directory; the data must be on disk before it.
 """
 
+import codecs
 import hashlib
 import os
 import secrets
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.errors import InputError, UnfinishedError
+from client.errors import ClientError, InputError, UnfinishedError
+from registry.errors import RegistryError
 
 CHUNK_BYTES = 1 << 20
 
@@ -36,19 +38,34 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, replace: bool
         OSError: the directory cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            temporary.replace(path)
-        else:
-            path.hardlink_to(temporary)  # unlike a rename, a link never replaces
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _called(path, temporary):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                path.hardlink_to(temporary)  # unlike a rename, a link never replaces
+        finally:
+            temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def check_new(path: Path) -> None:
+    """Check that a result can be written to a new file, before any work is done for it.
+
+    Raises:
+        InputError: it exists, or its directory does not.
+        OSError: the directory cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such directory", code="file")
+    if path.exists():
+        raise InputError(f"{path}: exists and is not overwritten; choose another name", code="exists")
+    check_writable(path.parent)
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -58,11 +75,10 @@ def write_new(path: Path, content: bytes) -> None:
         InputError: it exists, or its directory does not.
         OSError: the directory cannot be written.
     """
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such directory", code="file")
+    check_new(path)
     try:
         write_atomic(path, content, replace=False)
-    except FileExistsError as error:
+    except FileExistsError as error:  # it appeared meanwhile
         raise InputError(f"{path}: exists and is not overwritten; choose another name", code="exists") from error
 
 
@@ -100,6 +116,19 @@ def read_text(path: Path, bytes_max: int) -> str:
         return read_limited(path, bytes_max).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file", code="malformed") from error
+
+
+@contextmanager
+def explaining(raw: bytes) -> Iterator[None]:
+    """Add to an error about a text file what an editor or a transfer did to it, which no eye can see."""
+    try:
+        yield
+    except (ClientError, RegistryError) as error:
+        if raw.startswith(codecs.BOM_UTF8):
+            error.add_note("the file begins with a byte order mark, which an editor put there; take it out")
+        if b"\r\n" in raw[:CHUNK_BYTES]:
+            error.add_note("the file has Windows line ends (CRLF), which an editor or a transfer made of its own (LF)")
+        raise
 
 
 def sha256_file(path: Path) -> tuple[bytes, int]:
@@ -158,13 +187,14 @@ def staged_directory(directory: Path) -> Iterator[Path]:
     check_output(directory)
     target = directory.resolve()
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    staging.mkdir(mode=0o755)
-    try:
-        yield staging
-        _sync_files(staging)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    with _called(directory, staging):
+        staging.mkdir(mode=0o755)
+        try:
+            yield staging
+            _sync_files(staging)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
     with _keeping(staging, directory):
         staging.replace(target)
         sync_directory(target.parent)
@@ -185,16 +215,28 @@ def staged_file(path: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise InputError(f"{target.parent}: no such directory")
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    staging.touch(exist_ok=False)
-    try:
-        yield staging
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
+    with _called(path, staging):
+        staging.touch(exist_ok=False)
+        try:
+            yield staging
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
     with _keeping(staging, path):
         target.hardlink_to(staging)
         staging.unlink()
         sync_directory(target.parent)
+
+
+@contextmanager
+def _called(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors speak of the path that was asked for, not of its temporary sibling or, as on a full disk, of none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager

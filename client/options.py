@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from client.errors import InputError
-from client.files import read_text, state_directory
+from client.files import explaining, read_text, state_directory
 from client.task import Task
 from registry.errors import RegistryError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SEED_MAX = 2**31
+INDEX = click.IntRange(0, 2**64 - 1)  # of an entry
 _CA_FILE = "wmreg.ca_file"
 
 
@@ -144,11 +145,12 @@ def load_policy(path: Path) -> "TrustPolicy":
     from registry.trust import POLICY_BYTES_MAX, TrustPolicy
 
     text = read_text(path, POLICY_BYTES_MAX)
-    try:
-        return TrustPolicy.parse(text)
-    except RegistryError as error:
-        hint = "--policy takes the trust policy of a ledger, such as the policy.txt that wmreg cluster init makes"
-        raise InputError(f"{path}: {error}; {hint}", code=error.code) from error
+    with explaining(text.encode()):
+        try:
+            return TrustPolicy.parse(text)
+        except RegistryError as error:
+            hint = "--policy takes the trust policy of a ledger, such as the policy.txt that wmreg cluster init makes"
+            raise InputError(f"{path}: {error}; {hint}", code=error.code) from error
 
 
 def load_key(path: Path) -> "Ed25519PrivateKey":

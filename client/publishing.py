@@ -118,8 +118,9 @@ def make_publication(bundle: Bundle, owner: Owner, *, origin: str) -> Publicatio
         OSError: a file cannot be read.
     """
     evidence = [part.load_evidence() for part in bundle.parts()]
+    publisher = _publisher(bundle, owner, origin=origin)
     for part in bundle.parts():
-        _check_key(part, owner, origin=origin)
+        _check_key(part, publisher, origin=origin)
     first, *further = committed_parts(bundle)
     return Publication(
         time_s=int(time.time()),
@@ -141,19 +142,25 @@ def committed_parts(bundle: Bundle) -> list[Committed]:
     return [_committed(part) for part in bundle.parts()]
 
 
-def _check_key(bundle: Bundle, owner: Owner, *, origin: str) -> None:
-    """Check that a watermark's key is this owner's for this ledger."""
+def _publisher(bundle: Bundle, owner: Owner, *, origin: str) -> bytes:
+    """Which key of the owner the watermarks are bound to: the one that published them before he moved to another."""
+    if not bundle.publication.exists():
+        return owner.public_key
+    signer = bundle.load_publication(origin=origin).signer
+    return signer if owner.speaks_for(signer) else owner.public_key
+
+
+def _check_key(bundle: Bundle, publisher: bytes, *, origin: str) -> None:
+    """Check that a watermark's key is its publisher's for this ledger."""
     binding = bundle.load_watermark_key()
     if binding.origin != origin:
         raise InvalidError(
             f"{bundle.watermark_key}: made for the ledger {binding.origin}, not {origin}", code="other_ledger"
         )
     try:
-        verify_binding(binding.binding, origin=origin, owner=owner.public_key)
+        verify_binding(binding.binding, origin=origin, owner=publisher)
     except RefusedError as error:
-        message = (
-            f"{bundle.watermark_key}: bound to another signing key than {owner.public_key.hex()}; see --signing-key"
-        )
+        message = f"{bundle.watermark_key}: bound to another signing key than {publisher.hex()}; see --signing-key"
         raise RefusedError(message, code=error.code) from error
 
 

@@ -6,9 +6,12 @@ Every sentence is backed by a signature or a hash that was checked against the r
 from client.output import table, utc
 from registry.certificate import Attested, Story
 from registry.equivocation import FORMAT, EquivocationStory, Side, Signer
+from registry.errors import shown
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
 from registry.receipt import VerifiedReceipt
+from registry.trust import TrustedCheckpoint
 
+_NAMES_SHOWN = 3
 _LIMITS = (
     "It does not prove that the owner trained the model, that nobody published the same elsewhere, or who the person "
     "behind the public key is. It rests on the trust policy that it was checked against."
@@ -106,6 +109,15 @@ def receipt_text(verified: VerifiedReceipt) -> str:
     if trusted.not_after_s is not None:
         lines.append(f"attested  by {utc(trusted.not_after_s)}, by the clocks of {', '.join(sorted(trusted.times_s))}")
     return "\n".join([*lines, "", f"It does not prove what the message says. {_LIMITS}"])
+
+
+def unchecked(trusted: TrustedCheckpoint) -> list[str]:
+    """What to tell of signatures that nobody on the reader's side can check."""
+    if not trusted.unchecked:
+        return []
+    first, more = trusted.unchecked[:_NAMES_SHOWN], len(trusted.unchecked) - _NAMES_SHOWN
+    names = ", ".join(map(shown, first)) + (f" and {more} more" if more > 0 else "")
+    return [f"not checked: the checkpoint's signatures under {names}, by keys that the policy does not name"]
 
 
 def older_publication_text(verified: VerifiedReceipt) -> str:

@@ -69,7 +69,7 @@ def suspect_of(model: str, *, sha256: str | None) -> Suspect:
 def check_model_file(path: Path) -> None:
     """Check the outline of a safetensors file, from its header alone: names, shapes and places of the tensors.
 
-    Whether it is a network of the right architecture is the nodes' to find out, and `wmreg measure`'s.
+    Whether it holds the network that the evidence names is looked at later; see `client.fitting`.
 
     Raises:
         InvalidError: no such file, with the reason.

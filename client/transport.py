@@ -202,6 +202,8 @@ def error_of(status: int, body: bytes) -> RegistryError:
     code, message = _read_error(body)
     if status >= 500 or status == _TOO_MANY:
         return UnreachableError(message or f"HTTP status {status}", code=code or "unreachable")
+    if status == _NOT_FOUND and code is None:
+        return UnreachableError("HTTP status 404, and no node's: does the policy's URL lead to a node of the ledger?")
     if status == _NOT_FOUND:
         return RefusedError(message or "not found", code=code if code == "not_yet" else "not_found")
     if status in {400, _TOO_LARGE}:

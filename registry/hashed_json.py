@@ -42,9 +42,15 @@ def decode(raw: bytes, read: Callable[[Content], T], again: Callable[[T], bytes]
     if len(raw) > bytes_max:
         raise MalformedError(f"{what}: more than {bytes_max} bytes", code="too_large")
     try:
-        value = read(json.loads(raw))
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:  # what the parser says of a broken file helps nobody to mend it
+        message = f"the {what} is damaged: cut off, or not JSON at all"
+        raise MalformedError(message, code="damaged") from error
+    try:
+        value = read(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-        raise MalformedError(f"the {what} is damaged: {shown(error)}", code="damaged") from error
+        detail = f"no field {shown(error.args[0])}" if isinstance(error, KeyError) else shown(str(error))
+        raise MalformedError(f"the {what} is damaged: {detail}", code="damaged") from error
     if again(value) != raw:
         raise MalformedError(f"the {what} is damaged: its content is not what its own hash says", code="damaged")
     return value

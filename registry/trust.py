@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from registry.checkpoint import Checkpoint, parse_decimal
 from registry.errors import MalformedError, UntrustedError, shown
-from registry.note import KeyType, Note, VerifierKey, verify_signatures
+from registry.note import KeyType, Note, VerifiedSignature, VerifierKey, verify_signatures
 from registry.policy import GROUP_OF_NODES, NO_QUORUM, Policy
 
 # 31 members with a log key, two witnesses and a group, under the longest names and URLs, need 142 KiB.
@@ -56,12 +56,14 @@ class TrustedCheckpoint:
         not_before_s: the latest time at or after which a whole quorum signed: until then it knew no larger tree.
             Fewer would not do, for a node that catches up signs old sizes late. None without witnesses.
         not_after_s: the earliest time by which a whole quorum had signed. None without witnesses.
+        unchecked: names on the signatures of keys that the policy does not have, which prove nothing to this reader.
     """
 
     checkpoint: Checkpoint
     times_s: Mapping[str, int]
     not_before_s: int | None
     not_after_s: int | None
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,15 +129,17 @@ class TrustPolicy:
     def check(self, note: Note) -> TrustedCheckpoint:
         """Check a signed checkpoint: the log's signature, every known cosignature, and the quorum.
 
+        The signatures come first: a text that its own signatures do not fit is damaged, not another log's.
+
         Raises:
             UntrustedError: another log, no signature of the log, or too few cosignatures for the quorum.
             RefusedError: a signature of a known key does not hold, or a key signed twice.
             MalformedError: the text is not a checkpoint.
         """
         checkpoint = Checkpoint.parse(note.text)
+        verified = verify_signatures(note, [trusted.key for trusted in (*self.logs, *self.witnesses)])
         if checkpoint.origin != self.origin:
             raise UntrustedError(f"a checkpoint of {shown(checkpoint.origin)}; the policy trusts {self.origin}")
-        verified = verify_signatures(note, [trusted.key for trusted in (*self.logs, *self.witnesses)])
         signed = {signature.key: signature.timestamp_s for signature in verified}
         if not any(log.key in signed for log in self.logs):
             raise UntrustedError(f"the checkpoint has no signature of a known log key of {self.origin}")
@@ -150,6 +154,7 @@ class TrustPolicy:
             _one_clock_each(cosigned),
             not_before_s=self._reached(early[::-1]),
             not_after_s=self._reached(early),
+            unchecked=_unchecked(note, verified),
         )
 
     def _reached(self, signed: Sequence[tuple[str, int]]) -> int | None:
@@ -275,6 +280,11 @@ def _check_one_voice_each(trust: TrustPolicy) -> None:
         for cosigner in set(cosigners):
             if group_of.setdefault(cosigner, name) != name or (cosigners.count(cosigner) > 1 and not is_one_node):
                 raise MalformedError(f"the keys of {cosigner} need a group of their own: one voice each")
+
+
+def _unchecked(note: Note, verified: Iterable[VerifiedSignature]) -> tuple[str, ...]:
+    known = {(signature.key.name, signature.key.key_id) for signature in verified}
+    return tuple(line.name for line in note.signatures if (line.name, line.key_id) not in known)
 
 
 def _one_clock_each(cosigned: Iterable[tuple[TrustedKey, int]]) -> dict[str, int]:

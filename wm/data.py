@@ -162,9 +162,10 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in _NPZ_ARRAYS}
     except KeyError as error:
-        raise WatermarkError("malformed", f"{path.name} lacks an array: needs {', '.join(_NPZ_ARRAYS)}") from error
+        raise WatermarkError("malformed", f"it lacks an array: needs {', '.join(_NPZ_ARRAYS)}") from error
     except _NPZ_ERRORS as error:
-        raise WatermarkError("malformed", f"{path.name} is not an .npz file of plain arrays: {error}") from error
+        # What numpy says is left out: of anything that is no archive it says that it should be unpickled.
+        raise WatermarkError("malformed", "not an .npz file of plain arrays; write one with numpy.savez") from error
 
 
 def _as_examples(arrays: dict[str, NDArray[np.generic]], part: str) -> tuple[Tensor, Tensor]:

@@ -85,15 +85,24 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
         WatermarkError: `malformed`, `too_large`, or `mismatch` naming the tensor.
         OSError: the file cannot be read.
     """
+    tensors = _backbone_tensors(path, info, file_bytes_max=file_bytes_max)
+    model = build(info.architecture, seed=0)
+    _fill(model, tensors)
+    return model.eval()
+
+
+def check_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_MAX) -> None:
+    """Check that `load_backbone` would read a file, without building the network; arguments and errors as there."""
+    _backbone_tensors(path, info, file_bytes_max=file_bytes_max)
+
+
+def _backbone_tensors(path: Path, info: Info, *, file_bytes_max: int) -> dict[str, Tensor]:
     bare = skeleton(info.architecture)
     image = torch.empty(1, info.input.channels, info.input.height, info.input.width, device="meta")
     names = backbone_names(bare, info.modules, image)
     shapes = bare.state_dict()
     with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
-        tensors = _read(path.name, handle, {name: shapes[name] for name in names})
-    model = build(info.architecture, seed=0)
-    _fill(model, tensors)
-    return model.eval()
+        return _read(path.name, handle, {name: shapes[name] for name in names})
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

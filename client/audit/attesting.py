@@ -38,6 +38,7 @@ class Attestations:
         strays: the first signed checkpoint of another log than the tree's that each node or file showed.
         damaged: files of the mirror that hold no valid checkpoints.
         larger: what to tell of checkpoints in the mirror that are larger than the log that it holds.
+        unchecked: files of the mirror with signatures by keys that the policy does not name.
     """
 
     trust: TrustPolicy
@@ -47,6 +48,7 @@ class Attestations:
     strays: dict[str, str] = field(default_factory=dict)
     damaged: list[Path] = field(default_factory=list)
     larger: list[str] = field(default_factory=list)
+    unchecked: set[str] = field(default_factory=set)
     _misses: Counter[str] = field(default_factory=Counter)
 
     def load(self) -> None:
@@ -126,6 +128,8 @@ class Attestations:
         except UntrustedError:  # kept under another policy; it will be fetched again
             return
         size = trusted.checkpoint.size
+        if trusted.unchecked:
+            self.unchecked.add(where)
         if size > self.tree.size:
             self.larger.append(f"{where}: a quorum signed {size} entries, and this copy has only {self.tree.size}")
         elif self._is_of_tree(where, note, size):

@@ -18,10 +18,12 @@ from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Finding, Findings
 from client.audit.mirror import Mirror
 from client.audit.replaying import replay_entries, without_garbage_collection
+from client.errors import InputError
 from client.evidence import EvidenceStore
 from client.memory import AlarmError, Memory, check_still_there, not_compared, shown_in
+from client.stories import unchecked
 from registry.audit import Replay
-from registry.errors import ConsistencyError, QuorumError, RefusedError, RegistryError, UntrustedError
+from registry.errors import ConsistencyError, MalformedError, QuorumError, RefusedError, RegistryError, UntrustedError
 from registry.note import Note
 from registry.trust import TrustedCheckpoint, TrustPolicy
 
@@ -151,12 +153,12 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *,
 
     Raises:
         InvalidError: the file that remembers was damaged.
-        RegistryError: the policy does not vouch for the mirror's checkpoint.
+        ConsistencyError: code mirror, the mirror's checkpoint is damaged, so nothing is known of what it holds.
+        UntrustedError: the policy does not vouch for the mirror's checkpoint.
         OSError: a file is missing.
     """
-    note = mirror.load_checkpoint()
-    seen = SeenCheckpoint(note=note, trusted=trust.check(Note.parse(note)))
-    findings, remarks = Findings(), list[str]()
+    seen = _kept_checkpoint(mirror, trust)
+    findings, remarks = Findings(), unchecked(seen.trusted)
     state = _replay(mirror, seen.size, findings)
     audit = _sum_up(state, seen.trusted, trust, findings)
     attestations = Attestations(trust, mirror, state.tree)
@@ -170,6 +172,10 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *,
             findings.add(comparison.check_offline("fork", where, other))
         audit.attested, audit.unattested = check_times(attestations, state, findings, remarks)
         remarks += attestations.larger
+        remarks += [
+            f"{path}: some signatures are by keys that the policy does not name and were not checked"
+            for path in sorted(attestations.unchecked)
+        ]
     else:
         remarks.append(_NOT_THE_LOG)
     old = None if memory is None else memory.recall(trust.origin)
@@ -179,6 +185,18 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *,
         if old.size > seen.size:
             remarks.append(not_compared(old))
     return _finish(audit, findings, remarks)
+
+
+def _kept_checkpoint(mirror: Mirror, trust: TrustPolicy) -> SeenCheckpoint:
+    path = mirror.checkpoint
+    try:
+        note = mirror.load_checkpoint()
+        return SeenCheckpoint(note=note, trusted=trust.check(Note.parse(note)))
+    except UntrustedError as error:
+        raise UntrustedError(f"{path}: {error}", code=error.code) from error
+    except (RefusedError, MalformedError, InputError) as error:
+        message = f"{path}: the copy's signed checkpoint is damaged ({error}); audit again without --offline"
+        raise ConsistencyError(message, code="mirror") from error
 
 
 async def _download(api: Api, mirror: Mirror, shown: list[SeenCheckpoint]) -> tuple[SeenCheckpoint, int]:

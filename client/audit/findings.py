@@ -13,7 +13,7 @@ _REMEDIES = {
     "rewritten_past": f"The nodes changed what was recorded. {_ALARM}",
     "rolled_back": f"The nodes lost entries that a quorum had attested. {_ALARM}",
     "fork": "Two pasts were signed: rely on neither until it is known which; the evidence tells who signed what.",
-    "entries": "This copy is damaged: remove it and audit again; if that helps not, nodes give what they did not sign.",
+    "entries": "This copy is damaged: remove it and audit again; if it stays, nodes give what they did not sign.",
     "mirror": "Remove the file and audit again without --offline; only this copy is known to be bad.",
     "origin": "Use the trust policy file of this ledger; or the log was replaced by another one.",
     "not_cosigned": "Rely on none of these entries; if the nodes are cut off from each other it ends with that.",

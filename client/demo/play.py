@@ -73,6 +73,10 @@ class Play:
         )
         self._measure("marked", "alice/model.safetensors")
         self._measure("clean", "alice/clean.safetensors")
+        self.shell.remark(
+            "So it does: the embedding moves her model little, and the head reads both. The mark tells her models from "
+            "those of others; which of her own was stolen it does not tell."
+        )
         self._measure("independent", "carol.safetensors")
 
     def publish(self) -> None:

@@ -16,7 +16,7 @@ import click
 
 from client import options
 from client.errors import InputError
-from client.files import write_atomic
+from client.files import check_new, write_new
 from client.output import Report, table, utc
 from client.progress import status_line
 
@@ -58,7 +58,7 @@ def _recompute(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@click.command("audit")
+@click.command("audit", epilog="Example:  wmreg audit --mirror mirror --report audit.json")
 @click.option("--mirror", type=options.NEW_DIRECTORY, help="Keep the entries there.  [default: a temporary directory]")
 @click.option("--offline", is_flag=True, help="Check an existing --mirror; no network.")
 @click.option("--report", type=options.NEW_FILE, help="Write the JSON report to a new file.")
@@ -95,8 +95,8 @@ def command(  # noqa: PLR0913 (an option each)
     from client.memory import Memory
 
     trust = options.load_policy(policy_path)
-    if report is not None and report.exists():
-        raise InputError(f"{report}: exists; choose another file for the report", code="exists")
+    if report is not None:
+        check_new(report)
     store = EvidenceStore(evidence) if evidence else Memory.default().evidence
     if offline:
         if mirror is None:
@@ -105,6 +105,10 @@ def command(  # noqa: PLR0913 (an option each)
             raise click.UsageError("--recompute fetches files from the nodes: leave out --offline")
         from client.audit.auditing import audit_mirror
 
+        if not Mirror(mirror).checkpoint.exists():
+            raise InputError(
+                f"{mirror}: no mirror of a ledger; make one with wmreg audit --mirror {mirror}", code="file"
+            )
         return _finish(audit_mirror(Mirror(mirror), trust, store, memory=Memory.default()), report)
     with _directory(mirror) as directory:
         with _recomputation(sample, trust) as recomputation:
@@ -159,7 +163,7 @@ def _finish(audit: "Audit", path: Path | None) -> Report:
 
     document = _document(audit)
     if path is not None:
-        write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(), replace=False)
+        write_new(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return Report(document=document, text="\n".join(_lines(audit)), exit_code=exit_code(audit.findings))
 
 

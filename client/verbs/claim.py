@@ -20,7 +20,7 @@ TIMEOUT_S = 900
 STRAGGLERS_S = 20
 
 
-@click.command("claim")
+@click.command("claim", epilog="Example:  wmreg claim suspect.safetensors --evidence mymodel")
 @click.argument("model")
 @click.option("--evidence", "directory", type=options.DIRECTORY, required=True, help="Directory that embed made.")
 @click.option(

@@ -48,7 +48,7 @@ def init(*, directory: Path, nodes: int, origin: str, host: str, quorum: int | N
         document={"origin": origin, "policy": str(policy), "nodes": [str(path) for path in directories]},
         text="\n".join(
             [
-                f"{origin}: a ledger of {nodes} nodes",
+                f"{origin}: a ledger of {nodes} node{'s' * (nodes > 1)}",
                 f"policy  {policy}",
                 "",
                 *(_HTTPS if https else ()),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from client.keystore import WatermarkKeyFile
 
 
-@click.command("embed")
+@click.command("embed", epilog="Example:  wmreg embed --arch resnet18 --data digits --out mymodel")
 @options.task
 @click.option("--scheme", default="mtlsign", show_default=True, help="Watermark scheme.")
 @click.option(

@@ -9,7 +9,7 @@ from client.files import state_directory
 from client.output import Report
 
 
-@click.command("keygen")
+@click.command("keygen", epilog="Example:  wmreg keygen --out alice.pem")
 @click.option("--out", type=options.NEW_FILE, help="File to write.  [default: signing_key.pem in the state directory]")
 @options.as_json
 def command(out: Path | None) -> Report:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PAGE = 20
 
 
-@click.command("log")
-@click.option("--start", type=click.IntRange(0), help="Index of the first entry.  [default: the last page]")
+@click.command("log", epilog="Example:  wmreg log --start 0 --limit 50")
+@click.option("--start", type=options.INDEX, help="Index of the first entry.  [default: the last page]")
 @click.option("--limit", type=click.IntRange(1, 100), default=PAGE, show_default=True, help="Entries to show.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with every new entry, until interrupted.")
 @options.policy

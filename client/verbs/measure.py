@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from registry.verdict import Measurement
 
 
-@click.command("measure")
+@click.command("measure", epilog="Example:  wmreg measure suspect.safetensors --evidence mymodel --controls")
 @click.argument("model", type=options.FILE)
 @click.option("--evidence", "directory", type=options.DIRECTORY, required=True, help="Directory that embed made.")
 @click.option("--controls", is_flag=True, help="Run the nodes' control tests too, and say how they would vote.")

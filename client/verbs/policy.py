@@ -29,6 +29,9 @@ def update(out: Path | None, policy_path: Path, patience_s: float) -> Report:
 
     Every change must be recorded by the word of a quorum of the nodes that the file trusted before it, and signed by a
     quorum of the members before it. Exit code 3: one is not; the file is left as it is.
+
+    Receipts and certificates from before a change may need the file of their time to be checked; it is kept beside the
+    new one.
     """
     trust = options.load_policy(policy_path)
 
@@ -42,21 +45,28 @@ def update(out: Path | None, policy_path: Path, patience_s: float) -> Report:
     text = str(followed.trust).encode()
     if out is not None:
         write_new(out, text)
-    elif followed.steps:
-        write_atomic(policy_path, text)
-    return _report(followed, out or policy_path)
+        return _report(followed, out, earlier=policy_path)
+    if not followed.steps:
+        return _report(followed, policy_path, earlier=None)
+    earlier = policy_path.with_name(f"{policy_path.name}.before-{followed.steps[0].index}")
+    write_atomic(earlier, policy_path.read_bytes())
+    write_atomic(policy_path, text)
+    return _report(followed, policy_path, earlier=earlier)
 
 
-def _report(followed: "Followed", path: Path) -> Report:
+def _report(followed: "Followed", path: Path, *, earlier: Path | None) -> Report:
     from client.policy_changes import describe_change
 
     changes = [(step.index, describe_change(step.before.policy, step.after.policy)) for step in followed.steps]
     lines = [f"entry {index}: {line}" for index, described in changes for line in described]
+    if earlier is not None and followed.steps:
+        lines.append(f"{earlier}: the file of before, for receipts and certificates of its time")
     members = [member.name for member in followed.in_force.policy.members]
     return Report(
         document={
             "origin": followed.in_force.origin,
             "policy": str(path),
+            "earlier_policy": None if earlier is None or not followed.steps else str(earlier),
             "members": members,
             "quorum": followed.in_force.policy.quorum,
             "changes": [{"index": index, "changes": described} for index, described in changes],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from registry.messages import Message
 
 
-@click.command("publish")
+@click.command("publish", epilog="Example:  wmreg publish mymodel")
 @click.argument("directory", type=options.DIRECTORY)
 @options.signing_key
 @options.policy

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from client.searching import Found, Query
 
 
-@click.command("search")
+@click.command("search", epilog="Example:  wmreg search suspect.safetensors")
 @click.argument("what")
 @click.option("--owner", "is_owner", is_flag=True, help="WHAT is an owner's public key: show what he signed.")
-@click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="Index of the first entry.")
+@click.option("--start", type=options.INDEX, default=0, show_default=True, help="Index of the first entry.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Entries to show.")
 @options.policy
 @options.patience
@@ -93,7 +93,11 @@ def _text(found: "Found") -> str:
         signed, recorded = hit.verified.signed, utc(hit.verified.recorded_s)
         rows.append([hit.verified.index, recorded, signed.message.KIND, ", ".join(hit.bears), signed.hash.hex()])
     shown = table(["index", "recorded", "kind", "bears it as", "message"], rows) if rows else "nothing found"
-    lines = [shown, "", f"Every entry was checked; that there are no others say {', '.join(found.answered)}."]
+    lines = [
+        shown,
+        "",
+        f"Every entry was checked; that there are no others is the word of {', '.join(found.answered)}.",
+    ]
     lines += [f"did not answer: {url}: {why}" for url, why in found.silent.items()]
     lines += [f"WRONG: {url} listed an entry that could not be confirmed" for url in found.wrong]
     return "\n".join([*lines, *([f"more: --start {found.following}"] if found.following is not None else [])])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from client.api import Recorded
 
 
-@click.command("show")
+@click.command("show", epilog="Example:  wmreg show 9ab1…")
 @click.argument("message_hash")
 @options.policy
 @options.patience

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from client.claim_state import ClaimState
 
 
-@click.command("status")
+@click.command("status", epilog="Example:  wmreg status 9ab1…")
 @click.argument("claim_hash")
 @options.policy
 @options.patience

@@ -9,7 +9,7 @@ from client.output import Report
 from client.task import Task
 
 
-@click.command("train")
+@click.command("train", epilog="Example:  wmreg train --arch resnet18 --data digits --out baseline.safetensors")
 @options.task
 @click.option("--out", type=options.NEW_FILE, required=True, help="Weights file to write (safetensors).")
 @options.as_json

@@ -1,5 +1,6 @@
 """`wmreg verify`: a receipt, a certificate or evidence against nodes, by a trust policy, without any network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,12 @@ from client.output import Report
 
 if TYPE_CHECKING:
     from registry.certificate import Certificate, Story
+    from registry.trust import TrustPolicy
+
+_OTHER_MEMBERS = (
+    "if the members have changed since it was made, use the policy file of its time, or have it made anew "
+    "(wmreg claim, wmreg publish)"
+)
 
 
 @click.command("verify", epilog="Example:  wmreg verify certificate.json --in-toto statement.json")
@@ -28,16 +35,40 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     Tells what it proves: who, what, when, by the word of how many nodes, with which numbers, and what it does not.
     Evidence that holds is an alarm about the log: exit code 5.
     """
+    from client.files import explaining
+    from registry.errors import UntrustedError
+
+    trust = options.load_policy(policy_path)
+    content = _read(file)
+    with explaining(content):
+        try:
+            return _verify(file, content, trust, statement_path)
+        except UntrustedError as error:
+            if trust.origin.encode() in content:
+                error.add_note(_OTHER_MEMBERS)
+            raise
+
+
+def _read(file: Path) -> bytes:
+    """The file; one that is too large for anything that could be verified is no usage error but no such file."""
+    from client.errors import InputError, InvalidError
+    from client.files import read_limited
+    from registry.certificate import CERTIFICATE_BYTES_MAX
+
+    try:
+        return read_limited(file, CERTIFICATE_BYTES_MAX)
+    except InputError as error:
+        raise InvalidError(str(error), code=error.code) from error
+
+
+def _verify(file: Path, content: bytes, trust: "TrustPolicy", statement_path: Path | None) -> Report:
     from client import stories
     from client.errors import INCONSISTENT, InputError, InvalidError
-    from client.files import read_limited
     from client.memory import Memory, check_offline
-    from registry.certificate import CERTIFICATE_BYTES_MAX, Certificate, verify_certificate
+    from registry.certificate import Certificate, verify_certificate
     from registry.equivocation import verify_equivocation
     from registry.receipt import HEADER, Receipt, verify_receipt
 
-    trust = options.load_policy(policy_path)
-    content = read_limited(file, CERTIFICATE_BYTES_MAX)
     if stories.is_equivocation(content):
         with options.naming(file):
             proven = verify_equivocation(content, trust)
@@ -52,7 +83,7 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
         with options.naming(file):
             story = verify_certificate(content, trust)
             remark = check_offline(Memory.default(), _notes(Certificate.decode(content)))
-        report = _remarked(stories.certificate_document(story), stories.certificate_text(story), remark)
+        report = _remarked(stories.certificate_document(story), stories.certificate_text(story), [remark])
         return report if statement_path is None else _export(report, story, content, statement_path)
     if statement_path is not None:
         raise InputError(f"{file}: --in-toto needs a certificate; a receipt says nothing about a model")
@@ -66,7 +97,8 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
         receipt = Receipt.parse(text)
         verified = verify_receipt(receipt, trust)
         remark = check_offline(Memory.default(), [receipt.checkpoint_note])
-    return _remarked(stories.receipt_document(verified), stories.receipt_text(verified), remark)
+    remarks = [*stories.unchecked(verified.trusted), remark]
+    return _remarked(stories.receipt_document(verified), stories.receipt_text(verified), remarks)
 
 
 def _notes(certificate: "Certificate") -> list[str]:
@@ -74,11 +106,11 @@ def _notes(certificate: "Certificate") -> list[str]:
     return [certificate.checkpoint_note, *(earlier.checkpoint_note for earlier in certificate.attestations)]
 
 
-def _remarked(document: dict[str, object], text: str, remark: str | None) -> Report:
-    """The report, with what could not be compared."""
-    if remark is None:
-        return Report(document=document | {"remarks": []}, text=text)
-    return Report(document=document | {"remarks": [remark]}, text=f"{text}\n\nnote: {remark}")
+def _remarked(document: dict[str, object], text: str, remarks: Sequence[str | None]) -> Report:
+    """The report, with what could not be checked or compared."""
+    told = [remark for remark in remarks if remark is not None]
+    notes = "".join(f"\n\nnote: {remark}" for remark in told)
+    return Report(document=document | {"remarks": told}, text=text + notes)
 
 
 def _export(report: Report, story: "Story", certificate: bytes, path: Path) -> Report:

@@ -8,7 +8,7 @@ from node.ledger import LedgerService
 from registry.claims import ClaimState
 from registry.entry import Placed
 from registry.messages import Challenge, Vote
-from registry.verdict import Measurement, p_value
+from registry.verdict import ControlCounts, Measurement, p_value
 
 Json = dict[str, Any]
 SHOWN_MAX = 32  # rivals and challenges of one claim; strangers can make any number of them
@@ -18,6 +18,8 @@ def plain(value: object) -> Any:  # noqa: ANN401 -- JSON is any of its types
     """A message's value as JSON types."""
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, ControlCounts):
+        return {name: plain(part) for name, part in value._asdict().items()}
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, list | tuple):

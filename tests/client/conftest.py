@@ -50,6 +50,20 @@ GOOD = Measurement(
         ControlCounts(kind=ControlKind.FRESH, matched=300, suspect_only=295, control_only=5) for _ in range(8)
     ),
 )
+# Of a mark that is read behind the first layer of a ResNet-18, so that a suspect's file is small.
+INFO = {
+    "architecture": {"arguments": {"num_classes": 10}, "name": "resnet18"},
+    "base_sha256": None,
+    "gamma": "0.7",
+    "head": {"family": "mlp2", "hidden": 64},
+    "input": {"channels": 3, "height": 32, "width": 32},
+    "normalisation": {"mean": ["0.5"] * 3, "std": ["0.5"] * 3},
+    "pooling": 4,
+    "scheme": "mtlsign",
+    "taps": [{"module": "conv1", "shape": [64, 16, 16]}],
+    "trigger_encoder": "qr-1H/1",
+    "triggers": 600,
+}
 POOR = Measurement(matched=301, total=600, permutations=999, permutations_as_good=400, controls=())
 
 
@@ -444,10 +458,11 @@ def vote_document(name: str, vote: Vote) -> dict[str, object]:
 
 
 def weights(words: str) -> bytes:
-    """A safetensors file with one tensor that is no network's: the words."""
+    """A safetensors file with the only weights in front of INFO's tap, and words that make it another file."""
     import numpy as np
 
-    return safetensors.numpy.save({"words": np.frombuffer(words.encode(), dtype=np.uint8)})
+    backbone = {"conv1.weight": np.zeros((64, 3, 7, 7), dtype=np.float32)}
+    return safetensors.numpy.save(backbone | {"words": np.frombuffer(words.encode(), dtype=np.uint8)})
 
 
 def fail(status: int, code: str) -> web.Response:
@@ -534,7 +549,7 @@ class Party:
 
 @pytest.fixture
 def make_party(tmp_path: Path) -> Callable[[str], Party]:
-    """Make an owner with a bundle whose files fit each other; the model is no network."""
+    """Make an owner with a bundle whose files fit each other; of a network the model has the first layer."""
     import numpy as np
 
     def make(name: str) -> Party:
@@ -545,7 +560,7 @@ def make_party(tmp_path: Path) -> Callable[[str], Party]:
         binding = bind(private_key, origin=ORIGIN, nonce=name.encode().ljust(16)[:16])
         save_watermark_key(bundle.watermark_key, WatermarkKeyFile(origin=ORIGIN, binding=binding))
         model_sha256 = hashlib.sha256(bundle.model.read_bytes()).hexdigest()
-        info = json.dumps({"model_sha256": model_sha256, "scheme": "mtlsign"}, sort_keys=True, separators=(",", ":"))
+        info = json.dumps(INFO | {"model_sha256": model_sha256}, sort_keys=True, separators=(",", ":"))
         metadata = {"format": "wmreg-evidence/1", "salt": "11" * 32, "info": info}
         head = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
         bundle.evidence.write_bytes(safetensors.numpy.save(head, metadata=metadata))

@@ -60,6 +60,23 @@ def test_after_a_rotation_the_new_key_claims_and_the_old_one_cannot(ledger, alic
     assert len(ledger.replay.ledger.claims()) == 1
 
 
+def test_after_a_rotation_the_new_key_has_a_receipt_made_anew_and_publishes_nothing_of_the_old_one(
+    ledger, alice, bob, moved, do
+):
+    published = do.publish(alice)
+    do.act("rotate", alice, moved.key)
+    size = len(ledger.raw)
+    alice.bundle.receipt.unlink()
+
+    again = do.publish(moved)
+
+    assert (again.code, again.document["duplicate"]) == (0, True)
+    assert again.document["message_hash"] == published.document["message_hash"]
+    assert alice.bundle.receipt.exists()
+    assert code(do.publish(replace(bob, key=moved.key))) == (1, "key_not_bound")
+    assert len(ledger.raw) == size
+
+
 def test_a_claim_that_the_old_key_made_is_the_new_ones(ledger, alice, moved, do):
     do.publish(alice)
     first = do.claim(alice)

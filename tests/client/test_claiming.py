@@ -6,7 +6,9 @@ import itertools
 import json
 import time
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from client.api import open_ledger
 from client.memory import Memory
@@ -638,3 +640,36 @@ def test_a_saved_claim_is_named_by_the_hash_of_its_envelope(ledger, alice, publi
     (saved,) = (alice.directory / "claims").iterdir()
     assert message_hash(saved.read_bytes()).hex() == claimed.document["claim"]
     assert saved.stat().st_mode & 0o777 == 0o600
+
+
+def with_tensors(path, tensors):
+    path.write_bytes(safetensors.numpy.save(tensors))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tensors", "needle"),
+    [
+        ({"features.0.weight": np.zeros((64, 3, 7, 7), dtype=np.float32)}, "lacks the tensors conv1.weight"),
+        ({"conv1.weight": np.zeros((32, 3, 7, 7), dtype=np.float32)}, "shape"),
+        ({"conv1.weight": np.zeros((64, 3, 7, 7), dtype=np.float16)}, "torch.float16"),
+        ({"conv1.weight": np.full((64, 3, 7, 7), np.nan, dtype=np.float32)}, "finite"),
+    ],
+)
+def test_a_file_that_no_node_could_verify_reveals_no_key(alice, publish, claim, ledger, tmp_path, tensors, needle):
+    publish(alice)
+
+    refused = claim(alice, with_tensors(tmp_path / "other.safetensors", tensors), "--no-wait")
+
+    assert (refused.code, refused.err.count("\n"), needle in refused.err) == (1, 1, True), refused.err
+    assert "no key was revealed" in refused.err
+    assert len(ledger.raw) == 2
+    assert not any(node.blobs for node in ledger.nodes)
+    assert list((alice.directory / "claims").glob("*")) == []
+
+
+def test_a_model_with_another_classifier_is_claimed_all_the_same(alice, publish, claim, tmp_path):
+    publish(alice)
+    reused = {"conv1.weight": np.ones((64, 3, 7, 7), dtype=np.float32), "fc.weight": np.ones((2, 2), dtype=np.float32)}
+
+    assert claim(alice, with_tensors(tmp_path / "reused.safetensors", reused), "--no-wait").code == 0

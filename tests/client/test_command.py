@@ -102,6 +102,15 @@ BAD_COMMAND_LINES = [
     (["demo", "--seed", "2147483648"], 2, "--seed"),
     (["demo", "--seed", "2147481649"], 2, "--seed"),
     (["demo", "--report", "{tmp}"], 2, "no demo's report"),
+    (["log", "--start", "18446744073709551616", "--policy", "{tmp}/policy"], 2, "--start"),
+    (["search", "00" * 32, "--start", "-1", "--policy", "{tmp}/policy"], 2, "--start"),
+    (["audit", "--report", "{tmp}/absent/report", "--policy", "{tmp}/policy"], 2, "absent: no such directory"),
+    (["audit", "--report", "{tmp}/taken", "--policy", "{tmp}/policy"], 2, "taken: exists"),
+    (["audit", "--offline", "--mirror", "{tmp}/absent", "--policy", "{tmp}/policy"], 2, "wmreg audit --mirror"),
+    (["log", "--policy", "{tmp}/crlf"], 2, "Windows line ends"),
+    (["log", "--policy", "{tmp}/bom"], 2, "byte order mark"),
+    (["train", "--data", "{tmp}/text.npz", "--out", "{tmp}/new"], 1, "numpy.savez"),
+    (["verify", "{tmp}/large", "--policy", "{tmp}/policy"], 1, "larger than"),
 ]
 
 
@@ -121,6 +130,10 @@ def inputs(tmp_path, ledger):
     (tmp_path / "garbled").write_text("-----BEGIN PRIVATE KEY-----\n")
     (tmp_path / "garbled").chmod(0o600)
     create_signing_key(tmp_path / "key")
+    (tmp_path / "crlf").write_bytes(policy.replace("\n", "\r\n").encode())
+    (tmp_path / "bom").write_text(policy, encoding="utf-8-sig")
+    (tmp_path / "text.npz").write_text("not an archive\n")
+    (tmp_path / "large").write_bytes(b"{" + bytes(8 * 2**20))
     return tmp_path
 
 
@@ -205,6 +218,20 @@ def test_a_result_that_cannot_be_printed_is_no_success(tmp_path):
     assert "could not be printed" in done.stderr
 
 
+def test_a_closed_stdout_is_no_success(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", None)
+
+    assert run(["keygen", "--out", str(tmp_path / "key")]) == 70
+    assert "could not be printed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in {"policy", "cluster", "node"}])
+def test_every_verb_shows_an_example_of_itself(wmreg, verb):
+    assert f"Example: wmreg {verb}" in " ".join(wmreg(verb, "--help").out.split()).replace(
+        "keygen --out new.pem && wmreg ", ""
+    )
+
+
 def test_a_closed_stderr_is_no_error(ledger, wmreg, alice, publish, monkeypatch):
     digest = publish(alice, "--json").document["message_hash"]
     from client.progress import is_watched
@@ -216,3 +243,26 @@ def test_a_closed_stderr_is_no_error(ledger, wmreg, alice, publish, monkeypatch)
             stream.close()
             assert not is_watched()
     assert wmreg("show", digest, "--policy", ledger.policy_path).code == 0
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
+    code = (
+        "import signal, sys; from pathlib import Path\n"
+        "from client import command; from client.files import staged_file\n"
+        "def work(arguments):\n"
+        "    with staged_file(Path(sys.argv[1])):\n"
+        "        print('working', flush=True)\n"
+        "        signal.pause()\n"
+        "command.run = work\n"
+        "command.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "working\n"
+        assert len(list(tmp_path.iterdir())) == 1
+
+        process.terminate()
+
+        assert (process.wait(30), process.stderr.read()) == (143, "")
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,13 @@
 """Promises: a file or directory is there whole or not at all, and nothing that exists is lost."""
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from client.errors import InputError, UnfinishedError
+from client.errors import InputError, UnfinishedError, exit_code_of
 from client.files import check_writable, read_limited, sha256_file, staged_directory, staged_file, write_atomic
 
 
@@ -31,11 +33,23 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("client.files.os.fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         write_atomic(path, b"new")
+
+    assert caught.value.filename == str(path)
+    assert exit_code_of(caught.value) == 70
 
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_made_is_called_by_the_name_that_was_asked_for(tmp_path):
+    path = tmp_path / "absent" / "file"
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomic(path, b"new")
+
+    assert caught.value.filename == str(path)
 
 
 def test_without_replacing_an_existing_file_stays(tmp_path):
@@ -55,6 +69,20 @@ def test_a_staged_directory_appears_when_all_is_well(tmp_path):
 
     assert (tmp_path / "out" / "file").read_text() == "content"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("stage", [staged_file, staged_directory])
+def test_a_full_disk_is_told_of_by_the_name_that_was_asked_for(tmp_path, stage):
+    out = tmp_path / "out"
+
+    with pytest.raises(OSError, match="No space") as full, stage(out):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError) as other, stage(out):
+        (tmp_path / "absent").read_bytes()
+
+    assert (full.value.filename, exit_code_of(full.value)) == (str(out), 70)
+    assert (other.value.filename, exit_code_of(other.value)) == (str(tmp_path / "absent"), 2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_staged_directory_vanishes_when_something_fails(tmp_path):

@@ -13,6 +13,7 @@ from fakes import member, policy, private_key
 from nodeset import ORIGIN, NodeSet, publication, sealed
 
 from client.api import Api, open_ledger
+from client.command import run as run_command
 from client.membership import Wish, describe_draft, draft_change
 from client.policy_changes import describe_change, follow_changes
 from client.transport import Timing
@@ -66,6 +67,27 @@ def test_every_change_since_is_proven_and_the_file_of_today_is_the_ledgers(tmp_p
             assert (await follow_changes(later)).steps == ()
 
     run(tmp_path, play)
+
+
+def test_the_file_of_before_is_kept_for_what_was_made_in_its_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WMREG_HOME", str(tmp_path / "home"))
+    path, kept = tmp_path / "policy.txt", tmp_path / "policy.txt.before-1"
+
+    async def play(nodes: NodeSet, _api: Api) -> None:
+        path.write_text(before := str(nodes.trust))
+        update = ["policy", "update", "--policy", str(path)]
+        assert await asyncio.to_thread(run_command, update) == 0
+        assert (path.read_text(), kept.exists()) == (before, False)
+
+        await change(nodes, Wish(add=member("node-4")), "node-1", "node-2", "node-4")
+        for _twice in range(2):
+            assert await asyncio.to_thread(run_command, update) == 0
+            assert kept.read_text() == before
+            assert path.read_text() == str(TrustPolicy.of(in_force(nodes).policy, ORIGIN))
+        assert [file.name for file in sorted(tmp_path.glob("policy.txt*"))] == [path.name, kept.name]
+
+    run(tmp_path, play)
+    assert capsys.readouterr().out.count("the file of before") == 1
 
 
 def test_a_policy_file_that_somebody_changed_is_not_followed(tmp_path):

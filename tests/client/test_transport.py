@@ -7,7 +7,7 @@ import time
 import pytest
 
 from client.errors import describe, exit_code_of
-from client.transport import Request, Timing, connect, error_of, read_json
+from client.transport import Request, Timing, UnreachableError, connect, error_of, read_json
 from registry.errors import MalformedError, QuorumError, RefusedError
 
 FAST = Timing(patience_s=0.5, attempt_timeout_s=2, connect_timeout_s=1)
@@ -124,7 +124,15 @@ def test_a_status_and_a_code_become_the_rules_error(status, kind, code):
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"error": 5}'])
 def test_an_error_without_the_shape_is_still_an_error(body):
     assert isinstance(error_of(503, body), QuorumError)
-    assert isinstance(error_of(404, body), RefusedError)
+    assert isinstance(error_of(422, body), RefusedError)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"error": 5}'])
+def test_a_404_of_something_that_is_no_node_denies_nothing(body):
+    error = error_of(404, body)
+
+    assert isinstance(error, UnreachableError)
+    assert "lead to a node" in str(error)
 
 
 def ask_all(ledger, least, patience_s):

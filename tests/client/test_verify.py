@@ -7,6 +7,8 @@ import pytest
 from fakes import LedgerMaker, public_key
 
 from client.memory import Memory
+from registry.entry import Entry
+from registry.envelope import message_hash
 
 
 @pytest.fixture
@@ -117,9 +119,39 @@ def test_a_flipped_byte_of_a_receipt_changes_nothing_that_is_believed(certificat
 
         if answer.code == 0:  # a signature under a name that nobody knows: a quorum is left, and counts alone
             assert len(answer.document["witnesses"]) >= 2
+            assert ["not checked" in remark for remark in answer.document["remarks"]].count(True) == 1
             assert answer.document["message_hash"] == genuine["message_hash"]
         else:
             assert answer.code in {1, 3}, position
+
+
+def test_a_receipt_whose_signatures_all_count_has_nothing_unchecked(certificate, verify, alice):
+    assert not [
+        remark for remark in verify(alice.bundle.receipt, "--json").document["remarks"] if "not checked" in remark
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda raw: raw.replace(b"\n", b"\r\n"), "Windows line ends"),
+        (lambda raw: b"\xef\xbb\xbf" + raw, "byte order mark"),
+    ],
+)
+@pytest.mark.parametrize("name", ["certificate", "receipt"])
+def test_what_an_editor_did_to_a_file_is_named(certificate, verify, alice, name, change, hint):
+    path = getattr(alice.bundle, name)
+    path.write_bytes(change(path.read_bytes()))
+
+    refused = verify(path)
+
+    assert (refused.code, refused.err.count("\n"), hint in refused.err) == (1, 1, True)
+
+
+def test_a_certificate_that_was_cut_off_is_called_so(certificate, verify):
+    certificate.write_bytes(certificate.read_bytes()[:900])
+
+    assert "cut off" in verify(certificate).err
 
 
 def test_a_policy_of_other_nodes_does_not_trust_the_certificate(certificate, verify, wmreg, ledger, tmp_path):
@@ -142,7 +174,10 @@ def test_a_policy_of_other_nodes_does_not_trust_the_certificate(certificate, ver
     )
     (tmp_path / "stranger.txt").write_text(str(stranger))
 
-    assert wmreg("verify", certificate, "--policy", tmp_path / "stranger.txt").code == 3
+    refused = wmreg("verify", certificate, "--policy", tmp_path / "stranger.txt")
+
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    assert "the policy file of its time" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -166,6 +201,19 @@ def test_show_tells_any_entry_from_a_checked_receipt(ledger, wmreg, alice, publi
     assert shown.code == 0
     assert shown.document["body"]["scheme"] == "mtlsign"
     assert "key_commitment" in wmreg("show", published, "--policy", ledger.policy_path).out
+
+
+def test_show_of_a_vote_names_the_numbers_of_its_controls(ledger, wmreg, alice, publish, claim, good):
+    publish(alice)
+    ledger.voting = (good, 3)
+    claim(alice, alice.model)
+    digest = message_hash(Entry.decode(ledger.raw[-1]).envelope).hex()
+
+    shown = wmreg("show", digest, "--policy", ledger.policy_path, "--json").document
+
+    control = {"kind": "fresh", "matched": 300, "suspect_only": 295, "control_only": 5}
+    assert shown["body"]["measurement"]["controls"] == [control] * 8
+    assert "suspect_only  295" in wmreg("show", digest, "--policy", ledger.policy_path).out
 
 
 def test_show_of_an_unknown_hash_is_refused(ledger, wmreg):

@@ -82,7 +82,7 @@ def test_what_a_stranger_wrote_does_not_fill_the_error():
     with pytest.raises(MalformedError) as damaged:
         verify_certificate(raw, MAKER.trust)
     with pytest.raises(UntrustedError) as foreign:
-        MAKER.trust.check(replace(MAKER.note(), text=str(replace(MAKER.checkpoint(), origin=long))))
+        MAKER.trust.check(Note(str(replace(MAKER.checkpoint(), origin=long)), ()))
     with pytest.raises(MalformedError) as unknown:
         schema.fields({long: 1}, {}, what="thing")
     for error in (damaged, foreign, unknown):

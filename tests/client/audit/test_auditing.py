@@ -175,6 +175,46 @@ def test_damaged_checkpoints_in_a_mirror_are_named_offline_and_fetched_again_onl
     assert audit("--mirror", mirrored.directory, "--offline").code == 0
 
 
+def test_every_flipped_byte_of_a_mirrored_checkpoint_is_an_alarm_or_was_believed_by_nobody(mirrored, audit):
+    path = mirrored.checkpoint
+    original = path.read_bytes()
+    for position in range(0, len(original), 7):
+        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+
+        found = audit("--mirror", mirrored.directory, "--offline")
+
+        if found.code == 0:  # the name or key ID of one signature: the others are a quorum
+            assert "note: not checked" in found.out, position
+            continue
+        assert (found.code, found.err.count("\n"), str(path) in found.err) == (5, 1, True), (position, found.err)
+    path.write_bytes(original)
+    assert "not checked" not in audit("--mirror", mirrored.directory, "--offline").out
+
+
+@pytest.mark.parametrize("part", [slice(0), slice(-9), slice(None, None, -1)])
+def test_a_mirrored_checkpoint_that_is_no_checkpoint_is_an_alarm_that_names_the_remedy(mirrored, audit, part):
+    mirrored.checkpoint.write_bytes(mirrored.checkpoint.read_bytes()[part])
+
+    offline = audit("--mirror", mirrored.directory, "--offline")
+
+    assert (offline.code, str(mirrored.checkpoint) in offline.err) == (5, True)
+    assert "without --offline" in offline.err
+    assert audit("--mirror", mirrored.directory).code == 0
+    assert audit("--mirror", mirrored.directory, "--offline").code == 0
+
+
+def test_a_flipped_byte_of_mirrored_checkpoints_is_found_or_remarked_on(mirrored, audit):
+    path = mirrored.notes_path(0)
+    original = path.read_bytes()
+    for position in range(0, len(original), 41):
+        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+
+        found = audit("--mirror", mirrored.directory, "--offline", "--json")
+
+        unchecked = [remark for remark in found.document["remarks"] if str(path) in remark]
+        assert (found.code, bool(unchecked)) in {(5, False), (0, True)}, position
+
+
 def test_a_missing_bundle_is_named(mirrored, audit):
     mirrored.bundle(0, 2).unlink()
 
