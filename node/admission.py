@@ -50,8 +50,7 @@ async def check_memory(
     Raises:
         InconsistentStateError: it is lost.
     """
-    if (config.state_directory / JOURNAL_FILE).exists():
-        await returning.ask(session, membership.policy)
-        return
     if membership.standing is Standing.MEMBER:
-        await returning.ask_majority(session, lambda: membership.policy)
+        await returning.ask_majority(session, membership)
+    elif (config.state_directory / JOURNAL_FILE).exists():
+        await returning.ask(session, membership.policy)
