@@ -306,11 +306,12 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "submissions_per_s": options.submissions_per_s,
             "key_submissions_per_s": options.key_submissions_per_s,
             "connections_max": 512,
+            "address_connections_max": 128,
             "tls_certificate": "keys/api.crt" if options.https else "",
             "tls_private_key": "keys/api.pem" if options.https else "",
             "tls_authorities": "",
         },
-        "raft": {"bind_host": ""},
+        "raft": {"bind_host": "", "profile": "lan"},
         "blobs": {
             "blob_bytes_max": 4 * 2**30,
             "total_bytes_max": 16 * 2**30,

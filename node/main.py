@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from aiohttp import web
 from node import logs
 from node.admission import check_memory, check_standing
 from node.api import Services, make_app
+from node.api.connection import ApiConnection
 from node.api.limits import LimitedConnections, TokenBuckets
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.blobs import BlobLimits, BlobStore
@@ -40,7 +41,7 @@ from node.logs import fields
 from node.membership import Membership, PeerUrls, Standing, changes_members
 from node.notes import NoteCache
 from node.patrol import Patrol
-from node.raft import JournalError, RaftService, RaftSettings, install_unpickling_guard
+from node.raft import JournalError, RaftService, install_unpickling_guard, settings_of
 from node.returning import Returning
 from node.signer import Signer, SignerName
 from node.space import START_BYTES_MIN, DiskSpace
@@ -270,7 +271,7 @@ def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftServ
             private_key_path=config.keys.tls_private_key,
             journal_path=config.state_directory / JOURNAL_FILE,
             machine=state.store,
-            settings=RaftSettings(bind_host=config.raft.bind_host),
+            settings=settings_of(config.raft.profile, bind_host=config.raft.bind_host),
             on_applied=ledger.on_applied,
         )
     except (OSError, ValueError) as error:  # ssl.SSLError among them: a key that is not the certificate's
@@ -290,18 +291,24 @@ async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None
     certificate = make_certificate(config.api)
     _warn_about_url(config, node)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, certificate)
-    # The time-out also ends a connection whose first request does not come, or comes byte by byte.
-    runner = web.AppRunner(
-        make_app(node),
-        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-        keepalive_timeout=IDLE_TIMEOUT_S,
-        lingering_time=LINGER_S,
-    )
+    runner = web.AppRunner(make_app(node), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+
+    def serve(on_lost: Callable[[], None]) -> ApiConnection:
+        # The time-out also ends a connection whose first request does not come, or comes byte by byte.
+        return ApiConnection(
+            cast("web.Server", runner.server),
+            on_refused=lambda code: node.refused.update([code]),
+            on_lost=on_lost,
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            lingering_time=LINGER_S,
+        )
+
     connections = LimitedConnections(
-        cast("web.Server", runner.server),
-        config.api.connections_max,
+        serve,
+        connections_max=config.api.connections_max,
+        address_connections_max=config.api.address_connections_max,
         handshake_timeout_s=HANDSHAKE_TIMEOUT_S,
         on_refused=lambda: node.refused.update(["too_many_connections"]),
     )

@@ -55,6 +55,7 @@ class MayBeBehindError(RefusedError):
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what a handler raises into an answer, and count it."""
     try:
+        _check_encoding(request)
         return await handler(request)
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
@@ -79,6 +80,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         )
 
 
+def error_body(code: str, message: str) -> dict[str, object]:
+    """What every error's JSON says."""
+    return {"error": {"code": code, "message": message}}
+
+
 def status_of(error: Exception) -> HTTPStatus:
     """The table, looked up: by the error's code, else by its class."""
     code = error.code if isinstance(error, _WITH_CODE) else ""
@@ -101,9 +107,14 @@ def refusal(request: web.Request, error: Exception) -> dict[str, object]:
     return _counted(request, _code_of(error), str(error))
 
 
+def _check_encoding(request: web.Request) -> None:
+    if request.body_exists and request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise MalformedError("a body is sent as it is, without a Content-Encoding")
+
+
 def _counted(request: web.Request, code: str, message: str) -> dict[str, object]:
     services(request).refused[code] += 1
-    return {"error": {"code": code, "message": message}}
+    return error_body(code, message)
 
 
 def _respond(request: web.Request, error: Exception) -> web.Response:

@@ -4,11 +4,9 @@ import asyncio
 import ipaddress
 import json
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from aiohttp import web
 
 from node.errors import UnavailableError
 
@@ -59,8 +57,10 @@ class TokenBuckets:
 def network_of(address: str) -> str:
     """What counts as one client: an IPv4 address, or the network of an IPv6 one."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((int(parsed), _IPV6_NETWORK_BITS), strict=False))
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is None:
+            return str(ipaddress.ip_network((int(parsed), _IPV6_NETWORK_BITS), strict=False))
+        parsed = parsed.ipv4_mapped
     return str(parsed)
 
 
@@ -92,51 +92,72 @@ class Streams:
 class LimitedConnections:
     """Makes the protocol of each new connection: the server's own, or one that says that there are too many.
 
-    Those whose TLS handshake is not done are counted apart, for they are not the server's yet.
+    Those whose TLS handshake is not done are counted apart, for they are not the server's yet. Connections from this
+    very machine have no limit of their own: a proxy's are many clients'.
 
     Args:
-        server: the application's.
+        serve: makes the protocol that serves a connection; what it is given is to be called when that has ended.
         connections_max: served at the same time, and again in their handshakes.
+        address_connections_max: of one address, served at the same time; 0 sets no limit.
         handshake_timeout_s: after which a handshake is over, whichever way.
         on_refused: called for each that is turned away.
     """
 
     def __init__(
         self,
-        server: web.Server,
-        connections_max: int,
+        serve: Callable[[Callable[[], None]], asyncio.Protocol],
         *,
+        connections_max: int,
+        address_connections_max: int,
         handshake_timeout_s: float,
         on_refused: Callable[[], None],
     ) -> None:
-        self._server, self._connections_max, self._on_refused = server, connections_max, on_refused
+        self._serve, self._on_refused = serve, on_refused
+        self._connections_max, self._address_connections_max = connections_max, address_connections_max
         self._handshake_timeout_s = handshake_timeout_s
         self._arriving: set[_Arriving] = set()
+        self._served: Counter[str] = Counter()  # by address
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol of one connection."""
-        if max(len(self._server.connections), len(self._arriving)) >= self._connections_max:
+        if max(self._served.total(), len(self._arriving)) >= self._connections_max:
             self._on_refused()
             return _TurnAway()
-        arriving = _Arriving(self._server, self._arriving)
+        arriving = _Arriving(self._hand_over)
         self._arriving.add(arriving)
         # A handshake that fails is told to nobody.
         asyncio.get_running_loop().call_later(self._handshake_timeout_s, self._arriving.discard, arriving)
         return arriving
 
+    def _hand_over(self, arrived: "_Arriving", transport: asyncio.BaseTransport) -> None:
+        """Give a connection that can be served its protocol."""
+        self._arriving.discard(arrived)
+        address = _client_of(transport)
+        protocol: asyncio.Protocol
+        if 0 < self._address_connections_max <= self._served[address] and not _is_own(address):
+            self._on_refused()
+            protocol = _TurnAway()
+        else:
+            self._served[address] += 1
+            protocol = self._serve(lambda: self._ended(address))
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    def _ended(self, address: str) -> None:
+        self._served[address] -= 1
+        if not self._served[address]:
+            del self._served[address]
+
 
 class _Arriving(asyncio.Protocol):
     """Stands for a connection until it can be served."""
 
-    def __init__(self, server: web.Server, arriving: "set[_Arriving]") -> None:
-        self._server, self._all = server, arriving
+    def __init__(self, hand_over: "Callable[[_Arriving, asyncio.BaseTransport], None]") -> None:
+        self._hand_over = hand_over
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Hand the connection over."""
-        self._all.discard(self)
-        protocol = self._server()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        self._hand_over(self, transport)
 
 
 class _TurnAway(asyncio.Protocol):
@@ -144,3 +165,13 @@ class _TurnAway(asyncio.Protocol):
         if isinstance(transport, asyncio.Transport):
             transport.write(_FULL)
         transport.close()
+
+
+def _client_of(transport: asyncio.BaseTransport) -> str:
+    """The client at the other end; empty for one that is gone already."""
+    peer = transport.get_extra_info("peername")
+    return network_of(peer[0]) if peer else ""
+
+
+def _is_own(address: str) -> bool:
+    return bool(address) and ipaddress.ip_network(address).is_loopback
