@@ -170,7 +170,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
     gatherer = Gatherer(config.name, ledger, state.notes, session)
     stack.push_async_callback(gatherer.close)
-    ledger.start(raft, proof=_proof(config, state, ledger, gatherer))
+    ledger.start(raft, proof=_proof(config, state, ledger, gatherer), read_barrier=raft.read_barrier)
     stack.push_async_callback(ledger.stop)
     blobs, cache = _open_blobs(config, state.store.policy)
     fetcher = Fetcher(
