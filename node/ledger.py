@@ -107,6 +107,7 @@ class LedgerService:
         self._signing: asyncio.Task[None] | None = None
         self._undecided: list[bytes] = []
         self._claims_seen, self._decided = 0, Counter[Outcome]()
+        self._counted_as_of = (0, 0)  # size and time
         self.refused: Counter[str] = Counter()
         self._is_draining, self._under_way, self._idle = False, 0, asyncio.Event()
         self._idle.set()
@@ -249,6 +250,11 @@ class LedgerService:
         return len(self._waiting)
 
     def _count_verdicts(self) -> None:
+        """Look at the undecided claims, unless nothing can have changed: anybody may ask, as often as he likes."""
+        as_of = (self.store.size, self.now_s())
+        if as_of == self._counted_as_of:
+            return
+        self._counted_as_of = as_of
         claims = self.store.claims()
         outcomes = {digest: self.verdict(digest).outcome for digest in self._undecided + claims[self._claims_seen :]}
         self._claims_seen = len(claims)
