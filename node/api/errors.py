@@ -29,6 +29,7 @@ _BY_CODE = {
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "quota": HTTPStatus.INSUFFICIENT_STORAGE,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
+    "too_many_claims": HTTPStatus.TOO_MANY_REQUESTS,
 }
 _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     MalformedError: HTTPStatus.BAD_REQUEST,

@@ -1,4 +1,4 @@
-"""What one client, or many, may ask at once: submissions by address and key, streams and connections in all."""
+"""What one client, or many, may ask: submissions and claims by address and key, connections by address, streams."""
 
 import asyncio
 import ipaddress
@@ -7,11 +7,15 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from node.errors import UnavailableError
+from registry.envelope import SignedMessage
+from registry.messages import Claim
 
 CLIENTS_MAX = 10_000
 BURST_S = 10.0
+HOUR_S = 3600.0
 STREAMS_MAX = 64
 _IPV6_NETWORK_BITS = 64  # what one client has to himself
 _FULL_BODY = json.dumps({"error": {"code": "too_many_connections", "message": "the node is busy; come back"}}).encode()
@@ -22,15 +26,16 @@ _FULL = (
 
 
 class TokenBuckets:
-    """A rate for each client, with a burst of BURST_S seconds' worth.
+    """A rate for each client, with a burst.
 
     Args:
         rate_per_s: how often a client may ask; 0 sets no limit.
         clock: seconds that never go back.
+        burst_s: how many seconds' worth a client may ask for at once.
     """
 
-    def __init__(self, rate_per_s: float, *, clock: Callable[[], float]) -> None:
-        self._rate_per_s, self._clock = rate_per_s, clock
+    def __init__(self, rate_per_s: float, *, clock: Callable[[], float], burst_s: float = BURST_S) -> None:
+        self._rate_per_s, self._clock, self._burst_s = rate_per_s, clock, burst_s
         self._full_at_s: OrderedDict[str, float] = OrderedDict()  # least recently seen first
 
     def take(self, client: str, *, count: int = 1) -> int:
@@ -44,7 +49,7 @@ class TokenBuckets:
             return 0
         now_s = self._clock()
         full_at_s = max(self._full_at_s.get(client, now_s), now_s)
-        wait_s = full_at_s + 1 / self._rate_per_s - now_s - BURST_S
+        wait_s = full_at_s + 1 / self._rate_per_s - now_s - self._burst_s
         if wait_s > 0:
             return math.ceil(wait_s)
         self._full_at_s[client] = full_at_s + count / self._rate_per_s
@@ -52,6 +57,43 @@ class TokenBuckets:
         if len(self._full_at_s) > CLIENTS_MAX:
             self._full_at_s.popitem(last=False)
         return 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkBudget:
+    """How much verification work this node lets into the ledger.
+
+    A claim costs its owner nothing and every node minutes. What is in the ledger already is verified in any case.
+
+    Args:
+        of_address: for each address, whatever keys it uses.
+        of_key: for each signing key, from wherever it comes.
+    """
+
+    of_address: TokenBuckets
+    of_key: TokenBuckets
+
+    @classmethod
+    def per_hour(cls, *, address: int, key: int, clock: Callable[[], float]) -> "WorkBudget":
+        """So many claims in an hour, or all of them at once; 0 sets no limit."""
+        of_address, of_key = (TokenBuckets(many / HOUR_S, clock=clock, burst_s=HOUR_S) for many in (address, key))
+        return cls(of_address, of_key)
+
+    def take(self, signed: SignedMessage, address: str | None) -> None:
+        """Charge a message, if it is a claim, to its signer and to the address that it comes from.
+
+        Raises:
+            UnavailableError: code too_many_claims.
+        """
+        if not isinstance(signed.message, Claim):
+            return
+        charged = [(self.of_key, signer.hex(), "signing key") for signer in signed.signers]
+        charged += [(self.of_address, network_of(address), "address")] if address else []
+        for buckets, client, what in charged:
+            wait_s = buckets.take(client)
+            if wait_s:
+                why = f"too many claims by this {what} within the hour; this one was not recorded"
+                raise UnavailableError(why, code="too_many_claims", retry_after_s=wait_s)
 
 
 def network_of(address: str) -> str:

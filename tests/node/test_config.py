@@ -46,6 +46,8 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         ("[raft]", "[rafts]", "raft"),
         ('profile = "lan"', 'profile = "moon"', "profile: expected one of lan, wan"),
         ('profile = "lan"', "", "profile"),
+        ("claims_per_hour = 120\nkey", "claims_per_hour = 1000001\nkey", "claims_per_hour"),
+        ("key_claims_per_hour = 120", "", "key_claims_per_hour"),
         ("address_connections_max = 128", "address_connections_max = -1", "address_connections_max"),
         ('signing = "keys/signing.pem"', 'signing_key = "keys/signing.pem"', "signing"),
         ("[api]", "[api", "TOML|Expected"),

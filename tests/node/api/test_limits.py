@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from fakes import private_key, public_key
-from nodeset import ORIGIN, NodeParts, NodeSet, publication
+from nodeset import ORIGIN, NodeParts, NodeSet, claim, publication
 
 from node import bodies, main
-from node.api.limits import BURST_S, TokenBuckets, network_of
+from node.api.limits import BURST_S, TokenBuckets, WorkBudget, network_of
 from registry import signing
 
 
@@ -129,6 +129,38 @@ async def test_a_key_has_a_rate_of_its_own_that_a_strangers_forgeries_do_not_use
         assert await submit(first) == (200, None)
         assert (await submit(publication("bob")))[0] == 200
         assert len(nodes.order.proposed) == 3
+
+
+async def test_verification_work_is_limited_by_key_and_by_address_and_no_accepted_claim_is_forgotten(tmp_path: Path):
+    clock = Clock()
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        node = nodes.nodes[0]
+        work = WorkBudget.per_hour(address=3, key=2, clock=clock)
+        async with AsyncExitStack() as stack:
+            await main._listen(node.config, dataclasses.replace(node.services, work=work), stack)
+
+            async def submit(envelope: bytes) -> tuple[int, str, str | None]:
+                async with nodes.session.post(f"{node.url}/v1/entries", data=envelope) as answer:
+                    told = await answer.json()
+                    return answer.status, told.get("error", {}).get("code", ""), answer.headers.get("Retry-After")
+
+            published = {owner: publication(owner) for owner in ("alice", "bob")}
+            for envelope in published.values():
+                assert (await submit(envelope))[0] == 200
+
+            def claimed(owner: str, number: int) -> bytes:
+                return claim(published[owner], owner, model_sha256=bytes([number]) * 32)
+
+            first = claimed("alice", 1)
+            assert [(await submit(envelope))[0] for envelope in (first, claimed("alice", 2))] == [200, 200]
+            assert await submit(claimed("alice", 3)) == (429, "too_many_claims", "1800")
+            assert await submit(first) == (200, "", None), "what is recorded costs nothing"
+            assert (await submit(claimed("bob", 4)))[0] == 200
+            assert await submit(claimed("bob", 5)) == (429, "too_many_claims", "1200")
+            assert (await submit(publication("carol")))[0] == 200
+            clock.now_s += 1800
+            assert (await submit(claimed("alice", 3)))[0] == 200
+        assert node.services.voter.queue == node.ledger.claims_open() == 4
 
 
 async def test_a_connection_too_many_is_told_so_and_there_is_room_again_when_one_ends(tmp_path: Path):
