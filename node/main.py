@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -44,15 +44,15 @@ from node.patrol import Patrol
 from node.raft import JournalError, RaftService, install_unpickling_guard, settings_of
 from node.returning import Returning
 from node.signer import Signer, SignerName
-from node.space import START_BYTES_MIN, DiskSpace
+from node.space import RESERVE_BYTES, START_BYTES_MIN, DiskSpace
 from node.store import Store
-from node.sweeper import Sweeper
+from node.sweeper import Sweeper, Uploads
 from node.upkeep.startup import check_state
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from node.watch import Watch
 from registry.entry import Entry
-from registry.policy import Member, Policy
+from registry.policy import Member
 
 EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74
 INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
@@ -172,7 +172,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     stack.push_async_callback(gatherer.close)
     ledger.start(raft, proof=_proof(config, state, ledger, gatherer), read_barrier=raft.read_barrier)
     stack.push_async_callback(ledger.stop)
-    blobs, cache = _open_blobs(config, state.store.policy)
+    blobs, cache = _open_blobs(config, state.store)
     fetcher = Fetcher(
         blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch, peer_tls=peer_tls
     )
@@ -253,15 +253,17 @@ def _proof(config: Config, state: _State, ledger: LedgerService, gatherer: Gathe
     return JoinProof(config.name, ledger, gatherer) if is_new and state.signer.size == 0 else None
 
 
-def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, FileCache]:
+def _open_blobs(config: Config, store: Store) -> tuple[BlobStore, FileCache]:
     """Open the store of uploads and the cache of what is fetched for claims."""
-    limits = config.blobs
+    limits, policy = config.blobs, store.policy
     if policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
         logger.warning("[blobs] cache_bytes_max has no room for the largest model and evidence that the policy allows")
-    uploads = BlobLimits(blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max)
-    fetched = BlobLimits(blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
+    uploads = BlobLimits(
+        blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max, reserve_bytes=RESERVE_BYTES
+    )
+    fetched = replace(uploads, blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
     cache = FileCache(config.state_directory / CACHE_DIRECTORY, fetched)
-    return BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads), cache
+    return Uploads(config.state_directory / BLOBS_DIRECTORY, uploads, store=store, clock=time.time), cache
 
 
 def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftService:
