@@ -10,6 +10,7 @@ from node.errors import LeftError, UnavailableError
 from node.init import JOURNAL_FILE, POLICY_FILE
 from node.membership import Membership, Standing
 from node.returning import Returning
+from node.sessions import peer_session
 from registry.trust import TrustPolicy
 
 
@@ -37,8 +38,7 @@ def check_standing(membership: Membership, config: Config, origin: str) -> None:
 async def _ask_peers(membership: Membership, config: Config) -> None:
     path = config.genesis.parent / POLICY_FILE
     urls = TrustPolicy.parse(path.read_text(encoding="utf-8")).urls if path.exists() else ()
-    connector = aiohttp.TCPConnector(ssl=peer_trust(config.api))
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with peer_session(peer_trust(config.api)) as session:
         await membership.ask(session, urls)
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import aiohttp
 from aiohttp import web
 
 from node import logs
@@ -43,6 +42,7 @@ from node.notes import NoteCache
 from node.patrol import Patrol
 from node.raft import JournalError, RaftService, install_unpickling_guard, settings_of
 from node.returning import Returning
+from node.sessions import peer_session
 from node.signer import Signer, SignerName
 from node.space import RESERVE_BYTES, START_BYTES_MIN, DiskSpace
 from node.store import Store
@@ -167,7 +167,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     ledger = LedgerService(state.store, state.signer, clock=time.time)
     raft = _make_raft(config, state, ledger)
     peer_tls = peer_trust(config.api)
-    session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
+    session = await stack.enter_async_context(peer_session(peer_tls))
     gatherer = Gatherer(config.name, ledger, state.notes, session)
     stack.push_async_callback(gatherer.close)
     ledger.start(raft, proof=_proof(config, state, ledger, gatherer), read_barrier=raft.read_barrier)

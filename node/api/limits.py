@@ -16,7 +16,7 @@ from registry.messages import Claim
 CLIENTS_MAX = 10_000
 BURST_S = 10.0
 HOUR_S = 3600.0
-STREAMS_MAX = 64
+STREAMS_MAX, ADDRESS_STREAMS_MAX = 64, 16
 _IPV6_NETWORK_BITS = 64  # what one client has to himself
 _FULL_BODY = json.dumps({"error": {"code": "too_many_connections", "message": "the node is busy; come back"}}).encode()
 _FULL = (
@@ -111,24 +111,38 @@ class Streams:
 
     Args:
         streams_max: at the same time.
+        address_streams_max: of one address; clients of this very machine have no limit of their own.
     """
 
-    def __init__(self, streams_max: int = STREAMS_MAX) -> None:
-        self._streams_max = streams_max
-        self.open = 0
+    def __init__(self, streams_max: int = STREAMS_MAX, address_streams_max: int = ADDRESS_STREAMS_MAX) -> None:
+        self._streams_max, self._address_streams_max = streams_max, address_streams_max
+        self._open: Counter[str] = Counter()  # by address
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._open.total()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count one more while it lasts; raises UnavailableError when there are too many."""
+    def one(self, remote: str | None) -> Iterator[None]:
+        """Count one more while it lasts; raises UnavailableError when there are too many, of this address or in all."""
+        address = network_of(remote) if remote else ""
         if self.open >= self._streams_max:
-            raise UnavailableError(
-                f"{self._streams_max} streams are open already", code="too_many_streams", retry_after_s=10
-            )
-        self.open += 1
+            raise _too_many_streams(self._streams_max, "in all")
+        if self._open[address] >= self._address_streams_max and not _is_own(address):
+            raise _too_many_streams(self._address_streams_max, "by this address")
+        self._open[address] += 1
         try:
             yield
         finally:
-            self.open -= 1
+            self._open[address] -= 1
+            self._open = +self._open
+
+
+def _too_many_streams(streams_max: int, whose: str) -> UnavailableError:
+    return UnavailableError(
+        f"{streams_max} streams are open already {whose}", code="too_many_streams", retry_after_s=10
+    )
 
 
 class LimitedConnections:

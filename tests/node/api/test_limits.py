@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from fakes import private_key, public_key
 from nodeset import ORIGIN, NodeParts, NodeSet, claim, publication
 
 from node import bodies, main
-from node.api.limits import BURST_S, TokenBuckets, WorkBudget, network_of
+from node.api.limits import BURST_S, Streams, TokenBuckets, WorkBudget, network_of
+from node.errors import UnavailableError
 from registry import signing
 
 
@@ -60,6 +61,20 @@ def test_a_crowd_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPat
     for number in range(100):
         buckets.take(f"192.0.2.{number}")
     assert len(buckets._full_at_s) == 10
+
+
+def test_one_address_does_not_take_all_streams():
+    streams = Streams(5, 2)
+    with ExitStack() as opened:
+        for remote in ("192.0.2.1", "192.0.2.1", "127.0.0.1", "127.0.0.1"):
+            opened.enter_context(streams.one(remote))
+        with pytest.raises(UnavailableError, match="by this address"):
+            opened.enter_context(streams.one("192.0.2.1"))
+        opened.enter_context(streams.one("127.0.0.1"))
+        with pytest.raises(UnavailableError, match="in all"):
+            opened.enter_context(streams.one("192.0.2.2"))
+        assert streams.open == 5
+    assert (streams.open, len(streams._open)) == (0, 0)
 
 
 def test_the_addresses_of_one_ipv6_network_are_one_client():
