@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from node.api import blobs, entries, events, log, members, metrics, openapi, search, status
+from node.api import blobs, entries, events, log, members, metrics, openapi, search, status, witness
 from node.api.errors import answer_errors
 from node.api.services import SERVICES, Services
 
@@ -29,6 +29,8 @@ def make_app(node: Services) -> web.Application:
             web.get("/v1/blobs/{hash}", blobs.download),
             web.get("/checkpoint", log.latest),
             web.get("/v1/checkpoints/{size}", log.own),
+            web.post("/add-checkpoint", witness.add_checkpoint),
+            web.get("/{origin}/checkpoint", witness.latest),
             web.get("/tile/entries/{path:.+}", log.entry_tile),
             web.get("/tile/{level}/{path:.+}", log.hash_tile),
             web.get("/v1/policy", status.policy),

@@ -23,6 +23,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BY_CODE = {
     "not_found": HTTPStatus.NOT_FOUND,
     "not_yet": HTTPStatus.NOT_FOUND,
+    "unknown_origin": HTTPStatus.NOT_FOUND,
+    "untrusted_checkpoint": HTTPStatus.FORBIDDEN,
     "open": HTTPStatus.CONFLICT,
     "not_verified": HTTPStatus.CONFLICT,
     "superseded": HTTPStatus.CONFLICT,

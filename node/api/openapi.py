@@ -11,12 +11,14 @@ from aiohttp import web
 
 from node.api import caching
 from node.api.schemas import COUNT, HASH, SCHEMAS, Schema, ref
+from node.api.witness import SIZE_TYPE
 from node.version import VERSION
 
 JSON, BYTES, PLAIN = "application/json", "application/octet-stream", "text/plain"
 _HASH_DIGITS = "64 lower-case hexadecimal digits."
 _ERRORS = {
     "400": "The request is malformed.",
+    "403": "No member has signed it.",
     "404": "There is no such thing here, or not yet.",
     "408": "The body comes too slowly.",
     "409": "Not in this state: open, not_verified or superseded.",
@@ -234,6 +236,29 @@ PATHS: dict[str, dict[str, Schema]] = {
             answers={"200": _answer("C2SP tlog-checkpoint.", PLAIN, _TEXT)},
             errors="400 404",
             parameters=(_path("size", COUNT, "Entries."), _WAIT),
+        )
+    },
+    "/add-checkpoint": {
+        "post": _operation(
+            "addCheckpoint",
+            "This node's cosignature on a checkpoint that continues the last one that it signed.",
+            answers={
+                "200": _answer("The cosignature's line.", PLAIN, _TEXT),
+                "409": _answer(
+                    "Old is not the size that this node signed last, which the answer is.", SIZE_TYPE, _TEXT
+                ),
+            },
+            errors="400 403 404 408 413 422",
+            body="C2SP tlog-witness: `old SIZE`, a consistency proof in lines of base64, an empty line, a checkpoint.",
+        )
+    },
+    "/{origin}/checkpoint": {
+        "get": _operation(
+            "witnessedCheckpoint",
+            "The largest checkpoint that this node has signed.",
+            answers={"200": _answer("C2SP tlog-checkpoint.", PLAIN, _TEXT)},
+            errors="404",
+            parameters=(_path("origin", HASH, "SHA-256 of the log's name, in hexadecimal."),),
         )
     },
     "/tile/entries/{path}": {
