@@ -10,11 +10,12 @@ from typing import Any
 from aiohttp import web
 
 from node.api import caching
+from node.api.negotiation import JSON, MSGPACK
 from node.api.schemas import COUNT, HASH, SCHEMAS, Schema, ref
 from node.api.witness import SIZE_TYPE
 from node.version import VERSION
 
-JSON, BYTES, PLAIN = "application/json", "application/octet-stream", "text/plain"
+BYTES, PLAIN = "application/octet-stream", "text/plain"
 _HASH_DIGITS = "64 lower-case hexadecimal digits."
 _ERRORS = {
     "400": "The request is malformed.",
@@ -55,7 +56,18 @@ def _header(name: str, schema: Schema, text: str, *, required: bool = False) -> 
 
 
 def _answer(text: str, kind: str, schema: Schema, headers: Schema | None = None) -> Schema:
-    return {"description": text, "content": {kind: {"schema": schema}}, **({"headers": headers} if headers else {})}
+    kinds = (JSON, MSGPACK) if kind == JSON else (kind,)
+    return _as(text, kinds, schema, headers)
+
+
+def _file(text: str, schema: Schema, headers: Schema | None = None) -> Schema:
+    """An answer that is JSON whatever is asked for."""
+    return _as(text, (JSON,), schema, headers)
+
+
+def _as(text: str, kinds: tuple[str, ...], schema: Schema, headers: Schema | None) -> Schema:
+    content = {kind: {"schema": schema} for kind in kinds}
+    return {"description": text, "content": content, **({"headers": headers} if headers else {})}
 
 
 def _operation(
@@ -185,7 +197,7 @@ PATHS: dict[str, dict[str, Schema]] = {
         "get": _operation(
             "getCertificate",
             "The certificate of a verified claim, byte for byte the file.",
-            answers={"200": _answer("The certificate.", JSON, ref("Certificate"))},
+            answers={"200": _file("The certificate.", ref("Certificate"))},
             errors="400 404 409",
             parameters=(_NAMED,),
         )
@@ -324,7 +336,7 @@ PATHS: dict[str, dict[str, Schema]] = {
         "get": _operation(
             "description",
             "This description.",
-            answers={"200": _answer("OpenAPI 3.1.", JSON, {"type": "object"}, _TAGGED), "304": _UNCHANGED},
+            answers={"200": _file("OpenAPI 3.1.", {"type": "object"}, _TAGGED), "304": _UNCHANGED},
             parameters=(_IF_NONE_MATCH,),
         )
     },
@@ -343,7 +355,8 @@ DOCUMENT: dict[str, Any] = {
         "summary": "One node of an ownership registry for neural networks.",
         "description": (
             "Receipts, certificates and checkpoints are checked by their reader against a trust policy of his own; "
-            "everything else is this one node's word. Errors have one shape with a stable code."
+            "everything else is this one node's word. Errors have one shape with a stable code. What is JSON is "
+            "msgpack for whoever prefers that by Accept."
         ),
     },
     "paths": PATHS,
