@@ -2,8 +2,9 @@
 
 Which claims are open is read from the ledger alone, so a node that was stopped in the middle begins the claim again
 and no state of its own can be lost. A few claims are worked on at once, since most of the time goes into fetching, and
-only some of them may be one owner's; the verifier takes one at a time, of the owner who used it least. A claim whose
-files cannot be had is put behind the others and tried again for a while before the vote says so.
+only some of them may be one owner's, or point at strangers' servers, which may be as slow as they like: who uploads his
+files to the nodes does not wait for those. The verifier takes one at a time, of the owner who used it least. A claim
+whose files cannot be had is put behind the others and tried again for a while before the vote says so.
 
 A vote is for ever. What is wrong with this node (a full disk, a verifier that does not start) is no reason for one: the
 claim waits, and the node says that it is unhealthy.
@@ -44,6 +45,7 @@ FAILED_AGAIN_S = 60.0
 TROUBLE_AGAIN_S = 10.0
 LANES = 4
 OWNER_LANES_MAX = 2
+OUTSIDE_LANES_MAX = LANES - 1
 TOO_LATE = frozenset({"voted_before", "withdrawn", "deadline", "not_a_member"})
 
 logger = logging.getLogger(__name__)
@@ -96,11 +98,19 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A claim that may yet need a vote: until when, whose it is, and how old its publication is."""
+    """A claim that may yet need a vote.
+
+    Attributes:
+        deadline_s: until when.
+        owner: whose it is.
+        publication_index: how old its publication is.
+        is_outside: whether a file of it is on a server that is no node's.
+    """
 
     deadline_s: int
     owner: bytes
     publication_index: int
+    is_outside: bool
 
 
 @dataclass(slots=True)
@@ -218,6 +228,7 @@ class Voter:
                     deadline_s=state.deadline_s,
                     owner=state.claim.signed.signer,
                     publication_index=state.publication.index,
+                    is_outside=_is_outside(state),
                 )
         self._seen = len(claims)
 
@@ -236,6 +247,7 @@ class Voter:
     def _due(self, busy: Counter[bytes]) -> dict[bytes, _Waiting]:
         """Claims that may be begun; what is known of others is forgotten."""
         now_s, clock_s = time.monotonic(), self._clock()
+        takes_outside = sum(_is_outside(work.state) for work in self._working.values()) < OUTSIDE_LANES_MAX
         in_time = {digest: one for digest, one in self._unsettled.items() if clock_s <= one.deadline_s}
         for digest in self._delays.keys() - in_time.keys() - self._working.keys():
             del self._delays[digest]
@@ -244,6 +256,7 @@ class Voter:
             for digest, one in in_time.items()
             if digest not in self._working
             and busy[one.owner] < OWNER_LANES_MAX
+            and (takes_outside or not one.is_outside)
             and (digest not in self._delays or self._delays[digest].again_s <= now_s)
         }
 
@@ -369,6 +382,10 @@ class Voter:
                     "voted", extra=fields(claim=vote.claim.hex(), outcome=str(vote.outcome), reason=vote.reason)
                 )
                 return
+
+
+def _is_outside(state: ClaimState) -> bool:
+    return not (state.message.model_pointer.startswith("blob:") and state.message.evidence_pointer.startswith("blob:"))
 
 
 def _files_of(state: ClaimState) -> tuple[bytes, bytes]:

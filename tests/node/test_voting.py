@@ -382,6 +382,31 @@ async def test_one_owners_slow_files_do_not_hold_up_another_owner(tmp_path: Path
             assert voter.queue == 5
 
 
+async def test_slow_servers_of_a_crowd_do_not_hold_up_who_has_uploaded_his_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real, never = Fetcher.fetch, asyncio.Event()
+
+    async def fetch(self: Fetcher, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
+        if pointer.startswith("https:"):
+            await never.wait()
+        return await real(self, pointer, sha256, bytes_max=bytes_max)
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    async with make(tmp_path) as nodes:
+        node = nodes.nodes[0]
+        for number in range(2 * voting_module.LANES):
+            owner = f"sybil-{number}"
+            published = publication(owner)
+            for message in (published, claim(published, owner, evidence_pointer="https://slow.example/e")):
+                await node.ledger.submit(message, timeout_s=5)
+        async with voting(nodes, 0):
+            await until(lambda: len(node.services.voter._working) == voting_module.OUTSIDE_LANES_MAX)
+            prompt = await claim_on(nodes, b"580 prompt", owner="bob")
+            await until(lambda: votes(nodes, prompt), timeout_s=20)
+            assert len(node.services.voter._working) >= voting_module.OUTSIDE_LANES_MAX
+
+
 async def test_a_hundred_claims_of_one_owner_do_not_starve_the_one_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
