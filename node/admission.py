@@ -13,6 +13,8 @@ from node.returning import Returning
 from node.sessions import peer_session
 from registry.trust import TrustPolicy
 
+_MEMORY = "memory"
+
 
 def check_standing(membership: Membership, config: Config, origin: str) -> None:
     """Find out, from the peers if need be, whether this node may take part.
@@ -43,14 +45,28 @@ async def _ask_peers(membership: Membership, config: Config) -> None:
 
 
 async def check_memory(
-    config: Config, membership: Membership, returning: Returning, session: aiohttp.ClientSession
+    config: Config,
+    membership: Membership,
+    returning: Returning,
+    session: aiohttp.ClientSession,
+    *,
+    alarms: dict[str, str],
 ) -> None:
     """Refuse to take part without what this node has said before; see node.returning.
+
+    Args:
+        config: names the journal.
+        membership: of this node.
+        returning: what it remembers.
+        session: for questions to the others.
+        alarms: of the node; says what is waited for as long as it is.
 
     Raises:
         InconsistentStateError: it is lost.
     """
     if membership.standing is Standing.MEMBER:
+        alarms[_MEMORY] = "waits until a majority of the members' APIs says that this node has forgotten nothing"
         await returning.ask_majority(session, membership)
+        del alarms[_MEMORY]
     elif (config.state_directory / JOURNAL_FILE).exists():
         await returning.ask(session, membership.policy)

@@ -214,7 +214,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
         read_barrier=raft.read_barrier,
     )
     await _listen(config, node, stack)
-    if not await _unless(stop, check_memory(config, state.membership, state.returning, session)):
+    remembering = check_memory(config, state.membership, state.returning, session, alarms=node.alarms)
+    if not await _unless(stop, remembering):
         return None
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)

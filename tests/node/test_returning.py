@@ -25,7 +25,7 @@ async def starting(node: NodeParts, session: aiohttp.ClientSession, *, remembers
     (node.config.state_directory / JOURNAL_FILE).touch()
     membership = Membership(node.name, node.ledger.store)
     returning = Returning(member=membership.member, origin=node.ledger.store.origin, signed_size=lambda: remembers)
-    task = asyncio.create_task(check_memory(node.config, membership, returning, session))
+    task = asyncio.create_task(check_memory(node.config, membership, returning, session, alarms=node.services.alarms))
     try:
         yield task
     finally:
@@ -75,5 +75,7 @@ async def test_a_node_that_remembers_starts_as_soon_as_a_majority_answers(
         await nodes.stop_serving()
         async with starting(nodes.nodes[0], nodes.session, remembers=size) as task:
             await waits(caplog, task)
+            assert "memory" in nodes.nodes[0].services.alarms
             await nodes.serve(1)
             await asyncio.wait_for(task, 20)
+            assert nodes.nodes[0].services.alarms == {}
