@@ -22,10 +22,12 @@ from registry import merkle, tiles
 from registry.checkpoint import Checkpoint
 from registry.equivocation import Equivocation
 from registry.errors import ConsistencyError, QuorumError, RegistryError
-from registry.note import NOTE_BYTES_MAX, Note
+from registry.note import NOTE_BYTES_MAX, Note, verify_signatures
+from registry.trust import TrustPolicy
 
 _LEVELS = 8  # a tile's 256 hashes span eight levels of the tree
 _CATCH_UP_WAIT_S = 10
+UNSIGNED = "unsigned"
 
 
 class AlarmError(ConsistencyError):
@@ -63,21 +65,28 @@ class Memory:
         """The file that remembers a ledger; the name is a hash, since an origin may hold any character."""
         return self.directory / f"{hashlib.sha256(origin.encode()).hexdigest()[:32]}.note"
 
-    def recall(self, origin: str) -> Checkpoint | None:
+    def recall(self, trust: TrustPolicy) -> Checkpoint | None:
         """The last checkpoint that was seen; None for a ledger that is new to this reader.
 
         Raises:
-            InvalidError: the file was damaged.
+            InvalidError: the file was damaged. What no node has signed accuses no node.
         """
-        note, path = self.recall_note(origin), self.path(origin)
+        note, path = self.recall_note(trust.origin), self.path(trust.origin)
         if note is None:
             return None
         try:
             checkpoint = checkpoint_in(note)
+            keys = [trusted.key for trusted in (*trust.logs, *trust.witnesses)]
+            is_signed = bool(verify_signatures(Note.parse(note), keys))
         except RegistryError as error:
             raise InvalidError(f"{path}: damaged ({error}); remove it to begin afresh", code="malformed") from error
-        if checkpoint.origin != origin:
-            raise InvalidError(f"{path}: remembers {checkpoint.origin}, not {origin}", code="malformed")
+        if checkpoint.origin != trust.origin:
+            raise InvalidError(f"{path}: remembers {checkpoint.origin}, not {trust.origin}", code="malformed")
+        if not is_signed:
+            raise InvalidError(
+                f"{path}: damaged (no node that the policy names has signed it); remove it to begin afresh",
+                code=UNSIGNED,
+            )
         return checkpoint
 
     def recall_note(self, origin: str) -> str | None:
@@ -103,7 +112,7 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
         AlarmError: it does not. It is kept beside the remembered one, with the evidence.
         QuorumError: the nodes that answer cannot show it.
     """
-    old, new = memory.recall(api.trust.origin), seen.trusted.checkpoint
+    old, new = memory.recall(api.trust), seen.trusted.checkpoint
     if old is not None:
         try:
             await _check_consistent(api, *sorted((old, new), key=lambda checkpoint: checkpoint.size))
@@ -113,11 +122,12 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
         memory.remember(seen)
 
 
-def check_offline(memory: Memory, notes: Sequence[str]) -> str | None:
+def check_offline(memory: Memory, trust: TrustPolicy, notes: Sequence[str]) -> str | None:
     """Check without the ledger what can be checked: a checkpoint of the remembered size is the remembered one.
 
     Args:
         memory: what this reader saw.
+        trust: whom the reader trusts.
         notes: signed checkpoints of one log, shown to be of one log.
 
     Returns:
@@ -128,7 +138,12 @@ def check_offline(memory: Memory, notes: Sequence[str]) -> str | None:
         InvalidError: the file that remembers was damaged.
     """
     shown = {note: checkpoint_in(note) for note in notes}
-    old = next((memory.recall(new.origin) for new in shown.values()), None)
+    try:
+        old = memory.recall(trust)
+    except InvalidError as damaged:
+        if damaged.code != UNSIGNED:
+            raise
+        return f"not compared with what was seen before: {damaged}"  # the policy may be one of long ago
     if old is None:
         return None
     for note, new in shown.items():
@@ -173,7 +188,7 @@ async def check_latest(api: Api, memory: Memory) -> SeenCheckpoint | None:
         QuorumError: no node showed one, or those that did cannot show its past.
     """
     largest = largest_of(await api.checkpoints())
-    old = memory.recall(api.trust.origin)
+    old = memory.recall(api.trust)
     if old is not None and largest.size < old.size:
         await check_still_there(api, old, memory)
         return None

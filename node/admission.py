@@ -10,7 +10,10 @@ from node.errors import LeftError, UnavailableError
 from node.init import JOURNAL_FILE, POLICY_FILE
 from node.membership import Membership, Standing
 from node.returning import Returning
+from node.sessions import peer_session
 from registry.trust import TrustPolicy
+
+_MEMORY = "memory"
 
 
 def check_standing(membership: Membership, config: Config, origin: str) -> None:
@@ -37,21 +40,33 @@ def check_standing(membership: Membership, config: Config, origin: str) -> None:
 async def _ask_peers(membership: Membership, config: Config) -> None:
     path = config.genesis.parent / POLICY_FILE
     urls = TrustPolicy.parse(path.read_text(encoding="utf-8")).urls if path.exists() else ()
-    connector = aiohttp.TCPConnector(ssl=peer_trust(config.api))
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with peer_session(peer_trust(config.api)) as session:
         await membership.ask(session, urls)
 
 
 async def check_memory(
-    config: Config, membership: Membership, returning: Returning, session: aiohttp.ClientSession
+    config: Config,
+    membership: Membership,
+    returning: Returning,
+    session: aiohttp.ClientSession,
+    *,
+    alarms: dict[str, str],
 ) -> None:
     """Refuse to take part without what this node has said before; see node.returning.
+
+    Args:
+        config: names the journal.
+        membership: of this node.
+        returning: what it remembers.
+        session: for questions to the others.
+        alarms: of the node; says what is waited for as long as it is.
 
     Raises:
         InconsistentStateError: it is lost.
     """
-    if (config.state_directory / JOURNAL_FILE).exists():
-        await returning.ask(session, membership.policy)
-        return
     if membership.standing is Standing.MEMBER:
-        await returning.ask_majority(session, lambda: membership.policy)
+        alarms[_MEMORY] = "waits until a majority of the members' APIs says that this node has forgotten nothing"
+        await returning.ask_majority(session, membership)
+        del alarms[_MEMORY]
+    elif (config.state_directory / JOURNAL_FILE).exists():
+        await returning.ask(session, membership.policy)

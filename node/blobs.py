@@ -5,6 +5,7 @@ so whatever has a name is whole and genuine. One quota covers all files, those t
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
@@ -23,10 +24,11 @@ _INCOMING = "incoming"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobLimits:
-    """Bytes: of one file, and of all files together."""
+    """Bytes: of one file, of all files together, and of what stays free on their disk for the ledger."""
 
     blob_bytes_max: int
     total_bytes_max: int
+    reserve_bytes: int = 0
 
 
 class BlobStore:
@@ -57,7 +59,7 @@ class BlobStore:
     @property
     def free_bytes(self) -> int:
         """Bytes that the store still takes."""
-        return self._limits.total_bytes_max - self._bytes_total
+        return min(self._limits.total_bytes_max - self._bytes_total, self._disk_bytes)
 
     def find(self, sha256: bytes) -> Path | None:
         """The file with this hash, or None."""
@@ -124,6 +126,12 @@ class BlobStore:
         await asyncio.to_thread(sync_directory, self._directory)
         return path
 
+    @property
+    def _disk_bytes(self) -> int:
+        """What may still be written to the disk; negative once the reserve is touched."""
+        found = os.statvfs(self._directory)
+        return found.f_bavail * found.f_frsize - self._limits.reserve_bytes
+
     def _files(self) -> list[Path]:
         return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
 
@@ -134,6 +142,8 @@ class BlobStore:
         # Before the limit of one file: what a cache has no room for is this node's trouble and not the file's.
         if self._bytes_total + chunk_bytes > self._limits.total_bytes_max:
             raise RefusedError("the node's store for files is full", code="quota")
+        if chunk_bytes > self._disk_bytes:
+            raise OSError(errno.ENOSPC, "what is left on the disk is for the ledger")
         if written > self._limits.blob_bytes_max:
             raise MalformedError(f"more than {self._limits.blob_bytes_max} bytes", code="too_large")
         self._bytes_total += chunk_bytes

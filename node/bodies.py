@@ -1,7 +1,8 @@
 """Reading HTTP bodies with a limit on bytes and on time, on either side of a connection.
 
 A sender that drips a byte now and then is never silent, so a limit on silence does not end it: a body has to keep a
-least pace on the whole.
+least pace. What came fast pays for a minute of silence and no more, or a large body, nearly all of it sent, could be
+held in the store for hours.
 """
 
 import asyncio
@@ -13,11 +14,12 @@ from registry.errors import MalformedError
 
 CHUNK_BYTES = 256 * 1024
 GRACE_S = 30.0
+CREDIT_S_MAX = 60.0
 PACE_BYTES_S = 64 * 1024
 
 
 class TooSlowError(TimeoutError):
-    """A body comes at less than PACE_BYTES_S, GRACE_S aside."""
+    """A body comes at less than PACE_BYTES_S, GRACE_S and a credit aside."""
 
 
 async def steady_chunks(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -28,16 +30,20 @@ async def steady_chunks(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """
     clock = asyncio.get_running_loop().time
     begun_s, read = clock(), 0
+    until_s = begun_s + GRACE_S
     while True:
         try:
-            async with asyncio.timeout_at(begun_s + GRACE_S + read / PACE_BYTES_S):
+            async with asyncio.timeout_at(until_s):
                 chunk = await content.read(CHUNK_BYTES)
         except TimeoutError as error:
             raise TooSlowError(f"{read} bytes came in {clock() - begun_s:.0f} s") from error
         if not chunk:
             return
         read += len(chunk)
+        came_s = clock()
         yield chunk
+        # The time that the chunk took here is not the sender's.
+        until_s = min(until_s + len(chunk) / PACE_BYTES_S, came_s + CREDIT_S_MAX) + clock() - came_s
 
 
 async def read_limited(content: aiohttp.StreamReader, bytes_max: int) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from node.errors import ConfigError
+from node.raft import PROFILES
 from registry import schema
 from registry.encoding import Value
 from registry.errors import MalformedError
@@ -37,7 +38,10 @@ class ApiSettings:
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions_per_s: how many entries one address may submit; 0 sets no limit, for a node behind a proxy.
         key_submissions_per_s: how many entries one signing key may submit; 0 sets no limit.
+        claims_per_hour, key_claims_per_hour: how many claims one address, and one signing key, may submit; 0 sets no
+            limit. The verification work that this node lets into the ledger.
         connections_max: open at the same time.
+        address_connections_max: of them, from one address (not from this machine itself); 0 sets no limit.
         tls_certificate, tls_private_key: PEM; None for an API without TLS.
         tls_authorities: PEM, who vouches for the certificates of the other nodes' APIs; None for the system's.
     """
@@ -47,7 +51,10 @@ class ApiSettings:
     submit_timeout_s: int
     submissions_per_s: int
     key_submissions_per_s: int
+    claims_per_hour: int
+    key_claims_per_hour: int
     connections_max: int
+    address_connections_max: int
     tls_certificate: Path | None
     tls_private_key: Path | None
     tls_authorities: Path | None
@@ -55,9 +62,15 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftBinding:
-    """Where the consensus port listens; an empty host means the address that the genesis gives this node."""
+    """The consensus port.
+
+    Attributes:
+        bind_host: where it listens; empty for the address that the policy gives this node.
+        profile: which times suit the network between the members, a key of `node.raft.PROFILES`.
+    """
 
     bind_host: str
+    profile: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +192,13 @@ def _absolute_or_empty(value: Value) -> str:
     return path
 
 
+def _profile(value: Value) -> str:
+    name = schema.text(16)(value)
+    if name not in PROFILES:
+        raise MalformedError(f"expected one of {', '.join(sorted(PROFILES))}")
+    return name
+
+
 _PATH = schema.text(4096)
 _DAY_S = 86400
 _API_FILES = ("tls_certificate", "tls_private_key", "tls_authorities")  # the empty path is none
@@ -197,11 +217,14 @@ _TOP: dict[str, schema.Checker[object]] = {
             "submit_timeout_s": schema.uint(600, 1),
             "submissions_per_s": schema.uint(10**6),
             "key_submissions_per_s": schema.uint(10**6),
+            "claims_per_hour": schema.uint(10**6),
+            "key_claims_per_hour": schema.uint(10**6),
             "connections_max": schema.uint(10**6, 1),
+            "address_connections_max": schema.uint(10**6),
             **dict.fromkeys(_API_FILES, schema.text(4096, 0)),
         },
     ),
-    "raft": _section("raft", {"bind_host": schema.text(253, 0)}),
+    "raft": _section("raft", {"bind_host": schema.text(253, 0), "profile": _profile}),
     "blobs": _section(
         "blobs",
         {

@@ -35,7 +35,16 @@ from registry.errors import MalformedError, RefusedError
 CONNECT_TIMEOUT_S = 10
 STALL_TIMEOUT_S = 60
 _BLOB = re.compile(r"blob:sha256:([0-9a-f]{64})")
-_NOT_PUBLIC = tuple(ipaddress.ip_network(net) for net in ("64:ff9b::/96", "fec0::/10", "192.88.99.0/24"))
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(net)
+    for net in (
+        "64:ff9b::/96",
+        "fec0::/10",
+        "192.88.99.0/24",
+        "168.63.129.16/32",
+    )  # the last: Azure's own, of any guest
+)
+_NUMBERS = re.compile(r"(?:(?:[0-9]+|0[xX][0-9a-fA-F]*)(?:\.|$))+")  # what the C library reads as an IPv4 address
 
 
 class Fetcher:
@@ -236,6 +245,8 @@ def _check_literal(host: str) -> None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
+        if _NUMBERS.fullmatch(host):  # 127.1, 2130706433, 0x7f.1: never a name, and never needed
+            raise FetchError("unsupported_pointer", f"{host} is not an address as one writes it") from None
         return
     if not is_public(host):
         raise FetchError("unsupported_pointer", f"{host} is not a public address")

@@ -9,7 +9,7 @@ and goes on; signing waits for an fsync of its own and happens in a third thread
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -25,11 +25,15 @@ from registry.claims import Verdict
 from registry.entry import Entry
 from registry.envelope import SignedMessage
 from registry.errors import MalformedError, RefusedError
+from registry.messages import PolicyChange
 from registry.rules import Accepted, Applied, Duplicate, Refused
 from registry.verdict import Outcome
 
+ReadBarrier = Callable[[float], Awaitable[bool]]
+
 SUBMISSIONS_MAX = 4096
 TURN_MESSAGES = 16  # of a batch that are verified before others get their turn
+BARRIER_TIMEOUT_S = 2.0
 PROPOSE_AGAIN_S = 3.0
 RETRY_S = 0.1
 SIGN_RETRY_MIN_S, SIGN_RETRY_MAX_S = 1.0, 60.0
@@ -97,23 +101,27 @@ class LedgerService:
         self.applied, self.signed = RisingCount(store.size), RisingCount(signer.size)
         self._waiting: dict[bytes, set[asyncio.Future[Applied]]] = {}
         self._proposer: Proposer | None = None
+        self._read_barrier: ReadBarrier | None = None
+        self._barrier_again_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signing: asyncio.Task[None] | None = None
         self._undecided: list[bytes] = []
         self._claims_seen, self._decided = 0, Counter[Outcome]()
+        self._counted_as_of = (0, 0)  # size and time
         self.refused: Counter[str] = Counter()
         self._is_draining, self._under_way, self._idle = False, 0, asyncio.Event()
         self._idle.set()
         self.signing_trouble: str | None = None
 
-    def start(self, proposer: Proposer, *, proof: Proof | None = None) -> None:
+    def start(self, proposer: Proposer, *, proof: Proof | None = None, read_barrier: ReadBarrier | None = None) -> None:
         """Begin to take submissions, and to sign; called in the event loop, before Raft applies anything.
 
         Args:
             proposer: orders what is submitted.
             proof: of the history that a node which joins was given, by its peers or by a backup.
+            read_barrier: waits, for so many seconds at most, until what is stored here is not behind; whether it is.
         """
-        self._proposer, self._loop = proposer, asyncio.get_running_loop()
+        self._proposer, self._loop, self._read_barrier = proposer, asyncio.get_running_loop(), read_barrier
         self._signing = self._loop.create_task(self._sign_all(proof))
 
     async def stop(self) -> None:
@@ -170,7 +178,7 @@ class LedgerService:
         try:
             for number, envelope in enumerate(envelopes, start=1):
                 try:
-                    outcomes.append(self._take(envelope, admit, fresh))
+                    outcomes.append(await self._take(envelope, admit, fresh))
                 except FAILURES as error:
                     outcomes.append(error)
                 if number % TURN_MESSAGES == 0:
@@ -180,7 +188,7 @@ class LedgerService:
             self._leave(len(fresh))
         return [self._outcome(one, ordered[one]) if isinstance(one, bytes) else one for one in outcomes]
 
-    def _take(self, envelope: bytes, admit: Admit | None, fresh: dict[bytes, bytes]) -> Submitted | bytes:
+    async def _take(self, envelope: bytes, admit: Admit | None, fresh: dict[bytes, bytes]) -> Submitted | bytes:
         """Check a message; one that is to be ordered is added to `fresh`, and its hash returned."""
         signed = self.store.messages.unseal(envelope, origin=self.store.origin)
         known = self._known(signed.hash, duplicate=True)
@@ -188,9 +196,9 @@ class LedgerService:
             return known
         if signed.hash in fresh:
             return signed.hash
+        await self._check(signed)  # first, or somebody else's refused message, sent again and again, uses up his rate
         if admit is not None:
             admit(signed)
-        self._check(signed)
         if self._under_way >= SUBMISSIONS_MAX:
             raise UnavailableError(f"{SUBMISSIONS_MAX} submissions are waiting already", code="queue_full")
         if self._is_draining:
@@ -242,17 +250,42 @@ class LedgerService:
         return len(self._waiting)
 
     def _count_verdicts(self) -> None:
+        """Look at the undecided claims, unless nothing can have changed: anybody may ask, as often as he likes."""
+        as_of = (self.store.size, self.now_s())
+        if as_of == self._counted_as_of:
+            return
+        self._counted_as_of = as_of
         claims = self.store.claims()
         outcomes = {digest: self.verdict(digest).outcome for digest in self._undecided + claims[self._claims_seen :]}
         self._claims_seen = len(claims)
         self._undecided = [digest for digest, outcome in outcomes.items() if outcome is None]
         self._decided.update(outcome for outcome in outcomes.values() if outcome is not None)
 
-    def _check(self, signed: SignedMessage) -> None:
-        """Refuse what the rules certainly would: in Raft's journal it would stay for ever all the same."""
+    async def _check(self, signed: SignedMessage) -> None:
+        """Refuse what the rules certainly would: in Raft's journal it would stay for ever all the same.
+
+        Anybody can sign a change of the policy, the largest of messages, and consensus takes them one by one. So a
+        node that would refuse one makes sure that it is not behind, and then says so by itself.
+        """
         refused = self.store.check(signed, self.now_s())
-        if refused is not None and refused.code in FINAL_REFUSALS:
+        if refused is None:
+            return
+        is_final = refused.code in FINAL_REFUSALS
+        if not is_final and isinstance(signed.message, PolicyChange) and await self._is_current():
+            refused = None if self.store.find(signed.hash) else self.store.check(signed, self.now_s())
+            is_final = True
+        if refused is not None and is_final:
             raise RefusedError(refused.detail, code=refused.code)
+
+    async def _is_current(self) -> bool:
+        """Whether this node is not behind; one that could not find out does not try again at once."""
+        now_s = asyncio.get_running_loop().time()
+        if self._read_barrier is None or now_s < self._barrier_again_s:
+            return False
+        is_current = await self._read_barrier(BARRIER_TIMEOUT_S)
+        if not is_current:
+            self._barrier_again_s = asyncio.get_running_loop().time() + BARRIER_TIMEOUT_S
+        return is_current
 
     def _known(self, digest: bytes, *, duplicate: bool) -> Submitted | None:
         placed = self.store.find(digest)

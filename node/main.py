@@ -11,19 +11,19 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import aiohttp
 from aiohttp import web
 
 from node import logs
 from node.admission import check_memory, check_standing
 from node.api import Services, make_app
-from node.api.limits import LimitedConnections, TokenBuckets
+from node.api.connection import ApiConnection
+from node.api.limits import LimitedConnections, TokenBuckets, WorkBudget
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
@@ -40,18 +40,19 @@ from node.logs import fields
 from node.membership import Membership, PeerUrls, Standing, changes_members
 from node.notes import NoteCache
 from node.patrol import Patrol
-from node.raft import JournalError, RaftService, RaftSettings, install_unpickling_guard
+from node.raft import JournalError, RaftService, install_unpickling_guard, settings_of
 from node.returning import Returning
+from node.sessions import peer_session
 from node.signer import Signer, SignerName
-from node.space import START_BYTES_MIN, DiskSpace
+from node.space import RESERVE_BYTES, START_BYTES_MIN, DiskSpace
 from node.store import Store
-from node.sweeper import Sweeper
+from node.sweeper import Sweeper, Uploads
 from node.upkeep.startup import check_state
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from node.watch import Watch
 from registry.entry import Entry
-from registry.policy import Member, Policy
+from registry.policy import Member
 
 EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74
 INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
@@ -166,12 +167,12 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     ledger = LedgerService(state.store, state.signer, clock=time.time)
     raft = _make_raft(config, state, ledger)
     peer_tls = peer_trust(config.api)
-    session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=peer_tls)))
+    session = await stack.enter_async_context(peer_session(peer_tls))
     gatherer = Gatherer(config.name, ledger, state.notes, session)
     stack.push_async_callback(gatherer.close)
-    ledger.start(raft, proof=_proof(config, state, ledger, gatherer))
+    ledger.start(raft, proof=_proof(config, state, ledger, gatherer), read_barrier=raft.read_barrier)
     stack.push_async_callback(ledger.stop)
-    blobs, cache = _open_blobs(config, state.store.policy)
+    blobs, cache = _open_blobs(config, state.store)
     fetcher = Fetcher(
         blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch, peer_tls=peer_tls
     )
@@ -195,6 +196,9 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
         submit_timeout_s=config.api.submit_timeout_s,
         submissions=TokenBuckets(config.api.submissions_per_s, clock=time.monotonic),
         key_submissions=TokenBuckets(config.api.key_submissions_per_s, clock=time.monotonic),
+        work=WorkBudget.per_hour(
+            address=config.api.claims_per_hour, key=config.api.key_claims_per_hour, clock=time.monotonic
+        ),
         blob_bytes_max=config.blobs.blob_bytes_max,
         ledger=ledger,
         gatherer=gatherer,
@@ -210,7 +214,8 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
         read_barrier=raft.read_barrier,
     )
     await _listen(config, node, stack)
-    if not await _unless(stop, check_memory(config, state.membership, state.returning, session)):
+    remembering = check_memory(config, state.membership, state.returning, session, alarms=node.alarms)
+    if not await _unless(stop, remembering):
         return None
     _start_raft(raft)
     stack.push_async_callback(asyncio.to_thread, raft.stop)
@@ -249,15 +254,17 @@ def _proof(config: Config, state: _State, ledger: LedgerService, gatherer: Gathe
     return JoinProof(config.name, ledger, gatherer) if is_new and state.signer.size == 0 else None
 
 
-def _open_blobs(config: Config, policy: Policy) -> tuple[BlobStore, FileCache]:
+def _open_blobs(config: Config, store: Store) -> tuple[BlobStore, FileCache]:
     """Open the store of uploads and the cache of what is fetched for claims."""
-    limits = config.blobs
+    limits, policy = config.blobs, store.policy
     if policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
         logger.warning("[blobs] cache_bytes_max has no room for the largest model and evidence that the policy allows")
-    uploads = BlobLimits(blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max)
-    fetched = BlobLimits(blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
+    uploads = BlobLimits(
+        blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max, reserve_bytes=RESERVE_BYTES
+    )
+    fetched = replace(uploads, blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
     cache = FileCache(config.state_directory / CACHE_DIRECTORY, fetched)
-    return BlobStore(config.state_directory / BLOBS_DIRECTORY, uploads), cache
+    return Uploads(config.state_directory / BLOBS_DIRECTORY, uploads, store=store, clock=time.time), cache
 
 
 def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftService:
@@ -270,7 +277,7 @@ def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftServ
             private_key_path=config.keys.tls_private_key,
             journal_path=config.state_directory / JOURNAL_FILE,
             machine=state.store,
-            settings=RaftSettings(bind_host=config.raft.bind_host),
+            settings=settings_of(config.raft.profile, bind_host=config.raft.bind_host),
             on_applied=ledger.on_applied,
         )
     except (OSError, ValueError) as error:  # ssl.SSLError among them: a key that is not the certificate's
@@ -290,18 +297,24 @@ async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None
     certificate = make_certificate(config.api)
     _warn_about_url(config, node)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, certificate)
-    # The time-out also ends a connection whose first request does not come, or comes byte by byte.
-    runner = web.AppRunner(
-        make_app(node),
-        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-        keepalive_timeout=IDLE_TIMEOUT_S,
-        lingering_time=LINGER_S,
-    )
+    runner = web.AppRunner(make_app(node), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+
+    def serve(on_lost: Callable[[], None]) -> ApiConnection:
+        # The time-out also ends a connection whose first request does not come, or comes byte by byte.
+        return ApiConnection(
+            cast("web.Server", runner.server),
+            on_refused=lambda code: node.refused.update([code]),
+            on_lost=on_lost,
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            lingering_time=LINGER_S,
+        )
+
     connections = LimitedConnections(
-        cast("web.Server", runner.server),
-        config.api.connections_max,
+        serve,
+        connections_max=config.api.connections_max,
+        address_connections_max=config.api.address_connections_max,
         handshake_timeout_s=HANDSHAKE_TIMEOUT_S,
         on_refused=lambda: node.refused.update(["too_many_connections"]),
     )

@@ -58,8 +58,7 @@ class Membership:
     @property
     def standing(self) -> Standing:
         """Where this node stands, by its own ledger and by what it has learned since."""
-        last = self._latest.policy if self._latest is not None else self._store.policy
-        if _find(last, self._name):
+        if _find(self.latest_policy, self._name):
             return Standing.MEMBER if _find(self._store.policy, self._name) else Standing.JOINING
         return Standing.LEFT if self._was_member() else Standing.STRANGER
 
@@ -69,10 +68,14 @@ class Membership:
         return self._store.policy
 
     @property
+    def latest_policy(self) -> Policy:
+        """The latest policy that this node knows of, whether its ledger has it or its peers have shown it."""
+        return self._latest.policy if self._latest is not None else self._store.policy
+
+    @property
     def member(self) -> Member | None:
         """This node's entry in the latest policy that names it, None where it stands outside."""
-        last = self._latest.policy if self._latest is not None else self._store.policy
-        return _find(last, self._name) or _find(self._store.policy, self._name)
+        return _find(self.latest_policy, self._name) or _find(self._store.policy, self._name)
 
     def members(self) -> RaftMembers:
         """Whom consensus counts, and whom it talks to besides; the same object until something changes. Any thread."""

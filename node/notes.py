@@ -24,6 +24,7 @@ class NoteCache:
 
     def __init__(self, path: Path) -> None:
         self._writing, self._reading = threading.Lock(), threading.Lock()  # reading waits for no fsync
+        self._latest_size_of: dict[str, int] = {}  # by cosigner; to find the first takes a look at every note
         try:
             self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=not path.exists())
             self._connection.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is gathered again
@@ -50,14 +51,27 @@ class NoteCache:
         return self._read("SELECT note FROM notes ORDER BY size DESC LIMIT 1", ())
 
     def latest_signed_by(self, cosigner: str) -> Note | None:
-        """The note for the largest size that bears a line of this cosigner."""
-        query = "SELECT note FROM notes WHERE instr(note, ?) > 0 ORDER BY size DESC LIMIT 1"
-        return self._read(query, (f"\n— {cosigner} ",))
+        """The note for the largest size that bears a line of this cosigner, who is, or was, a member."""
+        with self._writing:
+            if cosigner not in self._latest_size_of:
+                query = "SELECT max(size) FROM notes WHERE instr(note, ?) > 0"
+                (size,) = self._connection.execute(query, (f"\n— {cosigner} ",)).fetchone()
+                self._latest_size_of[cosigner] = size or 0
+            latest_size = self._latest_size_of[cosigner]
+        return self.get(latest_size)
 
     def put(self, size: int, note: Note) -> None:
         """Keep a note, instead of the one for this size."""
         with self._writing:
             self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (size, str(note)))
+            self._note_signers(size, {line.name for line in note.signatures})
+
+    def _note_signers(self, size: int, names: set[str]) -> None:
+        for name, latest_size in list(self._latest_size_of.items()):
+            if name in names:
+                self._latest_size_of[name] = max(size, latest_size)
+            elif latest_size == size:  # the note that bore its line was replaced
+                del self._latest_size_of[name]
 
     def _read(self, query: str, parameters: tuple[int | str, ...]) -> Note | None:
         with self._reading:

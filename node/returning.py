@@ -15,13 +15,14 @@ import aiohttp
 from node.bodies import read_limited
 from node.errors import InconsistentStateError
 from node.logs import fields
+from node.membership import Membership
 from registry.checkpoint import Checkpoint
 from registry.errors import RegistryError
 from registry.note import NOTE_BYTES_MAX, Note, VerifierKey, verify_signatures
 from registry.policy import Member, Policy
 
 ASK_TIMEOUT_S = 3.0
-RETRY_S = 1.0
+RETRY_S = 0.25
 _FOUND, _NOT_FOUND = 200, 404
 
 logger = logging.getLogger(__name__)
@@ -64,17 +65,26 @@ class Returning:
             )
         return sum(size is not None for size in answers)
 
-    async def ask_majority(self, session: aiohttp.ClientSession, policy: Callable[[], Policy]) -> None:
+    async def ask_majority(self, session: aiohttp.ClientSession, membership: Membership) -> None:
         """Ask until a majority of the members, this node included, has nothing that it does not remember.
 
-        For a node with an empty journal: it can do nothing without a majority anyway, so waiting costs nothing.
+        Nobody's silence is taken for an answer: where all nodes start at once, and one of them from an older copy, the
+        others are not there yet when it asks first. A node can record nothing without a majority anyway, so waiting
+        costs only time. One that was away for long may wait for members who left, so it asks for changes as well.
 
         Raises:
             InconsistentStateError: as ask().
         """
-        while 1 + await self.ask(session, policy()) < len(policy().members) // 2 + 1:
-            logger.info("waiting for a majority to answer", extra=fields(name=self.member.name))
+        is_told = False
+        while True:
+            policy = membership.latest_policy
+            if 1 + await self.ask(session, policy) >= len(policy.members) // 2 + 1:
+                return
+            if not is_told:
+                logger.info("waiting for a majority to answer", extra=fields(name=self.member.name))
+                is_told = True
             await asyncio.sleep(RETRY_S)
+            await membership.ask(session)
 
     async def _ask(self, session: aiohttp.ClientSession, peer: Member) -> int | None:
         """The largest size that a peer shows with this node's signatures, 0 for none, None without an answer."""

@@ -1,15 +1,20 @@
-"""Removes uploads that no claim names: whoever uploads a file and never claims must not fill the store for good.
+"""Which uploads go, and when: whoever uploads files must not fill the store for good, and shut it to all others.
 
-Owners upload first and claim then, so a file is left for a while; an upload of the same file begins that time anew. The
-files of a claim stay, for peers that vote late and for auditors who compute again.
+Owners upload first and claim then, so a file that no claim names is left for a while; an upload of the same file begins
+that time anew. The files of a claim stay, for peers that vote late and for auditors who compute again.
+
+A full store makes room for what comes: first of what nobody claimed, then of the claims that have their verdict, the
+oldest first. The files of a claim that is still open never go, and how many of those one owner or address may make, the
+budget for verification work says.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
-from node.blobs import BlobStore
+from node.blobs import BlobLimits, BlobStore
 from node.logs import fields
 from node.store import Store
 from registry.messages import Claim
@@ -17,6 +22,42 @@ from registry.messages import Claim
 SWEEP_PERIOD_S = 600.0
 
 logger = logging.getLogger(__name__)
+
+
+class Uploads(BlobStore):
+    """The uploads of a node.
+
+    Args:
+        directory, limits: as of any BlobStore.
+        store: knows the claims.
+        clock: POSIX seconds.
+    """
+
+    def __init__(self, directory: Path, limits: BlobLimits, *, store: Store, clock: Callable[[], float]) -> None:
+        super().__init__(directory, limits)
+        self._store, self._clock = store, clock
+
+    def make_room(self, wanted_bytes: int) -> None:
+        """Remove what is wanted least until so many bytes are free, or nothing more may go."""
+        if self.free_bytes >= wanted_bytes:
+            return
+        for sha256 in self._expendable():
+            self.remove(sha256)
+            logger.info("an upload made room for another", extra=fields(sha256=sha256.hex()))
+            if self.free_bytes >= wanted_bytes:
+                return
+
+    def _expendable(self) -> list[bytes]:
+        """What may go, the first to go first."""
+        is_open: dict[bytes, bool] = {}  # by the hash of a file that some claim names
+        for digest in self._store.claims():
+            state = self._store.claim_state(digest)
+            if state is not None:
+                verdict = self._store.verdict(digest, as_of_s=int(self._clock()))
+                for sha256 in (state.message.model_sha256, state.message.evidence_sha256):
+                    is_open[sha256] = is_open.get(sha256, False) or verdict.outcome is None
+        kept = [sha256 for sha256, _, _ in self.by_age() if not is_open.get(sha256, False)]
+        return sorted(kept, key=lambda sha256: sha256 in is_open)
 
 
 class Sweeper:

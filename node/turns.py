@@ -2,7 +2,7 @@
 
 Claims cost their owner nothing and a node minutes, so a hundred claims of one owner must not starve the one claim of
 another. What each owner used is added up in seconds, of fetching and of verifying, and forgotten by half each hour; the
-least goes first, and among equals the older claim. Nobody is refused and no lane stands idle while there is work: a
+least goes first, and among equals who published first. Nobody is refused and no lane stands idle while there is work: a
 budget that held an owner back although nobody else waits would only cost him his deadline.
 """
 

@@ -2,8 +2,9 @@
 
 Which claims are open is read from the ledger alone, so a node that was stopped in the middle begins the claim again
 and no state of its own can be lost. A few claims are worked on at once, since most of the time goes into fetching, and
-only some of them may be one owner's; the verifier takes one at a time, of the owner who used it least. A claim whose
-files cannot be had is put behind the others and tried again for a while before the vote says so.
+only some of them may be one owner's, or point at strangers' servers, which may be as slow as they like: who uploads his
+files to the nodes does not wait for those. The verifier takes one at a time, of the owner who used it least. A claim
+whose files cannot be had is put behind the others and tried again for a while before the vote says so.
 
 A vote is for ever. What is wrong with this node (a full disk, a verifier that does not start) is no reason for one: the
 claim waits, and the node says that it is unhealthy.
@@ -44,6 +45,7 @@ FAILED_AGAIN_S = 60.0
 TROUBLE_AGAIN_S = 10.0
 LANES = 4
 OWNER_LANES_MAX = 2
+OUTSIDE_LANES_MAX = LANES - 1
 TOO_LATE = frozenset({"voted_before", "withdrawn", "deadline", "not_a_member"})
 
 logger = logging.getLogger(__name__)
@@ -94,6 +96,23 @@ class Progress(StrEnum):
     CLOSED = "closed"
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A claim that may yet need a vote.
+
+    Attributes:
+        deadline_s: until when.
+        owner: whose it is.
+        publication_index: how old its publication is.
+        is_outside: whether a file of it is on a server that is no node's.
+    """
+
+    deadline_s: int
+    owner: bytes
+    publication_index: int
+    is_outside: bool
+
+
 @dataclass(slots=True)
 class _Work:
     """A claim that a lane works on."""
@@ -127,7 +146,7 @@ class Voter:
         self._voice, self._ledger, self._fetcher, self._verifier = voice, ledger, fetcher, verifier
         self._unreachable_retry_s, self._clock = unreachable_retry_s, clock
         self._seen = 0
-        self._unsettled: dict[bytes, int] = {}  # claims that may yet need a vote, with their deadlines
+        self._unsettled: dict[bytes, _Waiting] = {}  # oldest claim first
         self._delays: dict[bytes, _Delay] = {}
         self._working: dict[bytes, _Work] = {}
         self._turns = Turns(time.monotonic)
@@ -144,7 +163,8 @@ class Voter:
         state = self._ledger.store.claim_state(digest)
         if state is not None and self._voice.name in state.votes:
             return Progress.VOTED
-        if digest not in self._open():
+        self._notice_claims()
+        if digest not in self._unsettled or not self._is_open(digest):
             return Progress.CLOSED
         return Progress.WAITING if digest in self._delays else Progress.QUEUED
 
@@ -176,31 +196,46 @@ class Voter:
                 del self._working[digest]
 
     def _next(self) -> ClaimState | None:
-        """The claim to work on next: of the owner who keeps the fewest lanes busy and used the least, the oldest."""
-        busy = Counter(work.state.claim.signed.signer for work in self._working.values())
-        due = [state for digest in self._due() if (state := self._ledger.store.claim_state(digest)) is not None]
-        fair = [state for state in due if busy[state.claim.signed.signer] < OWNER_LANES_MAX]
-        return min(fair, key=lambda state: self._claims_on_us(state.claim.signed.signer, busy), default=None)
+        """The claim to work on next: of the owner who keeps the fewest lanes busy and used the least.
 
-    def _claims_on_us(self, owner: bytes, busy: Counter[bytes]) -> tuple[int, float]:
-        return busy[owner], self._turns.used_s(owner)
+        Of two owners who used nothing, he comes first whose publication is older: keys cost nothing, so a crowd of new
+        ones must not get before those who published before it came.
+        """
+        self._notice_claims()
+        busy = Counter(work.state.claim.signed.signer for work in self._working.values())
+        used_s = {waiting.owner: self._turns.used_s(waiting.owner) for waiting in self._unsettled.values()}
+        due = self._due(busy)
+
+        def turn(digest: bytes) -> tuple[int, float, int]:
+            waiting = due[digest]
+            return busy[waiting.owner], used_s[waiting.owner], waiting.publication_index
+
+        first = next((digest for digest in sorted(due, key=turn) if self._is_open(digest)), None)
+        return None if first is None else self._ledger.store.claim_state(first)
 
     def _open(self) -> list[bytes]:
         """Claims that this node has to vote on now, oldest first."""
-        claims, now_s = self._ledger.store.claims(), self._clock()
+        self._notice_claims()
+        return [digest for digest in list(self._unsettled) if self._is_open(digest)]
+
+    def _notice_claims(self) -> None:
+        """Take note of what was claimed since the last look."""
+        claims = self._ledger.store.claims()
         for digest in claims[self._seen :]:
             state = self._ledger.store.claim_state(digest)
-            self._unsettled[digest] = state.deadline_s if state else 0
+            if state is not None:
+                self._unsettled[digest] = _Waiting(
+                    deadline_s=state.deadline_s,
+                    owner=state.claim.signed.signer,
+                    publication_index=state.publication.index,
+                    is_outside=_is_outside(state),
+                )
         self._seen = len(claims)
-        # A claim past its deadline is looked at again: the clock may be set back.
-        return [
-            digest
-            for digest, deadline_s in list(self._unsettled.items())
-            if now_s <= deadline_s and self._is_open(digest)
-        ]
 
     def _is_open(self, digest: bytes) -> bool:
         """Whether the rules would take a vote of this node now; forgets a claim on which they never will again."""
+        if self._clock() > self._unsettled[digest].deadline_s:
+            return False  # it is looked at again: the clock may be set back
         state = self._ledger.store.claim_state(digest)
         signing_key = self._voice.signing.public_key().public_bytes_raw()
         member = state.policy.member_of(signing_key) if state else None
@@ -209,13 +244,21 @@ class Voter:
             return False
         return self._ledger.store.policy.member_of(signing_key) is not None
 
-    def _due(self) -> list[bytes]:
-        """Open claims that nobody works on and that need not wait; what is known of others is forgotten."""
-        now_s, opened = time.monotonic(), self._open()
-        for digest in self._delays.keys() - set(opened) - self._working.keys():
+    def _due(self, busy: Counter[bytes]) -> dict[bytes, _Waiting]:
+        """Claims that may be begun; what is known of others is forgotten."""
+        now_s, clock_s = time.monotonic(), self._clock()
+        takes_outside = sum(_is_outside(work.state) for work in self._working.values()) < OUTSIDE_LANES_MAX
+        in_time = {digest: one for digest, one in self._unsettled.items() if clock_s <= one.deadline_s}
+        for digest in self._delays.keys() - in_time.keys() - self._working.keys():
             del self._delays[digest]
-        free = [digest for digest in opened if digest not in self._working]
-        return [digest for digest in free if digest not in self._delays or self._delays[digest].again_s <= now_s]
+        return {
+            digest: one
+            for digest, one in in_time.items()
+            if digest not in self._working
+            and busy[one.owner] < OWNER_LANES_MAX
+            and (takes_outside or not one.is_outside)
+            and (digest not in self._delays or self._delays[digest].again_s <= now_s)
+        }
 
     def _pause_s(self) -> float:
         """Until the next delayed claim is due, or a look is due anyway; a lane that gets free looks by itself."""
@@ -339,6 +382,10 @@ class Voter:
                     "voted", extra=fields(claim=vote.claim.hex(), outcome=str(vote.outcome), reason=vote.reason)
                 )
                 return
+
+
+def _is_outside(state: ClaimState) -> bool:
+    return not (state.message.model_pointer.startswith("blob:") and state.message.evidence_pointer.startswith("blob:"))
 
 
 def _files_of(state: ClaimState) -> tuple[bytes, bytes]:

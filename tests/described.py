@@ -2,13 +2,17 @@
 
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
+import msgpack
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
+from node.api.negotiation import MSGPACK
 from node.api.openapi import DOCUMENT
 
+_READERS: dict[str, Callable[[Any], Any]] = {"application/json": json.loads, MSGPACK: msgpack.unpackb}
 _ANYWHERE = {404, 405}  # for paths and methods that no route has
 
 
@@ -46,9 +50,10 @@ def mismatch(request: web.Request, response: web.StreamResponse) -> str | None:
 
 
 def _body_mismatch(schema: dict[str, Any], response: web.StreamResponse) -> str | None:
-    if response.content_type != "application/json" or not isinstance(response, web.Response):
+    if response.content_type not in _READERS or not isinstance(response, web.Response):
         return None
-    error = next(_validator(json.dumps(schema)).iter_errors(json.loads(response.body)), None)
+    read = _READERS[response.content_type](response.body)
+    error = next(_validator(json.dumps(schema)).iter_errors(read), None)
     return error and f"{error.json_path}: {error.message}"[:500]
 
 

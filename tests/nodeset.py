@@ -20,7 +20,7 @@ from described import watch
 from fakes import LedgerMaker, binding, private_key
 
 from node.api import Services, make_app
-from node.api.limits import TokenBuckets
+from node.api.limits import TokenBuckets, WorkBudget
 from node.api.services import SERVICES
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
@@ -151,7 +151,7 @@ class NodeSet:
         self.order = FakeOrder()
         self.nodes: list[NodeParts] = []
         self._command, self._blob_bytes_max = tuple(command), blob_bytes_max
-        self._stack = contextlib.AsyncExitStack()
+        self._stack, self._serving = contextlib.AsyncExitStack(), contextlib.AsyncExitStack()
         self._undescribed: list[str] = []
 
     async def __aenter__(self) -> "NodeSet":
@@ -165,6 +165,7 @@ class NodeSet:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self._serving.aclose()
         await self._stack.aclose()
         if kind is None:
             assert self._undescribed == []
@@ -174,13 +175,17 @@ class NodeSet:
         for node in [self.nodes[number] for number in numbers] or self.nodes:
             await self.serve_app(node, make_app(node.services))
 
+    async def stop_serving(self) -> None:
+        """Let no node answer any more; they can be served again."""
+        await self._serving.aclose()
+
     async def serve_app(self, node: NodeParts, app: web.Application) -> None:
         """Serve any application where this node's API should be."""
         if SERVICES in app:  # a node's API, and no peer that a test made up
             watch(app, self._undescribed)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        self._serving.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, node.config.api.host, node.config.api.port).start()
 
     def _open(self, config: Config) -> NodeParts:
@@ -230,6 +235,7 @@ class NodeSet:
             submit_timeout_s=5,
             submissions=TokenBuckets(0, clock=time.monotonic),
             key_submissions=TokenBuckets(0, clock=time.monotonic),
+            work=WorkBudget.per_hour(address=0, key=0, clock=time.monotonic),
             blob_bytes_max=self._blob_bytes_max,
             ledger=ledger,
             gatherer=gatherer,

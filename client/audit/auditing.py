@@ -135,7 +135,7 @@ async def audit_ledger(
         remarks.append(_NOT_THE_LOG)
     forked = {finding.where for finding in findings.all if finding.code == "fork"}
     audit.nodes = [_node_state(url, answer, forked) for url, answer in answers.items()]
-    old = memory.recall(api.trust.origin)
+    old = memory.recall(api.trust)
     if not findings.has(*_CONTINUITY) and (old is None or old.size < seen.size):
         memory.remember(seen)
     return _finish(audit, findings, remarks)
@@ -178,7 +178,7 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *,
         ]
     else:
         remarks.append(_NOT_THE_LOG)
-    old = None if memory is None else memory.recall(trust.origin)
+    old = None if memory is None else memory.recall(trust)
     kept = None if memory is None else memory.recall_note(trust.origin)
     if memory is not None and old is not None and kept is not None:
         findings.add(comparison.check_offline("rewritten_past", str(memory.path(trust.origin)), kept))
@@ -301,11 +301,13 @@ def _damaged_copy(state: Replay, size: int) -> Finding:
 
 
 async def _check_remembered(comparison: Comparison, memory: Memory, findings: Findings, remarks: list[str]) -> None:
-    origin = comparison.seen.trusted.checkpoint.origin
-    old, note = memory.recall(origin), memory.recall_note(origin)
-    if old is None or note is None or comparison.api is None:
+    if comparison.api is None:
         return
-    where = str(memory.path(origin))
+    trust = comparison.api.trust
+    old, note = memory.recall(trust), memory.recall_note(trust.origin)
+    if old is None or note is None:
+        return
+    where = str(memory.path(trust.origin))
     if old.size <= comparison.seen.size:
         findings.add(await comparison.check("rewritten_past", where, note))
         return

@@ -82,7 +82,7 @@ def _verify(file: Path, content: bytes, trust: "TrustPolicy", statement_path: Pa
     if content.lstrip()[:1] == b"{":
         with options.naming(file):
             story = verify_certificate(content, trust)
-            remark = check_offline(Memory.default(), _notes(Certificate.decode(content)))
+            remark = check_offline(Memory.default(), trust, _notes(Certificate.decode(content)))
         report = _remarked(stories.certificate_document(story), stories.certificate_text(story), [remark])
         return report if statement_path is None else _export(report, story, content, statement_path)
     if statement_path is not None:
@@ -96,7 +96,7 @@ def _verify(file: Path, content: bytes, trust: "TrustPolicy", statement_path: Pa
     with options.naming(file):
         receipt = Receipt.parse(text)
         verified = verify_receipt(receipt, trust)
-        remark = check_offline(Memory.default(), [receipt.checkpoint_note])
+        remark = check_offline(Memory.default(), trust, [receipt.checkpoint_note])
     remarks = [*stories.unchecked(verified.trusted), remark]
     return _remarked(stories.receipt_document(verified), stories.receipt_text(verified), remarks)
 

@@ -2,8 +2,9 @@
 
 from aiohttp import web
 
-from node.api import blobs, entries, events, log, members, metrics, openapi, search, status
+from node.api import blobs, entries, events, log, members, metrics, openapi, search, status, witness
 from node.api.errors import answer_errors
+from node.api.negotiation import answer_as_accepted
 from node.api.services import SERVICES, Services
 
 __all__ = ["Services", "make_app"]
@@ -11,7 +12,7 @@ __all__ = ["Services", "make_app"]
 
 def make_app(node: Services) -> web.Application:
     """The application that serves a node."""
-    app = web.Application(middlewares=[answer_errors], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[answer_as_accepted, answer_errors], client_max_size=64 * 1024)
     app[SERVICES] = node
     app[metrics.REGISTRY] = metrics.make_registry(node)
     app.add_routes(
@@ -29,6 +30,8 @@ def make_app(node: Services) -> web.Application:
             web.get("/v1/blobs/{hash}", blobs.download),
             web.get("/checkpoint", log.latest),
             web.get("/v1/checkpoints/{size}", log.own),
+            web.post("/add-checkpoint", witness.add_checkpoint),
+            web.get("/{origin}/checkpoint", witness.latest),
             web.get("/tile/entries/{path:.+}", log.entry_tile),
             web.get("/tile/{level}/{path:.+}", log.hash_tile),
             web.get("/v1/policy", status.policy),

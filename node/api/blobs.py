@@ -21,6 +21,7 @@ async def upload(request: web.Request) -> web.Response:
             pass  # the body is on its way; a client that is cut off could not read the answer
         return web.json_response({"sha256": sha256.hex(), "stored": False})
     node.space.check(bytes_total)
+    node.blobs.make_room(bytes_total)
     await node.blobs.add(sha256, steady_chunks(request.content), bytes_max=bytes_total)
     return web.json_response({"sha256": sha256.hex(), "stored": True}, status=201)
 

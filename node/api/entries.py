@@ -31,7 +31,7 @@ async def submit(request: web.Request) -> web.Response:
     if request.remote is not None:  # otherwise the connection is gone already
         _take(node.submissions, network_of(request.remote), "address")
     node.space.check()
-    (result,) = await _record(node, [await read_limited(request.content, ENVELOPE_BYTES_MAX)])
+    (result,) = await _record(node, [await read_limited(request.content, ENVELOPE_BYTES_MAX)], request.remote)
     if isinstance(result, Exception):
         raise result
     return web.json_response(result)
@@ -46,7 +46,7 @@ async def submit_batch(request: web.Request) -> web.Response:
         raise MalformedError("a batch without a message")
     if request.remote is not None:
         _take(node.submissions, network_of(request.remote), "address", count=len(envelopes))
-    results = await _record(node, envelopes)
+    results = await _record(node, envelopes, request.remote)
     return web.json_response({"results": [_shown(request, result) for result in results]})
 
 
@@ -96,10 +96,12 @@ async def certificate(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
-async def _record(node: Services, envelopes: Sequence[bytes]) -> list[dict[str, object] | Exception]:
+async def _record(
+    node: Services, envelopes: Sequence[bytes], address: str | None
+) -> list[dict[str, object] | Exception]:
     """Messages into the log; what each would get by itself, or why it gets nothing."""
     outcomes = await node.ledger.submit_all(
-        envelopes, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed)
+        envelopes, timeout_s=node.submit_timeout_s, admit=lambda signed: _admit(node, signed, address)
     )
     recorded = [outcome.index for outcome in outcomes if isinstance(outcome, Submitted)]
     receipts = await node.gatherer.receipts(recorded, timeout_s=node.submit_timeout_s)
@@ -128,10 +130,11 @@ def _shown(request: web.Request, result: dict[str, object] | Exception) -> dict[
     return result
 
 
-def _admit(node: Services, signed: SignedMessage) -> None:
+def _admit(node: Services, signed: SignedMessage, address: str | None) -> None:
     """Charge those who signed a new message; forgeries are refused before, so nobody uses up another's rate."""
     for signer in signed.signers:
         _take(node.key_submissions, signer.hex(), "signing key")
+    node.work.take(signed, address)
 
 
 def _take(buckets: TokenBuckets, client: str, what: str, *, count: int = 1) -> None:

@@ -23,12 +23,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BY_CODE = {
     "not_found": HTTPStatus.NOT_FOUND,
     "not_yet": HTTPStatus.NOT_FOUND,
+    "unknown_origin": HTTPStatus.NOT_FOUND,
+    "untrusted_checkpoint": HTTPStatus.FORBIDDEN,
     "open": HTTPStatus.CONFLICT,
     "not_verified": HTTPStatus.CONFLICT,
     "superseded": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "quota": HTTPStatus.INSUFFICIENT_STORAGE,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
+    "too_many_claims": HTTPStatus.TOO_MANY_REQUESTS,
 }
 _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     MalformedError: HTTPStatus.BAD_REQUEST,
@@ -55,6 +58,7 @@ class MayBeBehindError(RefusedError):
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what a handler raises into an answer, and count it."""
     try:
+        _check_encoding(request)
         return await handler(request)
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
@@ -79,6 +83,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         )
 
 
+def error_body(code: str, message: str) -> dict[str, object]:
+    """What every error's JSON says."""
+    return {"error": {"code": code, "message": message}}
+
+
 def status_of(error: Exception) -> HTTPStatus:
     """The table, looked up: by the error's code, else by its class."""
     code = error.code if isinstance(error, _WITH_CODE) else ""
@@ -101,9 +110,14 @@ def refusal(request: web.Request, error: Exception) -> dict[str, object]:
     return _counted(request, _code_of(error), str(error))
 
 
+def _check_encoding(request: web.Request) -> None:
+    if request.body_exists and request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise MalformedError("a body is sent as it is, without a Content-Encoding")
+
+
 def _counted(request: web.Request, code: str, message: str) -> dict[str, object]:
     services(request).refused[code] += 1
-    return {"error": {"code": code, "message": message}}
+    return error_body(code, message)
 
 
 def _respond(request: web.Request, error: Exception) -> web.Response:

@@ -28,7 +28,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
     node = services(request)
     start = _start(request, node.ledger.store.size)
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    with node.streams.one():
+    with node.streams.one(request.remote):
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         try:

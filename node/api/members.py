@@ -40,7 +40,8 @@ async def cosignature(request: web.Request) -> web.Response:
     node, name = services(request), request.match_info["name"]
     if not is_key_name(name) or len(name) > 64:
         raise MalformedError("name: not a member's name")
-    note = node.gatherer.seen_signed_by(name)
+    # Only those who are, or were, members can have signed anything, and anybody can ask for any name.
+    note = node.gatherer.seen_signed_by(name) if node.ledger.store.keys_of(name) else None
     if note is None:
         raise RefusedError(f"this node has seen no checkpoint signed by {name}", code="not_found")
     return web.Response(text=str(note))

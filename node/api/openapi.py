@@ -10,13 +10,16 @@ from typing import Any
 from aiohttp import web
 
 from node.api import caching
+from node.api.negotiation import JSON, MSGPACK
 from node.api.schemas import COUNT, HASH, SCHEMAS, Schema, ref
+from node.api.witness import SIZE_TYPE
 from node.version import VERSION
 
-JSON, BYTES, PLAIN = "application/json", "application/octet-stream", "text/plain"
+BYTES, PLAIN = "application/octet-stream", "text/plain"
 _HASH_DIGITS = "64 lower-case hexadecimal digits."
 _ERRORS = {
     "400": "The request is malformed.",
+    "403": "No member has signed it.",
     "404": "There is no such thing here, or not yet.",
     "408": "The body comes too slowly.",
     "409": "Not in this state: open, not_verified or superseded.",
@@ -53,7 +56,18 @@ def _header(name: str, schema: Schema, text: str, *, required: bool = False) -> 
 
 
 def _answer(text: str, kind: str, schema: Schema, headers: Schema | None = None) -> Schema:
-    return {"description": text, "content": {kind: {"schema": schema}}, **({"headers": headers} if headers else {})}
+    kinds = (JSON, MSGPACK) if kind == JSON else (kind,)
+    return _as(text, kinds, schema, headers)
+
+
+def _file(text: str, schema: Schema, headers: Schema | None = None) -> Schema:
+    """An answer that is JSON whatever is asked for."""
+    return _as(text, (JSON,), schema, headers)
+
+
+def _as(text: str, kinds: tuple[str, ...], schema: Schema, headers: Schema | None) -> Schema:
+    content = {kind: {"schema": schema} for kind in kinds}
+    return {"description": text, "content": content, **({"headers": headers} if headers else {})}
 
 
 def _operation(
@@ -183,7 +197,7 @@ PATHS: dict[str, dict[str, Schema]] = {
         "get": _operation(
             "getCertificate",
             "The certificate of a verified claim, byte for byte the file.",
-            answers={"200": _answer("The certificate.", JSON, ref("Certificate"))},
+            answers={"200": _file("The certificate.", ref("Certificate"))},
             errors="400 404 409",
             parameters=(_NAMED,),
         )
@@ -234,6 +248,29 @@ PATHS: dict[str, dict[str, Schema]] = {
             answers={"200": _answer("C2SP tlog-checkpoint.", PLAIN, _TEXT)},
             errors="400 404",
             parameters=(_path("size", COUNT, "Entries."), _WAIT),
+        )
+    },
+    "/add-checkpoint": {
+        "post": _operation(
+            "addCheckpoint",
+            "This node's cosignature on a checkpoint that continues the last one that it signed.",
+            answers={
+                "200": _answer("The cosignature's line.", PLAIN, _TEXT),
+                "409": _answer(
+                    "Old is not the size that this node signed last, which the answer is.", SIZE_TYPE, _TEXT
+                ),
+            },
+            errors="400 403 404 408 413 422",
+            body="C2SP tlog-witness: `old SIZE`, a consistency proof in lines of base64, an empty line, a checkpoint.",
+        )
+    },
+    "/{origin}/checkpoint": {
+        "get": _operation(
+            "witnessedCheckpoint",
+            "The largest checkpoint that this node has signed.",
+            answers={"200": _answer("C2SP tlog-checkpoint.", PLAIN, _TEXT)},
+            errors="404",
+            parameters=(_path("origin", HASH, "SHA-256 of the log's name, in hexadecimal."),),
         )
     },
     "/tile/entries/{path}": {
@@ -299,7 +336,7 @@ PATHS: dict[str, dict[str, Schema]] = {
         "get": _operation(
             "description",
             "This description.",
-            answers={"200": _answer("OpenAPI 3.1.", JSON, {"type": "object"}, _TAGGED), "304": _UNCHANGED},
+            answers={"200": _file("OpenAPI 3.1.", {"type": "object"}, _TAGGED), "304": _UNCHANGED},
             parameters=(_IF_NONE_MATCH,),
         )
     },
@@ -318,7 +355,8 @@ DOCUMENT: dict[str, Any] = {
         "summary": "One node of an ownership registry for neural networks.",
         "description": (
             "Receipts, certificates and checkpoints are checked by their reader against a trust policy of his own; "
-            "everything else is this one node's word. Errors have one shape with a stable code."
+            "everything else is this one node's word. Errors have one shape with a stable code. What is JSON is "
+            "msgpack for whoever prefers that by Accept."
         ),
     },
     "paths": PATHS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from node.api.limits import Streams, TokenBuckets
+from node.api.limits import Streams, TokenBuckets, WorkBudget
 from node.blobs import BlobStore
 from node.fetch import Fetcher
 from node.gather import Gatherer
@@ -33,6 +33,7 @@ class Services:
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions: how many entries an address may submit.
         key_submissions: how many entries a signing key may submit.
+        work: how much verification work may be asked for.
         blob_bytes_max: largest upload.
         space: the room on the node's disk.
         raft_status: what the consensus layer says of itself.
@@ -50,6 +51,7 @@ class Services:
     submit_timeout_s: float
     submissions: TokenBuckets
     key_submissions: TokenBuckets
+    work: WorkBudget
     blob_bytes_max: int
     ledger: LedgerService
     gatherer: Gatherer

@@ -9,10 +9,12 @@ from node.raft.certificate import NodeCertificate, certificate_pins, make_certif
 from node.raft.compat import UnsupportedPySyncObjError, install_unpickling_guard
 from node.raft.journal_format import JournalBusyError, JournalCorruptError, JournalError
 from node.raft.journal_reader import JournalReader, copy_committed
+from node.raft.profiles import PROFILES, settings_of
 from node.raft.service import RaftService
 from node.raft.types import RaftMembers, RaftPeer, RaftSettings, RaftStatus, StateMachine
 
 __all__ = [
+    "PROFILES",
     "JournalBusyError",
     "JournalCorruptError",
     "JournalError",
@@ -29,4 +31,5 @@ __all__ = [
     "copy_committed",
     "install_unpickling_guard",
     "make_certificate",
+    "settings_of",
 ]

@@ -36,6 +36,7 @@ from node.raft.wire import Message, WireError, decode, encode
 TICK_PERIOD_S = 0.1
 ACCEPTS_PER_EVENT_MAX = 16
 LISTEN_BACKLOG = 64
+REJECTION_LINE_PERIOD_S = 1.0
 PINGS_PER_TIMEOUT = 4
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 ENTRIES_ROOM_DIVISOR = 4  # entries may fill a quarter of the send buffer; answers and votes find room in the rest
@@ -82,7 +83,7 @@ class TlsTransport(Transport):
         self._dialling: dict[str, Connection] = {}
         self._strangers: list[Connection] = []  # oldest first
         self._next_dial_s: dict[str, float] = {}
-        self._next_tick_s = 0.0
+        self._next_tick_s = self._next_rejection_line_s = 0.0
         self._listener: socket.socket | None = None
         self._is_accepting = False
         syncobj.addOnTickCallback(self._on_tick)
@@ -179,7 +180,15 @@ class TlsTransport(Transport):
         if is_rejected:
             self.rejected_connections += 1
             self.last_rejection = reason
-            logger.info("connection rejected", extra={"peer": name, "reason": reason})
+            self._log_rejection(name, reason)
+
+    def _log_rejection(self, name: str | None, reason: str) -> None:
+        """Log one a second at the most: strangers can come by the thousand, and must not fill the disk with it."""
+        now_s = monotonic_s()
+        if now_s >= self._next_rejection_line_s:
+            self._next_rejection_line_s = now_s + REJECTION_LINE_PERIOD_S
+            extra = {"peer": name, "reason": reason, "rejected": self.rejected_connections}
+            logger.info("connection rejected", extra=extra)
 
     def _install(self, connection: Connection, name: str) -> None:
         old = self._ready.pop(name, None)

@@ -1,7 +1,8 @@
 """What the node gives to and gets from the consensus layer.
 
 The values of RaftSettings are the LAN column of the measured table: prompt batched sending makes the latency
-independent of the tick period, and an election timeout must be longer than the worst stall of an fsync.
+independent of the tick period, and an election timeout must be longer than the worst stall of an fsync. profiles.py has
+the other column.
 """
 
 from collections.abc import Callable
@@ -66,7 +67,7 @@ class RaftMembers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftSettings:
-    """Times and limits of one node; the defaults suit one LAN.
+    """Times and limits of one node; the defaults are those of the profile "lan".
 
     Raises:
         ValueError: a value is out of range or contradicts another one.

@@ -41,6 +41,7 @@ JOBS_MAX = 64
 ATTEMPTS_MAX = 2
 DURATION_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _STDERR_LINE_MAX = 64 * 1024
+STDERR_LINES_MAX = 1000  # of one process; a hostile file must not fill the disk with its log
 _PASSED_ON = (
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
@@ -280,7 +281,8 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 async def _log_output(stream: asyncio.StreamReader | None) -> None:
-    """Log what the process prints, a line at a time; a line that is too long is dropped."""
+    """Log what the process prints, a line at a time; a line that is too long is dropped, and so is a flood."""
+    count = 0
     while stream is not None:
         try:
             line = await stream.readline()
@@ -288,4 +290,8 @@ async def _log_output(stream: asyncio.StreamReader | None) -> None:
             continue
         if not line:
             return
-        logger.info("verifier output", extra=fields(line=plain(line.decode(errors="replace").rstrip(), 500)))
+        count += 1
+        if count <= STDERR_LINES_MAX:
+            logger.info("verifier output", extra=fields(line=plain(line.decode(errors="replace").rstrip(), 500)))
+        elif count == STDERR_LINES_MAX + 1:
+            logger.warning("the verifier process prints too much; the rest is dropped")

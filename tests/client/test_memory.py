@@ -1,8 +1,11 @@
 """Promises: every later tree continues the one that was seen; a fork or a rollback is an alarm, a lag is none."""
 
+from dataclasses import replace
+
 import pytest
 
 from client.memory import Memory, tile_width
+from registry.note import Note
 
 
 @pytest.fixture
@@ -14,11 +17,11 @@ def memory(tmp_path):
 def test_the_last_checkpoint_is_remembered(ledger, alice, publish, memory):
     publish(alice)
 
-    assert memory.recall(ledger.trust.origin) == ledger.checkpoint(2)
+    assert memory.recall(ledger.trust) == ledger.checkpoint(2)
 
 
 def test_nothing_is_remembered_of_a_new_ledger(ledger, memory):
-    assert memory.recall(ledger.trust.origin) is None
+    assert memory.recall(ledger.trust) is None
 
 
 @pytest.mark.parametrize("more", [1, 2, 3, 5, 300])
@@ -27,7 +30,7 @@ def test_a_ledger_that_grew_continues_what_was_seen(ledger, alice, bob, publish,
     ledger.grow(more)
 
     assert publish(bob).code == 0
-    assert memory.recall(ledger.trust.origin).size == 3 + more
+    assert memory.recall(ledger.trust).size == 3 + more
 
 
 @pytest.mark.parametrize("more", [0, 1, 300])
@@ -103,6 +106,36 @@ def test_a_damaged_memory_is_named_and_not_overwritten(ledger, alice, publish, m
     assert found.code in {1, 2}
     assert str(memory.path(ledger.trust.origin)) in found.err
     assert memory.path(ledger.trust.origin).read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_memory_that_no_node_has_signed_is_a_damaged_file_and_accuses_nobody(
+    ledger, alice, publish, memory, wmreg, size
+):
+    publish(alice)
+    path = memory.path(ledger.trust.origin)
+    signed = Note.parse(ledger.note(size, root=b"\x07" * 32))
+    path.write_text(str(Note(signed.text, tuple(replace(line, name="a.stranger/log") for line in signed.signatures))))
+
+    published = publish(alice)
+    audited = wmreg("audit", "--mirror", memory.directory.with_name("copy"), "--policy", ledger.policy_path)
+    verified = wmreg("verify", alice.bundle.receipt, "--policy", ledger.policy_path)
+
+    for told in (published, audited):
+        assert told.code == 1
+        assert f"{path}: damaged (no node" in told.err
+    assert (verified.code, "not compared with what was seen before" in verified.out) == (0, True)
+    assert list(memory.directory.glob("*.conflict.note")) == list(memory.directory.glob("equivocation-*")) == []
+
+
+def test_a_memory_whose_signature_does_not_hold_is_a_damaged_file(ledger, alice, bob, publish, memory):
+    publish(alice)
+    path = memory.path(ledger.trust.origin)
+    path.write_text(path.read_text().replace("\n2\n", "\n1\n", 1))
+
+    told = publish(bob)
+
+    assert (told.code, str(path) in told.err, "damaged" in told.err) == (1, True, True)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from fakes import good_measurement
 
 from client.bodies import body_document, body_text
 from client.errors import describe
 from client.output import Report, printable, table, utc
 from registry.errors import RefusedError
-from registry.messages import Claim, Publication
+from registry.messages import Claim, Publication, Vote
+from registry.verdict import Outcome
 from registry.watermark_key import KeyBinding
 
 # An escape sequence, its one-character C1 form, a direction override, a line separator, a lone surrogate, a new line.
@@ -88,3 +90,21 @@ def test_a_body_shows_no_control_characters_of_a_pointer():
 @pytest.mark.parametrize("time_s", [-1, 10**12, 10**30])
 def test_a_time_that_no_calendar_has_stays_a_number(time_s):
     assert str(time_s) in utc(time_s)
+
+
+def test_a_votes_controls_are_told_by_their_names():
+    measurement = good_measurement()
+    vote = Vote(
+        time_s=1,
+        claim=b"c" * 32,
+        policy=b"p" * 32,
+        outcome=Outcome.VERIFIED,
+        reason="matched",
+        measurement=measurement,
+        device="cpu",
+        software="wmreg",
+    )
+
+    first = body_document(vote)["measurement"]["controls"][0]
+
+    assert first == dict(zip(("kind", "matched", "suspect_only", "control_only"), measurement.controls[0], strict=True))

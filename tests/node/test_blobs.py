@@ -2,12 +2,15 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from node.blobs import BlobLimits, BlobStore
+from node.space import is_disk_full
 from registry.errors import MalformedError, RefusedError
 
 CONTENT = b"weights" * 100
@@ -74,6 +77,20 @@ async def test_a_full_store_refuses_and_takes_files_again_after_a_removal(tmp_pa
     blobs.remove(SHA256)
     assert blobs.bytes_total == 0
     assert await blobs.add(hashlib.sha256(other).digest(), chunks(other), bytes_max=1000)
+
+
+async def test_what_is_left_of_the_disk_for_the_ledger_is_not_written_to(tmp_path: Path):
+    found = os.statvfs(tmp_path)
+    free_bytes = found.f_bavail * found.f_frsize
+    limits = BlobLimits(blob_bytes_max=10_000, total_bytes_max=20_000, reserve_bytes=free_bytes + 2**30)
+    blobs = BlobStore(tmp_path / "blobs", limits)
+    assert blobs.free_bytes < 0
+    with pytest.raises(OSError, match="for the ledger") as refused:
+        await blobs.add(SHA256, chunks(CONTENT), bytes_max=len(CONTENT))
+    assert is_disk_full(refused.value)
+    assert (files(tmp_path), blobs.bytes_total) == ([], 0)
+    lenient = BlobStore(tmp_path / "blobs", replace(limits, reserve_bytes=free_bytes // 2))
+    assert await lenient.add(SHA256, chunks(CONTENT), bytes_max=len(CONTENT))
 
 
 async def test_the_same_file_uploaded_twice_at_once_is_counted_once(tmp_path: Path):

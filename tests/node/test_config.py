@@ -21,6 +21,7 @@ def test_what_init_wrote_is_read_with_absolute_paths(path: Path):
     assert config.keys.signing == path.parent / "keys" / "signing.pem"
     assert config.state_directory == path.parent / "state"
     assert config.verifier.device == "auto"
+    assert config.raft.profile == "lan"
 
 
 def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -43,6 +44,11 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         ('file_directory = ""', "", "file_directory"),
         ("threads = 1", "threads = 0", "threads"),
         ("[raft]", "[rafts]", "raft"),
+        ('profile = "lan"', 'profile = "moon"', "profile: expected one of lan, wan"),
+        ('profile = "lan"', "", "profile"),
+        ("claims_per_hour = 120\nkey", "claims_per_hour = 1000001\nkey", "claims_per_hour"),
+        ("key_claims_per_hour = 120", "", "key_claims_per_hour"),
+        ("address_connections_max = 128", "address_connections_max = -1", "address_connections_max"),
         ('signing = "keys/signing.pem"', 'signing_key = "keys/signing.pem"', "signing"),
         ("[api]", "[api", "TOML|Expected"),
     ],

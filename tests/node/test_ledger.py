@@ -2,10 +2,14 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes import private_key
 from nodeset import NodeSet, claim, publication, sealed, vote_message
 
@@ -16,7 +20,7 @@ from node.ledger import LedgerService, Submitted
 from registry.entry import Entry
 from registry.envelope import SignedMessage, message_hash
 from registry.errors import MalformedError, RefusedError
-from registry.messages import Vote
+from registry.messages import PolicyChange, Vote
 from registry.verdict import Outcome
 
 
@@ -338,3 +342,53 @@ async def until(condition: Callable[[], object], *, timeout_s: float = 20) -> No
 
 def vote(nodes: NodeSet, digest: bytes) -> Vote:
     return vote_message(nodes, digest, outcome=Outcome.UNVERIFIABLE, reason="unreachable")
+
+
+def change_by(nodes: NodeSet, *signers: Ed25519PrivateKey) -> bytes:
+    """A change of the policy's limits, signed by these."""
+    known = first(nodes).store.set_policy
+    policy = replace(known.policy, model_bytes_max=known.policy.model_bytes_max + 1)
+    return sealed(PolicyChange(time_s=int(time.time()), previous=known.hash, policy=policy), *signers)
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+async def test_a_strangers_change_of_the_policy_gets_into_no_journal_where_the_node_is_not_behind(
+    tmp_path: Path, is_current: bool
+):
+    async def barrier(_timeout_s: float) -> bool:
+        return is_current
+
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await first(nodes).stop()
+        first(nodes).start(nodes.order, read_barrier=barrier)
+        with pytest.raises(RefusedError) as refused:
+            await first(nodes).submit(change_by(nodes, private_key("mallory")), timeout_s=30)
+        assert refused.value.code == "not_a_member"
+        assert len(nodes.order.proposed) == (0 if is_current else 1)
+        change = change_by(nodes, nodes.nodes[0].identity.signing)
+        assert (await first(nodes).submit(change, timeout_s=30)).index == 1
+
+
+async def test_a_change_that_was_recorded_while_the_node_caught_up_is_told_as_recorded(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        one = change_by(nodes, nodes.nodes[0].identity.signing)
+        follower = PolicyChange(time_s=int(time.time()), previous=message_hash(one), policy=first(nodes).store.policy)
+        later = sealed(follower, nodes.nodes[0].identity.signing)
+
+        async def catch_up(_timeout_s: float) -> bool:
+            nodes.order.order(*(Entry(envelope, int(time.time())).encode() for envelope in (one, later)))
+            return True
+
+        await first(nodes).stop()
+        first(nodes).start(nodes.order, read_barrier=catch_up)
+        assert (await first(nodes).submit(later, timeout_s=30)).index == 2
+        assert nodes.order.proposed == []
+
+
+async def test_what_the_rules_refuse_for_good_uses_up_nobodys_rate(tmp_path: Path):
+    charged = []
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        for time_s, is_charged in ((int(time.time()) - 10_000, False), (None, True)):
+            with suppress(RefusedError):
+                await first(nodes).submit(publication(time_s=time_s), timeout_s=30, admit=charged.append)
+            assert bool(charged) is is_charged

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -212,6 +214,28 @@ def test_a_wiped_node_is_refused_under_its_old_name_and_a_new_one_takes_its_plac
         assert entries[index] == receipt.entry
 
 
+def test_a_node_put_back_to_an_older_copy_is_refused_although_all_start_at_once(cluster: Cluster, tmp_path: Path):
+    victim, others = cluster.nodes[0], cluster.nodes[1:]
+    assert victim.stop() == 0
+    shutil.copytree(victim.directory, tmp_path / "older")
+    victim.start()
+    cluster.wait_until_healthy()
+    with Load(cluster) as load:
+        load.wait_for(5)
+    known = _signed_size(tmp_path / "older")
+    eventually(lambda: any(_seen_size(node, victim.name) > known for node in others), timeout_s=60, what="a later one")
+    for node in cluster.nodes:
+        assert node.stop() == 0
+    shutil.rmtree(victim.directory)
+    shutil.copytree(tmp_path / "older", victim.directory)
+    for node in cluster.nodes:
+        node.start()
+    assert victim.process.wait(60) == 5, victim.log()[-2000:]
+    assert "put back to an older copy" in victim.log()
+    victim.process = None
+    cluster.wait_until_healthy()
+
+
 def test_a_node_that_was_down_when_it_was_removed_hears_of_it_and_stops(cluster: Cluster):
     victim = cluster.nodes[2]
     assert victim.stop() == 0
@@ -299,6 +323,17 @@ def test_without_a_majority_nothing_goes_on_and_what_was_acknowledged_is_proven_
     assert run_command(line) == 1
     verified = verify_receipt(Receipt.parse(answer.json["receipt"]), cluster.trust)
     assert verified.index == answer.json["index"]
+
+
+def _signed_size(directory: Path) -> int:
+    """Largest size that a stopped node has signed."""
+    with closing(sqlite3.connect(directory / "state/signer.db")) as signed:
+        return signed.execute("SELECT max(size) FROM checkpoints").fetchone()[0]
+
+
+def _seen_size(node: NodeProcess, member: str) -> int:
+    answer = node.get(f"/v1/cosignatures/{member}")
+    return int(answer.body.split(b"\n")[1]) if answer.status == 200 else 0
 
 
 def _has_seen(node: NodeProcess, member: str) -> bool:

@@ -54,14 +54,20 @@ async def upload(node: NodeParts, content: bytes) -> bytes:
 
 
 async def claim_on(
-    nodes: NodeSet, model: bytes, *, owner: str = "alice", number: int = 0, at: tuple[int, ...] = (0,)
+    nodes: NodeSet,
+    model: bytes,
+    *,
+    owner: str = "alice",
+    number: int = 0,
+    at: tuple[int, ...] = (0,),
+    published: bytes | None = None,
 ) -> bytes:
-    """Publish, upload the files to these nodes and claim; return the claim's hash."""
+    """Publish, if it was not done before, upload the files to these nodes and claim; return the claim's hash."""
     for node in at:
         await upload(nodes.nodes[node], model)
         await upload(nodes.nodes[node], b"evidence")
     model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(b"evidence").digest()
-    published = publication(owner, number=number)
+    published = published or publication(owner, number=number)
     envelope = claim(
         published,
         owner,
@@ -376,6 +382,31 @@ async def test_one_owners_slow_files_do_not_hold_up_another_owner(tmp_path: Path
             assert voter.queue == 5
 
 
+async def test_slow_servers_of_a_crowd_do_not_hold_up_who_has_uploaded_his_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real, never = Fetcher.fetch, asyncio.Event()
+
+    async def fetch(self: Fetcher, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
+        if pointer.startswith("https:"):
+            await never.wait()
+        return await real(self, pointer, sha256, bytes_max=bytes_max)
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    async with make(tmp_path) as nodes:
+        node = nodes.nodes[0]
+        for number in range(2 * voting_module.LANES):
+            owner = f"sybil-{number}"
+            published = publication(owner)
+            for message in (published, claim(published, owner, evidence_pointer="https://slow.example/e")):
+                await node.ledger.submit(message, timeout_s=5)
+        async with voting(nodes, 0):
+            await until(lambda: len(node.services.voter._working) == voting_module.OUTSIDE_LANES_MAX)
+            prompt = await claim_on(nodes, b"580 prompt", owner="bob")
+            await until(lambda: votes(nodes, prompt), timeout_s=20)
+            assert len(node.services.voter._working) >= voting_module.OUTSIDE_LANES_MAX
+
+
 async def test_a_hundred_claims_of_one_owner_do_not_starve_the_one_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -396,6 +427,26 @@ async def test_a_hundred_claims_of_one_owner_do_not_starve_the_one_of_another(
         async with voting(nodes, 0):
             await until(lambda: votes(nodes, last))
         assert order.index(owners["f"]) <= 2 * len(owners), "each owner had a turn or two before the newcomer's"
+
+
+async def test_a_crowd_of_new_keys_does_not_come_before_who_published_earlier(tmp_path: Path):
+    async with make(tmp_path) as nodes:
+        voter, order = nodes.nodes[0].services.voter, []
+
+        async def verify(job: Job, *, on_begun: Callable[[], None]) -> Answer:
+            on_begun()
+            order.append(job.watermark_key)
+            return unmeasured(Outcome.UNVERIFIABLE, "timeout")
+
+        voter._verifier.verify = verify
+        early = publication("early")
+        await nodes.nodes[0].ledger.submit(early, timeout_s=5)
+        for number in range(12):
+            await claim_on(nodes, b"590", owner=f"sybil-{number}")
+        last = await claim_on(nodes, b"590", owner="early", published=early)
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, last))
+        assert order.index(binding("early", origin=ORIGIN, number=0).watermark_key) < voting_module.LANES
 
 
 async def test_a_vote_is_submitted_until_the_ledger_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,15 +4,16 @@ import asyncio
 import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from fakes import private_key, public_key
-from nodeset import ORIGIN, NodeParts, NodeSet, publication
+from nodeset import ORIGIN, NodeParts, NodeSet, claim, publication
 
 from node import bodies, main
-from node.api.limits import BURST_S, TokenBuckets, network_of
+from node.api.limits import BURST_S, Streams, TokenBuckets, WorkBudget, network_of
+from node.errors import UnavailableError
 from registry import signing
 
 
@@ -60,6 +61,20 @@ def test_a_crowd_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPat
     for number in range(100):
         buckets.take(f"192.0.2.{number}")
     assert len(buckets._full_at_s) == 10
+
+
+def test_one_address_does_not_take_all_streams():
+    streams = Streams(5, 2)
+    with ExitStack() as opened:
+        for remote in ("192.0.2.1", "192.0.2.1", "127.0.0.1", "127.0.0.1"):
+            opened.enter_context(streams.one(remote))
+        with pytest.raises(UnavailableError, match="by this address"):
+            opened.enter_context(streams.one("192.0.2.1"))
+        opened.enter_context(streams.one("127.0.0.1"))
+        with pytest.raises(UnavailableError, match="in all"):
+            opened.enter_context(streams.one("192.0.2.2"))
+        assert streams.open == 5
+    assert (streams.open, len(streams._open)) == (0, 0)
 
 
 def test_the_addresses_of_one_ipv6_network_are_one_client():
@@ -129,6 +144,38 @@ async def test_a_key_has_a_rate_of_its_own_that_a_strangers_forgeries_do_not_use
         assert await submit(first) == (200, None)
         assert (await submit(publication("bob")))[0] == 200
         assert len(nodes.order.proposed) == 3
+
+
+async def test_verification_work_is_limited_by_key_and_by_address_and_no_accepted_claim_is_forgotten(tmp_path: Path):
+    clock = Clock()
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        node = nodes.nodes[0]
+        work = WorkBudget.per_hour(address=3, key=2, clock=clock)
+        async with AsyncExitStack() as stack:
+            await main._listen(node.config, dataclasses.replace(node.services, work=work), stack)
+
+            async def submit(envelope: bytes) -> tuple[int, str, str | None]:
+                async with nodes.session.post(f"{node.url}/v1/entries", data=envelope) as answer:
+                    told = await answer.json()
+                    return answer.status, told.get("error", {}).get("code", ""), answer.headers.get("Retry-After")
+
+            published = {owner: publication(owner) for owner in ("alice", "bob")}
+            for envelope in published.values():
+                assert (await submit(envelope))[0] == 200
+
+            def claimed(owner: str, number: int) -> bytes:
+                return claim(published[owner], owner, model_sha256=bytes([number]) * 32)
+
+            first = claimed("alice", 1)
+            assert [(await submit(envelope))[0] for envelope in (first, claimed("alice", 2))] == [200, 200]
+            assert await submit(claimed("alice", 3)) == (429, "too_many_claims", "1800")
+            assert await submit(first) == (200, "", None), "what is recorded costs nothing"
+            assert (await submit(claimed("bob", 4)))[0] == 200
+            assert await submit(claimed("bob", 5)) == (429, "too_many_claims", "1200")
+            assert (await submit(publication("carol")))[0] == 200
+            clock.now_s += 1800
+            assert (await submit(claimed("alice", 3)))[0] == 200
+        assert node.services.voter.queue == node.ledger.claims_open() == 4
 
 
 async def test_a_connection_too_many_is_told_so_and_there_is_room_again_when_one_ends(tmp_path: Path):

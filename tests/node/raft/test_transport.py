@@ -5,6 +5,7 @@ Two nodes of three run; node-3 is played by the tests, with its real key where t
 
 import contextlib
 import dataclasses
+import logging
 import socket
 import ssl
 import struct
@@ -119,6 +120,19 @@ def test_a_stranger_without_a_certificate_is_refused(victims):
         assert is_closed_by_peer(connection)
     wait_for(lambda: victims.rejections > before)
     assert victims.services[0].status().last_rejection
+    victims.check_alive()
+
+
+def test_a_crowd_of_strangers_does_not_fill_the_log(victims, caplog, monkeypatch):
+    monkeypatch.setattr("node.raft.transport.REJECTION_LINE_PERIOD_S", 3600.0)
+    caplog.set_level(logging.INFO)
+    before = victims.rejections
+    for _ in range(20):
+        with socket.create_connection(victims.address, SOON_S) as raw:
+            raw.sendall(b"no TLS at all\r\n\r\n")
+            assert is_closed_by_peer(raw)
+    wait_for(lambda: victims.rejections >= before + 20)
+    assert len([message for message in caplog.messages if message == "connection rejected"]) <= 2
     victims.check_alive()
 
 

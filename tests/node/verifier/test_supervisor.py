@@ -5,6 +5,7 @@ The processes here are small programs that speak the protocol and then misbehave
 
 import asyncio
 import dataclasses
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ if behaviour == "dies at start" or (behaviour == "dies at first start" and runs 
     sys.exit(3)
 out.write(frame(READY if behaviour != "says nonsense at start" else b"hello")); out.flush()
 print("starting", file=sys.stderr, flush=True)
+if behaviour == "floods":
+    sys.stderr.write("a line" * 10 + "\\n" * 5000); sys.stderr.flush()
 while header := given.read(4):
     job = Job.decode(given.read(frame_bytes(header)))
     if behaviour == "crashes" or (behaviour == "crashes once" and runs == 0):
@@ -102,6 +105,16 @@ async def test_the_process_sees_nothing_of_the_nodes_environment(tmp_path: Path,
     (answer,) = await Run(tmp_path, "works").answers(1)
     assert "SECRET_TOKEN" not in answer.detail
     assert "OMP_NUM_THREADS" in answer.detail
+
+
+async def test_a_process_that_prints_without_end_does_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    (answer,) = await Run(tmp_path, "floods").answers(1)
+    assert answer.reason == "1"
+    assert caplog.messages.count("verifier output") == supervisor_module.STDERR_LINES_MAX
+    assert caplog.messages.count("the verifier process prints too much; the rest is dropped") == 1
 
 
 async def test_a_job_that_takes_too_long_is_ended_and_the_next_one_gets_its_own_answer(tmp_path: Path):
