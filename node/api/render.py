@@ -22,8 +22,6 @@ def plain(value: object) -> Any:  # noqa: ANN401 -- JSON is any of its types
         return {name: plain(part) for name, part in value._asdict().items()}
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, ControlCounts):
-        return {name: plain(item) for name, item in value._asdict().items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, str) else value  # an outcome is a str of its own class
