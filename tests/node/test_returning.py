@@ -71,8 +71,9 @@ async def test_a_node_that_remembers_starts_as_soon_as_a_majority_answers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO)
-    async with seen_by_another(tmp_path) as (nodes, size):
+    async with seen_by_another(tmp_path) as (nodes, _):
         await nodes.stop_serving()
+        size = nodes.nodes[1].ledger.store.size  # signatures that were on their way may have come
         async with starting(nodes.nodes[0], nodes.session, remembers=size) as task:
             await waits(caplog, task)
             assert "memory" in nodes.nodes[0].services.alarms
