@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 from registry import merkle, signing
 from registry.checkpoint import Checkpoint
@@ -137,14 +138,14 @@ class Replay:
         return self.tree.root_at(size)
 
     def _apply(self, raw: bytes) -> Refusal | None:
-        policy = self.ledger.policy if self.ledger.size else None
+        before = self.ledger.policy if self.ledger.size else None
         applied = self.ledger.apply(raw)
-        placed = self.ledger.find(applied.message_hash) if isinstance(applied, Accepted) else None
-        if isinstance(placed, Placed):
+        if isinstance(applied, Accepted):
+            placed = cast("Placed", self.ledger.find(applied.message_hash))
             self.kinds[placed.signed.message.KIND] += 1
             self.recorded_s.append(placed.recorded_s)
-            self.skew_s.append((policy or self.ledger.policy).time_skew_s)
+            self.skew_s.append((before or self.ledger.policy).time_skew_s)
             return None
-        if isinstance(applied, Accepted | Duplicate):
+        if isinstance(applied, Duplicate):
             return Refusal(self.ledger.size, "duplicate", str(applied))
         return Refusal(self.ledger.size, applied.code, applied.detail)
