@@ -74,7 +74,7 @@ FINE_PRUNING = Attack(
         unit=f"share of every layer's filters, before {EPOCHS} epochs at {LR:g}",
         weakest=0.0,
         strongest=0.99,
-        usual=(0.1, 0.2, 0.4, 0.6, 0.8),
+        usual=(0.01, 0.05, 0.1, 0.2, 0.4, 0.6),
     ),
     run=_run,
 )

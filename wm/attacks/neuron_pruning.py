@@ -37,7 +37,7 @@ NEURON_PRUNING = Attack(
         unit="share of every layer's filters",
         weakest=0.0,
         strongest=0.99,
-        usual=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7),
+        usual=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
     ),
     run=_run,
 )

@@ -44,7 +44,7 @@ SCALING = Attack(
         unit="largest factor; factors lie evenly in their logarithm between its inverse and it",
         weakest=1.01,
         strongest=1000.0,
-        usual=(1.5, 2, 5, 10, 100),
+        usual=(1.5, 2, 3, 5, 10, 100),
     ),
     run=_run,
     preserves_function=True,

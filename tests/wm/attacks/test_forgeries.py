@@ -17,9 +17,11 @@ from wm.attacks import Stolen
 from wm.attacks.forgeries import FORGERIES, Forged
 from wm.attacks.forgeries.universal_head import channel_means, written_out
 from wm.backbone import Tap
+from wm.controls import CALIBRATION_PROBES, calibrate
 from wm.head import initial_head
 from wm.progress import silent
 from wm.randomness import generator, key_of
+from wm.triggers import make_probes
 from wm.weights import save_weights
 
 TAPS = (Tap("layer1", 8, 4, 4), Tap("layer2", 5, 2, 2))
@@ -128,6 +130,16 @@ def test_a_post_hoc_head_that_was_hardly_fitted_does_not_pass(resnet: Stolen, tm
 @pytest.mark.slow
 def test_a_universal_head_does_not_pass(resnet: Stolen, tmp_path) -> None:
     assert judged(forged("universal_head", resnet, 20), tmp_path)[0] is not Outcome.VERIFIED
+
+
+@pytest.mark.slow
+def test_even_where_a_universal_head_was_trained_the_permutations_unmask_it(resnet: Stolen, tmp_path) -> None:
+    found = forged("universal_head", resnet, 2)
+    trained_on = build(resnet.architecture, seed=key_of(1, "universal head", 0))
+    calibrate(trained_on, found.info, make_probes(found.info.input, count=CALIBRATION_PROBES))
+    accused = replace(found, accused=trained_on.eval())
+    assert wm.count_matched(accused.accused, found.head, found.info, forgers_key(0)) > 500
+    assert judged(accused, tmp_path) == (Outcome.REFUTED, "not_specific")
 
 
 @pytest.mark.slow
