@@ -135,31 +135,41 @@ def test_the_text_says_where_the_mark_failed_and_what_the_task_lost():
 
 @pytest.mark.slow
 def test_the_command_attacks_the_digits_and_tells_what_is_left(wmreg, marked, tmp_path):
-    out = tmp_path / "out"
-    names = "permutation,dummy_neurons,quantisation,ftll,borrowed_key,random_key"
+    out, names = tmp_path / "out", "permutation,dummy_neurons"
 
-    done = wmreg("attack", marked[0].directory, "--attack", names, "--out", out, "--keep-models", "--json")
+    done = wmreg(
+        "attack", marked[0].directory, "--attack", names, "--strength", "1,0.5", "--out", out, "--keep-models", "--json"
+    )
 
     assert done.code == 0
     assert done.document == json.loads((out / "attack.json").read_text())
     assert (out / "attack.png").read_bytes().startswith(b"\x89PNG")
-    report = {method["name"]: method for kind in ("attacks", "forgeries") for method in done.document[kind]}
-    assert list(report) == names.split(",")
-    marked_accuracy = done.document["marked"]["task_accuracy"]
-    assert done.document["marked"]["outcome"] == "VERIFIED"
-    assert report["permutation"]["fails_at"] is not None
-    assert report["permutation"]["task_accuracy_at_failure"] == marked_accuracy
-    assert report["dummy_neurons"]["points"][0]["outcome"] == "UNVERIFIABLE"
-    assert report["dummy_neurons"]["points"][0]["reason"] == "wrong_architecture"
-    assert report["quantisation"]["points"][0]["outcome"] == "VERIFIED"  # 8 bits
-    assert report["ftll"]["fails_at"] is None
-    assert [it["matched"] for it in report["ftll"]["points"]] == [done.document["marked"]["matched"]] * 5
-    assert report["borrowed_key"]["points"][0]["outcome"] == "REFUSED"
-    assert report["borrowed_key"]["points"][0]["reason"] == "key_not_bound"
-    assert report["random_key"]["passes_at"] == []
-    kept = sorted(path.name for path in out.glob("*.safetensors"))
-    assert "ftll-0.001.safetensors" in kept
-    assert "dummy_neurons-0.01.safetensors" in kept
+    permutation, dummies = done.document["attacks"]
+    before = done.document["marked"]
+    assert before["outcome"] == "VERIFIED"
+    assert (permutation["fails_at"], permutation["task_accuracy_at_failure"]) == (1, before["task_accuracy"])
+    assert [point["strength"] for point in permutation["points"]] == [1]  # the sweep ends where the mark fails
+    assert (dummies["points"][0]["outcome"], dummies["points"][0]["reason"]) == ("UNVERIFIABLE", "wrong_architecture")
+    kept = {path.name for path in out.glob("*.safetensors")}
+    assert kept == {"permutation-1.safetensors", "dummy_neurons-1.safetensors"}
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_if_it_is_told_to_and_judges_forgeries(wmreg, marked):
+    names = "quantisation,borrowed_key,random_key"
+
+    done = wmreg("attack", marked[0].directory, "--attack", names, "--strength", "1", "--json")
+    gone_on = wmreg(
+        "attack", marked[0].directory, "--attack", "quantisation", "--strength", "1,16", "--go-on", "--json"
+    )
+
+    borrowed, random = done.document["forgeries"]
+    assert done.document["attacks"][0]["fails_at"] == 1
+    assert (borrowed["points"][0]["outcome"], borrowed["points"][0]["reason"]) == ("REFUSED", "key_not_bound")
+    assert borrowed["points"][0]["matched"] == done.document["marked"]["matched"]
+    assert (random["points"][0]["outcome"], random["passes_at"]) == ("REFUTED", [])
+    outcomes = [point["outcome"] for point in gone_on.document["attacks"][0]["points"]]
+    assert outcomes == ["REFUTED", "VERIFIED"]
 
 
 def test_the_page_about_attacks_lists_them_all_with_their_usual_strengths():
