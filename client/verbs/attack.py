@@ -22,7 +22,7 @@ STRENGTHS_MAX = 32
 THIEFS_FRACTION = 0.1
 
 
-@click.command("attack")
+@click.command("attack", epilog="Example:  wmreg attack mymodel --attack permutation,ftal --out attacked")
 @click.argument("directory", metavar="BUNDLE", type=options.DIRECTORY)
 @click.option("--attack", "names", required=True, help="Names with commas between them, or all; see docs/attacks.md.")
 @click.option("--strength", "strengths", help="Numbers with commas between them.  [default: each attack's usual ones]")

@@ -15,6 +15,8 @@ DRAWING = {"ftal", "rtll", "rtal", "weight_shift", "spoil", "permutation", "scal
 
 
 def first_strength(name: str) -> float:
+    if name == "neuron_pruning":
+        return 0.5  # the usual ones would leave layers of eight filters as they are
     scale = ATTACKS[name].scale
     return 1 if scale.usual == (60,) else scale.usual[0]  # one epoch of a student
 
