@@ -35,6 +35,7 @@ VERBS = {
     "train": "Train a model without a watermark: a baseline or a control.",
     "embed": "Train or fine-tune a model with a watermark.",
     "measure": "Count the triggers that a model answers, on this machine.",
+    "attack": "Attack a marked model on this machine, and see what is left of the mark.",
     "publish": "Publish an owner's commitments; then the model may be released.",
     "claim": "Claim a suspicious model and wait for the verdict.",
     "challenge": "Object to somebody else's claim.",

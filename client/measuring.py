@@ -24,10 +24,12 @@ class Trial:
     Attributes:
         controls: whether to run S2 and S3 as well, with a fresh seed.
         device: torch's word for where to compute, or "auto".
+        base: weights of a public model, as one more control; None for none, as nodes measure.
     """
 
     controls: bool
     device: str
+    base: Path | None = None
 
 
 def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measurement:
@@ -54,6 +56,7 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
             control_seed=secrets.token_bytes(SEED_BYTES),
             permutations=PERMUTATIONS if trial.controls else 0,
             controls=CONTROLS if trial.controls else 0,
+            base_path=trial.base,
             device=str(device_of(trial.device)),
             progress=reporting(show),
         )

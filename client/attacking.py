@@ -1,0 +1,287 @@
+"""Attacking one's own marked model, and judging what is left of the mark as nodes would.
+
+The attacks are the library's (`wm.attacks`); here each attacked model is written to a file, measured as any suspect is,
+and judged by the ledger's own engine. Forged evidence goes the same way, after the check of the key's binding that the
+ledger makes before anything is measured.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from torch import nn
+
+from client.bundle import Bundle
+from client.errors import InputError, InvalidError
+from client.keystore import WatermarkKeyFile, save_watermark_key
+from client.measuring import Trial, measure
+from client.models import Show, device_of, load_data, reporting, saved_weights, task_accuracy, watermark_errors
+from client.task import Task
+from registry.errors import RefusedError
+from registry.policy import Thresholds
+from registry.verdict import Measurement, Outcome, judge, p_value
+from registry.watermark_key import NONCE_BYTES, bind, verify_binding
+from wm.attacks import ATTACKS, Attack, Stolen, sweep
+from wm.attacks.forgeries import FORGERIES, Forged, Forgery
+from wm.branch import Branch
+from wm.evidence import EvidenceFile, load_evidence, save_evidence
+from wm.progress import ProgressCallback
+from wm.randomness import key_of
+from wm.triggers import make_triggers
+from wm.weights import load_weights
+
+ALL = "all"
+REFUSED = "REFUSED"  # by the rules, before any node measures anything
+_REASONS = {"mismatch": "wrong_architecture", "diverged": "malformed"}  # as nodes call what they meet then
+_FORGED_SALT = bytes(32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do.
+
+    Attributes:
+        bundle: the owner's files, the model among them.
+        methods: attacks and forgeries, in order.
+        strengths: for each of them; empty for each one's usual ones.
+        task: the thief's data (data, fraction), the seed and the device; the rest of it is not used.
+        goes_on: whether stronger attacks follow when the mark has failed.
+        models: where to keep the attacked models; None for nowhere.
+    """
+
+    bundle: Bundle
+    methods: tuple[Attack | Forgery, ...]
+    strengths: tuple[float, ...]
+    task: Task
+    goes_on: bool
+    models: Path | None
+
+
+def methods_of(names: Sequence[str], strengths: Sequence[float]) -> tuple[Attack | Forgery, ...]:
+    """Find attacks and forgeries by name; "all" is all of them.
+
+    Raises:
+        InputError: there is no such name, or one of them knows no such strength.
+    """
+    known: dict[str, Attack | Forgery] = {**ATTACKS, **FORGERIES}
+    chosen: dict[str, Attack | Forgery] = {}
+    for name in names:
+        if name == ALL:
+            chosen |= known
+        elif name in known:
+            chosen[name] = known[name]
+        else:
+            raise InputError(f"--attack {name}: no such attack; there are {ALL}, {', '.join(known)}")
+    for method in chosen.values():
+        for strength in strengths:
+            try:
+                method.scale.check(strength)
+            except ValueError as error:
+                raise InputError(f"--strength, {method.name}: {error}") from error
+    return tuple(chosen.values())
+
+
+def run(plan: Plan, show: Show) -> dict[str, Any]:
+    """Run all attacks and forgeries of a plan; return the report, JSON-able.
+
+    Raises:
+        InputError: the bundle has no model, or the data are not of its kind.
+        InvalidError: a file is malformed, or an attack does not know what to do with the architecture.
+        OSError: a file cannot be read, or a temporary one not be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="wmreg-attack-") as directory:
+        work = _Work(plan, Path(directory), show)
+        return work.report()
+
+
+class _Work:
+    """One run under way, with a directory for temporary files."""
+
+    def __init__(self, plan: Plan, directory: Path, show: Show) -> None:
+        self._plan, self._directory, self._show = plan, directory, show
+        self._data = load_data(plan.task)
+        with watermark_errors(plan.bundle.evidence):
+            evidence = load_evidence(plan.bundle.evidence)
+        self._key_file = plan.bundle.load_watermark_key()
+        self._stolen = self._steal(evidence)
+
+    def report(self) -> dict[str, Any]:
+        """Do everything."""
+        plan = self._plan
+        found: dict[str, list[dict[str, Any]]] = {"attacks": [], "forgeries": []}
+        marked = self._examined(self._stolen.model, plan.bundle, keep_as=None)
+        for number, method in enumerate(plan.methods):
+            self._show("attacks", number, len(plan.methods), method.name)
+            if isinstance(method, Attack):
+                found["attacks"].append(self._attack(method))
+            else:
+                found["forgeries"].append(self._forge(method))
+        self._show("attacks", len(plan.methods), len(plan.methods), "")
+        return {
+            "model": str(plan.bundle.model),
+            "data": plan.task.data,
+            "fraction": plan.task.fraction,
+            "seed": plan.task.seed,
+            "training_images": len(self._data.train),
+            "test_images": len(self._data.test),
+            "marked": marked,
+            **found,
+        }
+
+    def _steal(self, evidence: EvidenceFile) -> Stolen:
+        """The model with what a claim reveals; raises InputError where the data are of another kind."""
+        plan, info = self._plan, evidence.info
+        if not plan.bundle.model.is_file():
+            raise InputError(f"{plan.bundle.model}: no such file; the marked model is what is attacked")
+        classes = info.architecture.arguments.get("num_classes")
+        if self._data.input != info.input or self._data.classes != classes:
+            message = (
+                f"--data {plan.task.data}: not what {plan.bundle.directory} was marked for: other sizes or classes"
+            )
+            raise InputError(message)
+        with watermark_errors(plan.bundle.model):
+            model = load_weights(plan.bundle.model, info.architecture).to(device_of(plan.task.device))
+        triggers = make_triggers(self._key_file.binding.watermark_key, info.input, count=info.triggers)
+        return Stolen(
+            model=model,
+            architecture=info.architecture,
+            data=self._data,
+            revealed=Branch(evidence.head, info, triggers),
+        )
+
+    def _attack(self, attack: Attack) -> dict[str, Any]:
+        points: list[dict[str, Any]] = []
+        for point in self._attack_points(attack):
+            points.append(point)
+            if point["outcome"] != Outcome.VERIFIED and not self._plan.goes_on:
+                break
+        failed = next((point for point in points if point["outcome"] != Outcome.VERIFIED), None)
+        return {
+            "name": attack.name,
+            "summary": attack.summary,
+            "strength": attack.scale.unit,
+            "preserves_function": attack.preserves_function,
+            "fails_at": failed["strength"] if failed else None,
+            "task_accuracy_at_failure": failed["task_accuracy"] if failed else None,
+            "points": points,
+        }
+
+    def _attack_points(self, attack: Attack) -> Iterator[dict[str, Any]]:
+        plan, strengths = self._plan, self._strengths(attack)
+        progress = self._reporting(attack.name)
+        begun_s = time.monotonic()
+        with watermark_errors():
+            for strength, model in sweep(
+                attack, self._stolen, strengths=strengths, seed=plan.task.seed, progress=progress
+            ):
+                seconds = round(time.monotonic() - begun_s, 1)
+                point = self._examined(model, plan.bundle, keep_as=f"{attack.name}-{strength:g}")
+                yield {"strength": strength, **point, "attack_seconds": seconds}
+                begun_s = time.monotonic()
+
+    def _forge(self, forgery: Forgery) -> dict[str, Any]:
+        points = [self._forged_point(forgery, strength) for strength in self._strengths(forgery)]
+        passed = [point["strength"] for point in points if point["outcome"] == Outcome.VERIFIED]
+        return {
+            "name": forgery.name,
+            "summary": forgery.summary,
+            "strength": forgery.scale.unit,
+            "passes_at": passed,
+            "points": points,
+        }
+
+    def _forged_point(self, forgery: Forgery, strength: float) -> dict[str, Any]:
+        forger = _Forger(self._key_file, seed=self._plan.task.seed)
+        with watermark_errors():
+            forged = forgery.forge(
+                self._stolen, strength, self._plan.task.seed, forger.watermark_key, self._reporting(forgery.name)
+            )
+        bundle = self._forged_bundle(forged, forger)
+        point = {"strength": strength, **self._examined(forged.accused, bundle, keep_as=None)}
+        if forged.base is not None:
+            base = self._directory / "base.safetensors"
+            saved_weights(forged.base, base)
+            point["with_base_as_control"] = self._examined(forged.accused, bundle, keep_as=None, base=base)
+        try:
+            binding = forger.key_file(forged.key_number).binding
+            verify_binding(binding, origin=self._key_file.origin, owner=forger.public_key)
+        except RefusedError as error:
+            point |= {"outcome": REFUSED, "reason": error.code}
+        return point
+
+    def _forged_bundle(self, forged: Forged, forger: "_Forger") -> Bundle:
+        bundle = Bundle(Path(tempfile.mkdtemp(dir=self._directory)))
+        model_sha256 = saved_weights(forged.accused, bundle.model)
+        info = forged.info.with_files(model_sha256=model_sha256, base_sha256=None)
+        save_evidence(bundle.evidence, EvidenceFile(forged.head, info, _FORGED_SALT))
+        save_watermark_key(bundle.watermark_key, forger.key_file(forged.key_number))
+        bundle.model.unlink()
+        return bundle
+
+    def _examined(
+        self, model: nn.Module, bundle: Bundle, *, keep_as: str | None, base: Path | None = None
+    ) -> dict[str, Any]:
+        """Measure and judge a model; without the controls where they could not change the verdict any more."""
+        point: dict[str, Any] = {"task_accuracy": round(task_accuracy(model, self._data), 4)}
+        suspect = self._directory / "suspect.safetensors"
+        try:
+            saved_weights(model, suspect)
+            measurement, outcome, reason = self._judged(suspect, bundle, base)
+        except InvalidError as error:  # nodes could not verify such a file either
+            unknown = {"matched": None, "total": None, "p_value": None}
+            reason = _REASONS.get(error.code, error.code)
+            return point | unknown | {"outcome": str(Outcome.UNVERIFIABLE), "reason": reason}
+        finally:
+            self._keep(suspect, keep_as)
+        matched, total = measurement.matched, measurement.total
+        counts = {"matched": matched, "total": total, "p_value": p_value(matched, total)}
+        return point | counts | {"outcome": str(outcome), "reason": reason}
+
+    def _judged(self, suspect: Path, bundle: Bundle, base: Path | None) -> tuple[Measurement, Outcome, str]:
+        device = self._plan.task.device
+        counted = measure(suspect, bundle, Trial(controls=False, device=device), self._show)
+        outcome, reason = judge(counted, Thresholds())
+        if reason != "too_few_controls":
+            return counted, outcome, reason
+        found = measure(suspect, bundle, Trial(controls=True, device=device, base=base), self._show)
+        return found, *judge(found, Thresholds())
+
+    def _keep(self, suspect: Path, name: str | None) -> None:
+        if self._plan.models is not None and name is not None and suspect.exists():
+            (self._plan.models / f"{name}.safetensors").write_bytes(suspect.read_bytes())
+        suspect.unlink(missing_ok=True)
+
+    def _strengths(self, method: Attack | Forgery) -> tuple[float, ...]:
+        return self._plan.strengths or method.scale.usual
+
+    def _reporting(self, name: str) -> ProgressCallback:
+        return reporting(lambda phase, done, total, detail: self._show(f"{name}: {phase}", done, total, detail))
+
+
+class _Forger:
+    """Somebody else's signing key, and the watermark keys that are bound to it; they follow from the seed."""
+
+    def __init__(self, owners: WatermarkKeyFile, *, seed: int) -> None:
+        self._owners, self._seed = owners, seed
+        self._private_key = Ed25519PrivateKey.from_private_bytes(key_of(seed, "forger's signing key"))
+
+    @property
+    def public_key(self) -> bytes:
+        """With which he would sign the claim."""
+        return self._private_key.public_key().public_bytes_raw()
+
+    def watermark_key(self, number: int) -> bytes:
+        """One of his own keys."""
+        return self.key_file(number).binding.watermark_key
+
+    def key_file(self, number: int | None) -> WatermarkKeyFile:
+        """One of his own, or for None the owner's."""
+        if number is None:
+            return self._owners
+        nonce = key_of(self._seed, "forger's nonce", number)[:NONCE_BYTES]
+        origin = self._owners.origin
+        return WatermarkKeyFile(origin=origin, binding=bind(self._private_key, origin=origin, nonce=nonce))

@@ -1,0 +1,106 @@
+"""Promised: each attack that trains trains what its name says, towards what its name says."""
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from wm.architectures import Architecture, build
+from wm.attacks import ATTACKS, Stolen, attacked
+from wm.attacks.adversarial_training import perturbed
+from wm.attacks.tuning import last_layer
+from wm.attacks.weight_shift import shift
+from wm.errors import WatermarkError
+from wm.randomness import generator
+from wm.training import accuracy
+
+FAINT, STRONG = 1e-6, 1e-2
+
+
+def changed(model: torch.nn.Module, stolen: Stolen) -> set[str]:
+    before = stolen.model.state_dict()
+    return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+
+
+@pytest.mark.parametrize("name", ["ftll", "rtll"])
+def test_only_the_last_layer_changes_batch_statistics_included(stolen: Stolen, name: str) -> None:
+    assert changed(attacked(ATTACKS[name], stolen, strength=STRONG, seed=1), stolen) == {"fc2.weight", "fc2.bias"}
+
+
+@pytest.mark.parametrize("name", ["ftal", "rtal"])
+def test_all_layers_and_the_batch_statistics_change(stolen: Stolen, name: str) -> None:
+    assert changed(attacked(ATTACKS[name], stolen, strength=STRONG, seed=1), stolen) == set(stolen.model.state_dict())
+
+
+@pytest.mark.parametrize(("name", "forgets"), [("ftll", False), ("ftal", False), ("rtll", True), ("rtal", True)])
+def test_retraining_forgets_the_classes_first(stolen: Stolen, name: str, forgets) -> None:
+    test = stolen.data.test
+    barely_trained = attacked(ATTACKS[name], stolen, strength=FAINT, seed=1)
+    assert (accuracy(barely_trained, test.images, test.labels) < 0.3) is forgets
+    few = stolen.data.train
+    trained = attacked(ATTACKS[name], stolen, strength=STRONG, seed=1)
+    assert accuracy(trained, few.images, few.labels) > 0.6
+
+
+def test_the_last_layer_is_found_in_the_catalogue_or_refused() -> None:
+    of = {"resnet18": 512, "mobilenet_v3_small": 1024, "squeezenet1_1": 512}
+    for name, inputs in of.items():
+        assert last_layer(build(Architecture(name), seed=0)).weight.shape[1] == inputs
+    with pytest.raises(WatermarkError):
+        last_layer(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)))
+
+
+def test_smoothed_labels_make_the_model_less_sure(stolen: Stolen, answers) -> None:
+    sure, unsure = (
+        F.softmax(answers(attacked(ATTACKS["label_smoothing"], stolen, strength=s, seed=1), stolen.data.test), 1)
+        for s in (0.0, 0.9)
+    )
+    assert unsure.amax(1).mean() < sure.amax(1).mean() - 0.05
+
+
+def loss_on(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float(F.cross_entropy(model.eval()(images), labels))
+
+
+def test_adversarial_pictures_stay_near_are_pictures_and_mislead(stolen: Stolen) -> None:
+    test, spec = stolen.data.test, stolen.data.input
+    moved = perturbed(stolen.model, test, spec, levels=8, source=generator(1))
+    std = torch.tensor([float(value) for value in spec.normalisation.std])[:, None, None]
+    mean = torch.tensor([float(value) for value in spec.normalisation.mean])[:, None, None]
+    assert ((moved - test.images).abs() * std * 255).max() <= 8.01
+    pixels = moved * std + mean
+    assert pixels.min() >= -1e-4
+    assert pixels.max() <= 1 + 1e-4
+    noise = 2 * torch.rand(test.images.shape, generator=generator(2)) - 1
+    misled = loss_on(stolen.model, moved, test.labels)
+    assert misled > 1.5 * loss_on(stolen.model, test.images + noise * 8 / 255 / std, test.labels)
+
+
+def test_adversarial_training_makes_the_model_harder_to_mislead(stolen: Stolen) -> None:
+    trained = attacked(ATTACKS["adversarial_training"], stolen, strength=32, seed=1)
+    tuned = attacked(ATTACKS["ftal"], stolen, strength=3e-4, seed=1)
+    spec, test = stolen.data.input, stolen.data.test
+    hard, easy = (
+        loss_on(model, perturbed(model, test, spec, levels=32, source=generator(1)), test.labels)
+        for model in (trained, tuned)
+    )
+    assert hard < 0.9 * easy
+
+
+def test_a_shift_is_as_strong_as_it_says_and_tuning_follows_it(stolen: Stolen) -> None:
+    layer = stolen.model.layer2.conv1.requires_grad_(requires_grad=False)
+    was, fully_connected = layer.weight.clone(), stolen.model.fc2.weight.detach().clone()
+    repaired = attacked(ATTACKS["weight_shift"], stolen, strength=0.5, seed=1)
+    shift(stolen.model, 0.5, seed=1)
+    moved = (was - layer.weight) / 0.5 - was.mean(0)
+    assert float(moved.std()) == pytest.approx(float(was.std()), rel=0.1)
+    assert torch.equal(stolen.model.fc2.weight, fully_connected)
+    test = stolen.data.test
+    assert accuracy(repaired, test.images, test.labels) > accuracy(stolen.model, test.images, test.labels)
+
+
+def test_spoiling_breaks_the_mark_and_the_same_tuning_without_it_does_not(stolen: Stolen, matched) -> None:
+    spoiled = attacked(ATTACKS["spoil"], stolen, strength=50, seed=1)
+    tuned = attacked(ATTACKS["ftal"], stolen, strength=3e-4, seed=1)
+    assert matched(spoiled, stolen.revealed) < matched(tuned, stolen.revealed) - 20
+    assert stolen.revealed.head.hidden.weight.requires_grad

@@ -1,0 +1,106 @@
+"""The vocabulary of the forgeries: evidence that a forger makes for a mark that he never embedded.
+
+A forger accuses a model of carrying his mark. He has a signing key of his own, and draws as many watermark keys as he
+likes, each bound to it. What he hands in is a head, an info and the number of a key; what he may know is the model.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from wm.architectures import Architecture, default_taps, skeleton
+from wm.attacks.attack import Scale, Stolen
+from wm.backbone import describe_taps
+from wm.branch import Branch
+from wm.head import Head
+from wm.info import Info
+from wm.progress import Progress, ProgressCallback
+from wm.schemes.mtlsign import NAME, EmbedSettings
+from wm.triggers import InputSpec
+
+KeyOf = Callable[[int], bytes]  # the forger's own watermark keys, by number from 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forged:
+    """What a forger hands in.
+
+    Attributes:
+        accused: the model that he says carries his mark.
+        head, info: his evidence.
+        key_number: which of his watermark keys; None where he shows the owner's.
+        base: the public model that the accused one descends from, as a judge would know it; None where there is none.
+    """
+
+    accused: nn.Module
+    head: Head
+    info: Info
+    key_number: int | None
+    base: nn.Module | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgery:
+    """One way to make evidence without having embedded anything.
+
+    Attributes:
+        name: as the command and the reports call it.
+        summary: one line for people.
+        scale: what its strength means.
+        forge: takes the victim's model, a strength, a seed, the forger's keys and a progress callback.
+    """
+
+    name: str
+    summary: str
+    scale: Scale
+    forge: Callable[[Stolen, float, int, KeyOf, ProgressCallback], Forged]
+
+
+def revealed_by(stolen: Stolen) -> Branch:
+    """Return what a claim of the owner has shown.
+
+    Raises:
+        ValueError: there was none, and the forgery lives on it.
+    """
+    if stolen.revealed is None:
+        raise ValueError("this forgery needs the evidence of a claim that the owner made")
+    return stolen.revealed
+
+
+def info_for(architecture: Architecture, spec: InputSpec, *, pooling: int) -> Info:
+    """Describe a branch with the scheme's usual settings, as any owner would."""
+    usual, modules = EmbedSettings(), default_taps(architecture)
+    size = {"channels": spec.channels, "height": spec.height, "width": spec.width}
+    return Info(
+        scheme=NAME,
+        architecture=architecture,
+        taps=tuple(describe_taps(skeleton(architecture), modules, **size)),
+        pooling=pooling,
+        hidden=usual.hidden,
+        triggers=usual.triggers,
+        gamma=usual.gamma,
+        input=spec,
+    )
+
+
+def fit_head(head: Head, read: Tensor, labels: Tensor, *, steps: int, progress: ProgressCallback) -> Head:
+    """Train a head alone on features that do not change, in place.
+
+    Args:
+        head: on the features' device.
+        read: shape (n, d).
+        labels: bool, shape (n,).
+        steps: of Adam at 1e-3 on all features at once.
+        progress: called after every step.
+    """
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
+    wanted = labels.long().to(read.device)
+    for step in range(steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(head(read), wanted))
+        optimizer.step()
+        progress(Progress("forging a head", step + 1, steps))
+    return head.eval()
