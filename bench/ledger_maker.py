@@ -109,8 +109,8 @@ class Ledgers:
         )
 
 
-def make_mirror(directory: Path, entries: int) -> tuple[Mirror, Path, int]:
-    """Write a mirror of a ledger and the policy to check it by; return both and the number of signatures in it."""
+def make_mirror(directory: Path, entries: int) -> tuple[Mirror, Path]:
+    """Write a mirror of a ledger and the policy to check it by."""
     ledgers, mirror, tree = Ledgers(), Mirror(directory / "mirror"), Tree()
     envelopes = ledgers.envelopes()
     for begin in range(0, entries, tiles.TILE_WIDTH):
@@ -125,8 +125,7 @@ def make_mirror(directory: Path, entries: int) -> tuple[Mirror, Path, int]:
     mirror.store_checkpoint(ledgers.note(checkpoint, START_S + entries))
     policy_path = directory / "policy.txt"
     policy_path.write_text(str(ledgers.trust))
-    claims = sum((index - 1) % _CYCLE == _CYCLE - 1 - _NODES for index in range(1, entries))
-    return mirror, policy_path, entries - 1 + _NODES + claims  # the genesis has one of each node, a claim its key's
+    return mirror, policy_path
 
 
 def make_certificate() -> tuple[bytes, TrustPolicy]:

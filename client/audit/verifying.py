@@ -12,8 +12,8 @@ from types import TracebackType
 
 from registry import signing
 
-_BATCH = 1024  # signatures, about 400 KB
-_IN_FLIGHT_PER_WORKER = 8  # batches: far enough ahead that no worker waits for the rules
+_BATCH = 512  # signatures, about 200 KB
+_IN_FLIGHT_PER_WORKER = 16  # batches: far enough ahead that no worker waits for the rules
 
 
 class Verifiers:
