@@ -17,7 +17,7 @@ from client.audit.comparing import Comparison
 from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Finding, Findings
 from client.audit.mirror import Mirror
-from client.audit.replaying import replay_entries, without_garbage_collection
+from client.audit.replaying import Result, replay_entries, without_garbage_collection
 from client.errors import InputError
 from client.evidence import EvidenceStore
 from client.memory import AlarmError, Memory, check_still_there, not_compared, shown_in
@@ -158,8 +158,29 @@ def audit_mirror(mirror: Mirror, trust: TrustPolicy, evidence: EvidenceStore, *,
         OSError: a file is missing.
     """
     seen = _kept_checkpoint(mirror, trust)
-    findings, remarks = Findings(), unchecked(seen.trusted)
-    state = _replay(mirror, seen.size, findings)
+
+    damages = Findings()
+
+    def examine(state: Replay) -> Audit:
+        findings = Findings()
+        for damage in damages.all:
+            findings.add(damage)
+        return _examine_mirror(state, seen, mirror, trust=trust, evidence=evidence, memory=memory, findings=findings)
+
+    return _replay(mirror, seen.size, damages, examine)
+
+
+def _examine_mirror(  # noqa: PLR0913 (what an audit is made of)
+    state: Replay,
+    seen: SeenCheckpoint,
+    mirror: Mirror,
+    *,
+    trust: TrustPolicy,
+    evidence: EvidenceStore,
+    memory: Memory | None,
+    findings: Findings,
+) -> Audit:
+    remarks = unchecked(seen.trusted)
     audit = _sum_up(state, seen.trusted, trust, findings)
     attestations = Attestations(trust, mirror, state.tree)
     comparison = Comparison(None, state.tree, seen, evidence)
@@ -211,18 +232,19 @@ async def _download(api: Api, mirror: Mirror, shown: list[SeenCheckpoint]) -> tu
     raise QuorumError("no node shows a checkpoint", code="unavailable")
 
 
-def _replay(mirror: Mirror, size: int, findings: Findings) -> Replay:
-    damages: list[ConsistencyError] = []
+def _replay(mirror: Mirror, size: int, findings: Findings, examine: Callable[[Replay], Result]) -> Result:
+    """Replay a mirror and examine what comes out; a damaged file of it is a finding before that."""
 
     def read() -> Iterator[bytes]:
         try:
             yield from mirror.entries(size)
         except ConsistencyError as error:
-            damages.append(error)
+            findings.add(Finding(code="mirror", where=str(mirror.directory), what=str(error)))
 
-    state = replay_entries(read, size)
-    if damages:
-        findings.add(Finding(code="mirror", where=str(mirror.directory), what=str(damages[0])))
+    return replay_entries(read, size, examine)
+
+
+def _unexamined(state: Replay) -> Replay:
     return state
 
 
@@ -230,11 +252,11 @@ def _replay_shown(
     mirror: Mirror, shown: list[SeenCheckpoint], largest: SeenCheckpoint, findings: Findings
 ) -> tuple[Replay, SeenCheckpoint]:
     """Replay the entries of the largest checkpoint that states their root; of the largest of all when none does."""
-    state = _replay(mirror, largest.size, findings)
+    state = _replay(mirror, largest.size, findings, _unexamined)
     own = [s for s in shown if s.size <= state.size and state.root_at(s.size) == s.trusted.checkpoint.root]
     seen = max(own, key=lambda one: (one.size, len(one.trusted.times_s)), default=largest)
     if seen.size < state.size:
-        state = _replay(mirror, seen.size, findings)
+        state = _replay(mirror, seen.size, findings, _unexamined)
     mirror.store_checkpoint(seen.note)
     return state, seen
 

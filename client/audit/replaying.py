@@ -10,25 +10,32 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from client.audit.verifying import Verifiers
 from registry.audit import Replay
 
+Result = TypeVar("Result")
 PARALLEL_ENTRIES_MIN = 2000  # below it the workers' start costs more than they save
 
 
-def replay_entries(read: Callable[[], Iterator[bytes]], size: int) -> Replay:
-    """Replay the entries of a ledger.
+def replay_entries(read: Callable[[], Iterator[bytes]], size: int, examine: Callable[[Replay], Result]) -> Result:
+    """Replay the entries of a ledger, and examine what comes out.
 
     Args:
         read: reads them from entry 0 on; called again when a signature does not hold.
         size: about how many there are.
+        examine: looks at the replayed ledger, and does nothing that has to be undone: it is called while the last
+            signatures are verified, and once more when one of them does not hold.
+
+    Returns:
+        What `examine` made of the ledger whose signatures hold.
     """
     with without_garbage_collection():
-        return _replay(read, size)
+        return _replay(read, size, examine)
 
 
-def _replay(read: Callable[[], Iterator[bytes]], size: int) -> Replay:
+def _replay(read: Callable[[], Iterator[bytes]], size: int, examine: Callable[[Replay], Result]) -> Result:
     cores = _cores()
     if size >= PARALLEL_ENTRIES_MIN and cores > 1:
         with Verifiers(cores) as verifiers:
@@ -37,13 +44,15 @@ def _replay(read: Callable[[], Iterator[bytes]], size: int) -> Replay:
                 state.take(raw)
                 if verifiers.has_failed:
                     break
-            _ = state.verdicts  # counted and kept, while the workers finish
-            if verifiers.all_hold():
-                return state
+            else:
+                verifiers.send_all()
+                result = examine(state)
+                if verifiers.all_hold():
+                    return result
     state = Replay()
     for raw in read():
         state.take(raw)
-    return state
+    return examine(state)
 
 
 def _cores() -> int:

@@ -46,10 +46,14 @@ class Verifiers:
             self._send()
         return True
 
-    def all_hold(self) -> bool:
-        """Wait for all answers; whether every signature that was asked for holds."""
+    def send_all(self) -> None:
+        """Have the workers begin with all that was asked for."""
         if self._batch and not self.has_failed:
             self._send()
+
+    def all_hold(self) -> bool:
+        """Wait for all answers; whether every signature that was asked for holds."""
+        self.send_all()
         while self._asked and not self.has_failed:
             self._take_answer()
         return not self.has_failed

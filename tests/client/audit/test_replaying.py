@@ -6,7 +6,7 @@ from bench.ledger import signatures_of
 from bench.ledger_maker import Ledgers, make_certificate, make_mirror
 from client.audit import replaying, verifying
 from client.audit.auditing import audit_mirror
-from client.audit.replaying import replay_entries
+from client.audit.replaying import replay_entries as replay_and_examine
 from client.audit.verifying import Verifiers, are_signed
 from client.evidence import EvidenceStore
 from registry import signing
@@ -21,6 +21,10 @@ ENTRIES = 600
 def mirror(tmp_path_factory):
     """A mirror of publications, claims and votes, and its policy."""
     return make_mirror(tmp_path_factory.mktemp("ledger"), ENTRIES)
+
+
+def replay_entries(read, size):
+    return replay_and_examine(read, size, lambda state: state)
 
 
 @pytest.fixture
@@ -72,6 +76,19 @@ def test_many_processes_name_the_entry_whose_signature_does_not_hold(mirror, par
 
     assert (state.refusal.index, state.refusal.code) == (index, "bad_signature")
     assert (state.size, state.ledger.size) == (ENTRIES, index)
+
+
+def test_what_is_examined_is_examined_again_when_a_signature_does_not_hold(mirror, parallel):
+    entries = list(mirror[0].entries(ENTRIES))
+    entries[-1] = forged(entries[-1], key_signature=False)  # the last one is verified behind the examination
+    examined = []
+
+    refusal = replay_and_examine(
+        lambda: iter(entries), ENTRIES, lambda state: examined.append(state.size) or state.refusal
+    )
+
+    assert (refusal.index, refusal.code) == (ENTRIES - 1, "bad_signature")
+    assert examined == [ENTRIES, ENTRIES]
 
 
 def test_many_processes_name_the_first_of_several_bad_entries(mirror, parallel):
