@@ -107,10 +107,10 @@ def test_an_entry_that_carries_the_bytes_of_a_later_group_does_not_make_a_torn_t
     journal = JournalFile.open(path)
     state = HardState(term=1, voted_for=None, commit_index=0)
     journal.write(truncate_from=None, entries=[(b"first", 1, 1)], hard_state=state)
-    journal.write(truncate_from=None, entries=[(b"x", 2, 1), (forged[:60_000], 3, 1)], hard_state=state)
+    journal.write(truncate_from=None, entries=[(b"torn entry", 2, 1), (forged[:60_000], 3, 1)], hard_state=state)
     journal.close()
     data = bytearray(path.read_bytes())
-    data[data.index(b"x", FILE_HEADER_BYTES + 60)] ^= 1
+    data[data.index(b"torn entry")] ^= 1
     path.write_bytes(data)
     assert read_all(path) == ([(b"first", 1, 1)], state)
 
