@@ -1,32 +1,29 @@
 """The ledger as the rest of the node sees it: submit a message, wait for sizes (DESIGN 3, last paragraph).
 
-Raft's own answers are not relied on: a lost message is never answered, and a lying peer could answer for another
-entry. A submission is done when this node has applied it, found by the message's hash; proposing it again is
-harmless, since the rulebook names the first index of a message it knows. The raft thread hands over what it applied
-and goes on; signing waits for an fsync of its own and happens in a third thread.
+A submission is checked here, ordered (node.ordering), and done when this node has applied it. The raft thread hands
+over what it applied and goes on; signing waits for an fsync of its own and happens in a third thread.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from node.errors import InconsistentStateError, UnavailableError
 from node.logs import fields
-from node.raft.types import LEADER_CHANGED, NO_LEADER, TOO_LARGE, OnFailed
+from node.ordering import FAILURES, Failure, Ordering, Proposer
 from node.rising import RisingCount
 from node.signer import Signer
 from node.space import is_disk_full
 from node.store import Store
 from registry.claims import Verdict
-from registry.entry import Entry
 from registry.envelope import SignedMessage
-from registry.errors import MalformedError, RefusedError
+from registry.errors import RefusedError
 from registry.messages import PolicyChange
-from registry.rules import Accepted, Applied, Duplicate, Refused
+from registry.rules import Applied, Duplicate, Refused
 from registry.verdict import Outcome
 
 ReadBarrier = Callable[[float], Awaitable[bool]]
@@ -34,8 +31,6 @@ ReadBarrier = Callable[[float], Awaitable[bool]]
 SUBMISSIONS_MAX = 4096
 TURN_MESSAGES = 16  # of a batch that are verified before others get their turn
 BARRIER_TIMEOUT_S = 2.0
-PROPOSE_AGAIN_S = 3.0
-RETRY_S = 0.1
 SIGN_RETRY_MIN_S, SIGN_RETRY_MAX_S = 1.0, 60.0
 # What no entry that this node has not applied yet could cure. Other refusals are left to the order of Raft: a node that
 # lags does not know the latest publications, claims and members.
@@ -47,19 +42,9 @@ FINAL_REFUSALS = frozenset(
     }
 )
 
-Failure: TypeAlias = MalformedError | RefusedError | UnavailableError
-FAILURES = (MalformedError, RefusedError, UnavailableError)
 Admit: TypeAlias = Callable[[SignedMessage], None]
 
 logger = logging.getLogger(__name__)
-
-
-class Proposer(Protocol):
-    """What orders commands: node.raft.RaftService."""
-
-    def propose(self, command: bytes, on_failed: OnFailed) -> None:
-        """Put a command into the order; on_failed(reason) from any thread if it surely or perhaps fails."""
-        ...
 
 
 class Proof(Protocol):
@@ -99,8 +84,7 @@ class LedgerService:
     def __init__(self, store: Store, signer: Signer, *, clock: Callable[[], float]) -> None:
         self.store, self.signer, self._clock = store, signer, clock
         self.applied, self.signed = RisingCount(store.size), RisingCount(signer.size)
-        self._waiting: dict[bytes, set[asyncio.Future[Applied]]] = {}
-        self._proposer: Proposer | None = None
+        self._ordering = Ordering(store, self.now_s)
         self._read_barrier: ReadBarrier | None = None
         self._barrier_again_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,7 +105,8 @@ class LedgerService:
             proof: of the history that a node which joins was given, by its peers or by a backup.
             read_barrier: waits, for so many seconds at most, until what is stored here is not behind; whether it is.
         """
-        self._proposer, self._loop, self._read_barrier = proposer, asyncio.get_running_loop(), read_barrier
+        self._loop, self._read_barrier = asyncio.get_running_loop(), read_barrier
+        self._ordering.start(proposer)
         self._signing = self._loop.create_task(self._sign_all(proof))
 
     async def stop(self) -> None:
@@ -183,7 +168,7 @@ class LedgerService:
                     outcomes.append(error)
                 if number % TURN_MESSAGES == 0:
                     await asyncio.sleep(0)
-            ordered = await self._order(fresh, timeout_s) if fresh else {}
+            ordered = await self._ordering.order(fresh, timeout_s) if fresh else {}
         finally:
             self._leave(len(fresh))
         return [self._outcome(one, ordered[one]) if isinstance(one, bytes) else one for one in outcomes]
@@ -247,7 +232,7 @@ class LedgerService:
     @property
     def submissions_waiting(self) -> int:
         """Messages that were proposed and whose outcome is not known yet."""
-        return len(self._waiting)
+        return self._ordering.waiting
 
     def _count_verdicts(self) -> None:
         """Look at the undecided claims, unless nothing can have changed: anybody may ask, as often as he likes."""
@@ -293,65 +278,13 @@ class LedgerService:
             return None
         return Submitted(index=placed.index, message_hash=digest, recorded_s=placed.recorded_s, duplicate=duplicate)
 
-    async def _order(self, envelopes: Mapping[bytes, bytes], timeout_s: float) -> dict[bytes, Applied | Failure]:
-        """Propose messages, by their hashes, until each outcome is known here or the time is over."""
-        clock = asyncio.get_running_loop().time
-        deadline_s = clock() + timeout_s
-        late = UnavailableError("the entry was not applied in time; submit it again", code="timeout")
-        outcomes: dict[bytes, Applied | Failure] = {}
-        problems: dict[bytes, Failure] = dict.fromkeys(envelopes, late)
-        while True:
-            left = {digest: envelope for digest, envelope in envelopes.items() if digest not in outcomes}
-            for digest, heard in (await self._propose(left, deadline_s - clock())).items():
-                if not isinstance(heard, UnavailableError) or heard.code not in {NO_LEADER, LEADER_CHANGED}:
-                    outcomes[digest] = heard
-                elif heard.code == NO_LEADER:  # otherwise the outcome is unknown: a timeout
-                    problems[digest] = heard
-            if len(outcomes) == len(envelopes) or clock() + RETRY_S >= deadline_s:
-                return problems | outcomes
-            await asyncio.sleep(RETRY_S)
-
-    async def _propose(self, envelopes: Mapping[bytes, bytes], wait_s: float) -> dict[bytes, Applied | Failure]:
-        """Propose messages once; return what was heard of them in the time, PROPOSE_AGAIN_S at the most."""
-        futures = {digest: self._propose_one(envelope, digest) for digest, envelope in envelopes.items()}
-        try:
-            _, unheard = await asyncio.wait(futures.values(), timeout=min(wait_s, PROPOSE_AGAIN_S))
-        finally:
-            for digest, future in futures.items():
-                self._forget(digest, future)
-        if unheard:
-            logger.info("not applied in time", extra=fields(messages=len(unheard)))
-        return {digest: _heard(future) for digest, future in futures.items() if future.done()}
-
-    def _propose_one(self, envelope: bytes, digest: bytes) -> "asyncio.Future[Applied]":
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Applied] = loop.create_future()
-        placed = self.store.find(digest)
-        if placed is not None:
-            future.set_result(Accepted(placed.index, digest))
-        elif self._proposer is None:
-            _fail(future, NO_LEADER)
-        else:
-            self._waiting.setdefault(digest, set()).add(future)
-            command = Entry(envelope, self.now_s()).encode()
-            self._proposer.propose(command, lambda reason: _soon(loop, _fail, future, reason))
-        return future
-
-    def _forget(self, digest: bytes, future: "asyncio.Future[Applied]") -> None:
-        waiting = self._waiting.get(digest, set())
-        waiting.discard(future)
-        if not waiting:
-            self._waiting.pop(digest, None)
-
     def _deliver(self, outcomes: list[Applied], size: int) -> None:
         for applied in outcomes:
             if isinstance(applied, Refused):
                 self.refused[applied.code] += 1
                 digest = applied.message_hash.hex() if applied.message_hash else None
                 logger.info("entry refused", extra=fields(code=applied.code, message_hash=digest))
-            for future in self._waiting.get(applied.message_hash or b"", ()):
-                if not future.done():
-                    future.set_result(applied)
+            self._ordering.tell(applied)
         if size > self.applied.value:  # a line for each would cost as much as signing each
             logger.info("entries applied", extra=fields(first=self.applied.value, size=size))
         self.applied.raise_to(size)
@@ -383,30 +316,3 @@ class LedgerService:
             else:
                 pause_s, self.signing_trouble = SIGN_RETRY_MIN_S, None
                 self.signed.raise_to(self.signer.size)
-
-
-def _soon(
-    loop: asyncio.AbstractEventLoop,
-    callback: Callable[["asyncio.Future[Applied]", str], None],
-    future: "asyncio.Future[Applied]",
-    reason: str,
-) -> None:
-    """Call back in the loop's thread; a loop that is closed has nobody waiting."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback, future, reason)
-
-
-def _heard(future: "asyncio.Future[Applied]") -> Applied | Failure:
-    try:
-        return future.result()
-    except FAILURES as error:
-        return error
-
-
-def _fail(future: "asyncio.Future[Applied]", reason: str) -> None:
-    if future.done():
-        return
-    if reason == TOO_LARGE:
-        future.set_exception(MalformedError("the entry is larger than an entry may be", code="too_large"))
-    else:
-        future.set_exception(UnavailableError(f"the entry was not ordered: {reason}", code=reason))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import aiohttp
 from aiohttp import web
 
 from node import logs
@@ -221,18 +222,33 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     stack.push_async_callback(asyncio.to_thread, raft.stop)
     stack.push_async_callback(ledger.drain, DRAIN_TIMEOUT_S)
     stack.push_async_callback(asyncio.to_thread, raft.hand_over, HAND_OVER_TIMEOUT_S)
-    _in_background(verifier.warm_up(), "verifier", node, stack)
-    _in_background(voter.run(), "voter", node, stack)
-    _in_background(watch.run(), "watch", node, stack)
-    _in_background(index.run(ledger.applied), "search", node, stack)
-    sweeper = Sweeper(blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
-    _in_background(sweeper.run(), "sweeper", node, stack)
-    patrol = Patrol(config.state_directory / SIGNER_FILE, name=config.name, store=state.store, signer=state.signer)
-    _in_background(patrol.run(), "signed_checkpoints", node, stack)
-    _in_background(keep_notes(ledger, gatherer), "notes", node, stack)
-    changes = notice_changes(state.membership, session, lambda: raft.status().leader is not None, stop)
-    _in_background(changes, "membership", node, stack)
+    _run_all(config, state, node, session, stack, stop)
     return node
+
+
+def _run_all(
+    config: Config,
+    state: _State,
+    node: Services,
+    session: aiohttp.ClientSession,
+    stack: AsyncExitStack,
+    stop: asyncio.Event,
+) -> None:
+    """Run what goes on by itself while the node serves."""
+    sweeper = Sweeper(node.blobs, state.store, age_max_s=config.blobs.unclaimed_age_max_s, clock=time.time)
+    patrol = Patrol(config.state_directory / SIGNER_FILE, name=config.name, store=state.store, signer=state.signer)
+    changes = notice_changes(state.membership, session, lambda: node.raft_status().leader is not None, stop)
+    for name, work in {
+        "verifier": node.verifier.warm_up(),
+        "voter": node.voter.run(),
+        "watch": node.watch.run(),
+        "search": node.index.run(node.ledger.applied),
+        "sweeper": sweeper.run(),
+        "signed_checkpoints": patrol.run(),
+        "notes": keep_notes(node.ledger, node.gatherer),
+        "membership": changes,
+    }.items():
+        _in_background(work, name, node, stack)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

@@ -141,7 +141,7 @@ async def test_a_leader_lost_after_the_write_makes_no_second_entry(tmp_path: Pat
 
 
 async def test_a_proposal_that_is_never_answered_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ledger_module, "PROPOSE_AGAIN_S", 0.05)
+    monkeypatch.setattr("node.ordering.PROPOSE_AGAIN_S", 0.05)
     async with NodeSet(tmp_path / "ledger") as nodes:
         nodes.order.silent = True
         submission = asyncio.create_task(first(nodes).submit(publication(), timeout_s=10))
@@ -265,7 +265,7 @@ async def test_nothing_waits_any_more_after_any_of_this(tmp_path: Path):
         with pytest.raises(UnavailableError):
             await first(nodes).submit(publication(number=2), timeout_s=0.05)
         await first(nodes).submit_all([publication(number=3)] * 2, timeout_s=0.05)
-        assert first(nodes)._waiting == {}
+        assert first(nodes).submissions_waiting == 0
         assert first(nodes)._idle.is_set()
 
 
