@@ -407,18 +407,24 @@ async def test_slow_servers_of_a_crowd_do_not_hold_up_who_has_uploaded_his_files
             assert len(node.services.voter._working) >= voting_module.OUTSIDE_LANES_MAX
 
 
+def noted_order(voter: Voter) -> list[bytes]:
+    """Have a voter's verifications only noted, by their watermark keys as they begin."""
+    order: list[bytes] = []
+
+    async def verify(job: Job, *, on_begun: Callable[[], None]) -> Answer:
+        on_begun()
+        order.append(job.watermark_key)
+        return unmeasured(Outcome.UNVERIFIABLE, "timeout")
+
+    voter._verifier.verify = verify
+    return order
+
+
 async def test_a_hundred_claims_of_one_owner_do_not_starve_the_one_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async with make(tmp_path) as nodes:
-        voter, order = nodes.nodes[0].services.voter, []
-
-        async def verify(job: Job, *, on_begun: Callable[[], None]) -> Answer:
-            on_begun()
-            order.append(job.watermark_key)
-            return unmeasured(Outcome.UNVERIFIABLE, "timeout")
-
-        voter._verifier.verify = verify
+        order = noted_order(nodes.nodes[0].services.voter)
         owners = {name: binding(name, origin=ORIGIN, number=0).watermark_key for name in "abcdef"}
         for owner in "abcde":  # more owners than lanes, each with more claims than all lanes
             for number in range(20 if owner == "a" else 5):
@@ -431,14 +437,7 @@ async def test_a_hundred_claims_of_one_owner_do_not_starve_the_one_of_another(
 
 async def test_a_crowd_of_new_keys_does_not_come_before_who_published_earlier(tmp_path: Path):
     async with make(tmp_path) as nodes:
-        voter, order = nodes.nodes[0].services.voter, []
-
-        async def verify(job: Job, *, on_begun: Callable[[], None]) -> Answer:
-            on_begun()
-            order.append(job.watermark_key)
-            return unmeasured(Outcome.UNVERIFIABLE, "timeout")
-
-        voter._verifier.verify = verify
+        order = noted_order(nodes.nodes[0].services.voter)
         early = publication("early")
         await nodes.nodes[0].ledger.submit(early, timeout_s=5)
         for number in range(12):

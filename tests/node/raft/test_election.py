@@ -164,6 +164,7 @@ def test_a_leader_hands_over_only_to_a_follower_that_has_everything(cluster):
     cluster.network.cut |= {("A", "B")}
     cluster.nodes["A"].leave_office()
     cluster.run_until(lambda: cluster.leader() == "C", steps_max=50)
+    assert cluster.machines["C"].commands == [b"that B does not have"]
 
 
 def test_a_leader_that_leaves_takes_no_more_commands(cluster):

@@ -102,6 +102,7 @@ def test_a_leader_that_leaves_hands_the_office_on(cluster):
     cluster.run_until(lambda: cluster.leader() in {"B", "C"})
     cluster.propose(cluster.leader(), b"without A")
     cluster.run_until(lambda: applied(cluster, "BC", b"without A"))
+    assert cluster.leader() != "A"
 
 
 def test_a_second_change_waits_until_the_first_is_applied(cluster):

@@ -210,7 +210,10 @@ def test_no_file_is_changed_not_even_among_those_that_may_be_read(secret: Path, 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_outside_the_sandbox_each_of_these_changes_is_made(secret: Path, what: str):
+    before = (sorted(secret.parent.iterdir()), secret.read_text())
     exec(CHANGES[what], {"os": os, "args": [str(secret)]})  # noqa: S102 -- what the programs above run
+    after = (sorted(secret.parent.iterdir()), secret.read_text() if secret.exists() else None)
+    assert (before != after) == (what != "overwrite"), "opening for writing changes nothing by itself"
 
 
 @needs_seccomp
