@@ -100,7 +100,7 @@ def test_a_shift_is_as_strong_as_it_says_and_tuning_follows_it(stolen: Stolen) -
 
 
 def test_spoiling_breaks_the_mark_and_the_same_tuning_without_it_does_not(stolen: Stolen, matched) -> None:
-    spoiled = attacked(ATTACKS["spoil"], stolen, strength=50, seed=1)
+    spoiled = attacked(ATTACKS["spoil"], stolen, strength=150, seed=2)
     tuned = attacked(ATTACKS["ftal"], stolen, strength=3e-4, seed=1)
     assert matched(spoiled, stolen.revealed) < matched(tuned, stolen.revealed) - 20
     assert stolen.revealed.head.hidden.weight.requires_grad
