@@ -32,7 +32,8 @@ SIGNATURES_MAX = 96
 TIMESTAMP_MAX_S = 2**63 - 1
 _DASH = "— "
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x09\x0b-\x1f]")
-_KEY_ID_BYTES, _TIMESTAMP_BYTES, _ML_DSA_NAME_BYTES_MAX = 4, 8, 255
+TIMESTAMP_BYTES = 8  # of a cosignature, before the signature itself
+_KEY_ID_BYTES, _ML_DSA_NAME_BYTES_MAX = 4, 255
 
 CosignerKey: TypeAlias = Ed25519PrivateKey | MLDSA44PrivateKey
 
@@ -224,7 +225,7 @@ class Cosigner:
         if not 0 <= timestamp_s <= TIMESTAMP_MAX_S:
             raise ValueError(f"timestamp {timestamp_s} is not in [0, 2^63)")
         signature = self._private_key.sign(_signed_bytes(text, self.key, timestamp_s))
-        payload = timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big") + signature
+        payload = timestamp_s.to_bytes(TIMESTAMP_BYTES, "big") + signature
         return SignatureLine(self.key.name, self._key_id, payload)
 
 
@@ -264,7 +265,7 @@ def verify_signatures(note: Note, keys: Iterable[VerifierKey]) -> list[VerifiedS
 @lru_cache(maxsize=4096)  # a cosignature is looked at in every receipt and certificate that shows it
 def _verify_line(text: str, line: SignatureLine, key: VerifierKey) -> int | None:
     """Check one signature; return the time that it states."""
-    time_bytes = 0 if key.type is KeyType.ED25519 else _TIMESTAMP_BYTES
+    time_bytes = 0 if key.type is KeyType.ED25519 else TIMESTAMP_BYTES
     timestamp_s, signature = int.from_bytes(line.payload[:time_bytes], "big"), line.payload[time_bytes:]
     if len(signature) != key.type.signature_bytes or timestamp_s > TIMESTAMP_MAX_S:
         raise RefusedError(f"the signature of {key.name} has a wrong length or time", code="bad_signature")
@@ -304,7 +305,7 @@ def _subtree_message(text: str, name: str, timestamp_s: int) -> bytes:
     parts = [
         b"subtree/v1\n\0",
         _counted(name.encode()),
-        timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big"),
+        timestamp_s.to_bytes(TIMESTAMP_BYTES, "big"),
         _counted(origin),
         (0).to_bytes(8, "big"),
         checkpoint.size.to_bytes(8, "big"),
