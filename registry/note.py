@@ -17,9 +17,10 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
+from registry import signing
 from registry.checkpoint import Checkpoint
 from registry.curve import is_public_key
 from registry.errors import MalformedError, RefusedError, shown
@@ -270,18 +271,20 @@ def _verify_line(text: str, line: SignatureLine, key: VerifierKey) -> int | None
     if len(signature) != key.type.signature_bytes or timestamp_s > TIMESTAMP_MAX_S:
         raise RefusedError(f"the signature of {key.name} has a wrong length or time", code="bad_signature")
     signed = _signed_bytes(text, key, timestamp_s)
-    try:
-        _public_key(key).verify(signature, signed)
-    except (InvalidSignature, ValueError) as error:
-        raise RefusedError(f"the signature of {key.name} does not hold", code="bad_signature") from error
+    if not _holds(key, signed, signature):
+        raise RefusedError(f"the signature of {key.name} does not hold", code="bad_signature")
     is_untimed = key.type is KeyType.ED25519 or (key.type is KeyType.ML_DSA_COSIGNATURE and timestamp_s == 0)
     return None if is_untimed else timestamp_s
 
 
-def _public_key(key: VerifierKey) -> Ed25519PublicKey | MLDSA44PublicKey:
-    if key.type is KeyType.ML_DSA_COSIGNATURE:
-        return MLDSA44PublicKey.from_public_bytes(key.public_key)
-    return Ed25519PublicKey.from_public_bytes(key.public_key)
+def _holds(key: VerifierKey, signed: bytes, signature: bytes) -> bool:
+    if key.type is not KeyType.ML_DSA_COSIGNATURE:
+        return signing.is_signed(signed, signer=key.public_key, signature=signature)
+    try:
+        MLDSA44PublicKey.from_public_bytes(key.public_key).verify(signature, signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _signed_bytes(text: str, key: VerifierKey, timestamp_s: int) -> bytes:
