@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fakes import ORIGIN, LedgerMaker, private_key
+from fakes import ORIGIN, START_S, LedgerMaker, private_key
 
 from node.errors import InconsistentStateError
 from node.identity import Identity
 from node.signer import Signer, SignerName, SigningError
 from registry import merkle
+from registry.attestation import Chronology, mark_of
+from registry.entry import Entry
 from registry.merkle import ReadNode
 from registry.note import Note, verify_signatures
 
@@ -147,6 +149,47 @@ def test_a_time_that_was_changed_on_the_disk_is_not_signed(path: Path, maker: Le
     assert note(signer, 6, maker) is None
     assert "the time of size 10" in signer.alarm
     signer.close()
+
+
+def ordered(*, is_backdated: bool) -> LedgerMaker:
+    """Entries of three hours that lie five apart; entry 8, of the last, may say that it is of the first."""
+    maker = LedgerMaker()
+    for number, hour in enumerate([0, 0, 5, 5, 5, 10, 10, 0 if is_backdated else 10, 10], start=1):
+        maker.now_s = START_S + 3600 * hour
+        maker.publish("alice", number=number)
+    return maker
+
+
+def attested(directory: Path, maker: LedgerMaker) -> Chronology:
+    """What three nodes say of every size when they are asked, which stored the last hour's entries in other groups."""
+    marks, clock = [], Clock()
+    groups = {"node-1": [3, 6, 10], "node-2": [3, 6, 8, 10], "node-3": [3, 6, 7, 9, 10]}
+    signers = []
+    for member, sizes in groups.items():
+        Signer.create(directory / member)
+        name = SignerName(origin=ORIGIN, member=member)
+        signers.append(Signer(directory / member, name=name, identity=identity(member), clock=clock))
+        for size in sizes:
+            clock.now_s = START_S + 3600 * {3: 0, 6: 5}.get(size, 10)
+            signers[-1].sign_up_to(size, maker.read_node)
+    for size in range(1, 11):
+        notes = [note(signer, size, maker) for signer in signers]
+        lines = tuple(line for one in notes for line in one.signatures)
+        marks.append(mark_of(maker.trust.check(Note(notes[0].text, lines)), cosigners=3))
+    for signer in signers:
+        signer.close()
+    return Chronology(marks)
+
+
+@pytest.mark.parametrize("is_backdated", [True, False])
+def test_an_entry_that_was_backdated_within_a_group_is_convicted_by_sizes_signed_on_demand(
+    tmp_path: Path, is_backdated: bool
+):
+    maker = ordered(is_backdated=is_backdated)
+    recorded_s = [Entry.decode(entry).recorded_s for entry in maker.entries]
+    skews_s = [maker.policy.time_skew_s] * len(recorded_s)
+    found = attested(tmp_path, maker).misdated(recorded_s, skew_s=skews_s)
+    assert [(one.index, one.is_early, one.is_settled) for one in found] == [(8, True, True)] * is_backdated
 
 
 def test_a_node_killed_between_the_ledgers_commit_and_signing_signs_after_the_restart(path: Path, maker: LedgerMaker):
