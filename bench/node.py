@@ -1,33 +1,29 @@
 """What a ledger of three nodes takes and gives: `make bench NAME=node`; `python -m bench.node --seconds 2` for a try.
 
 Three real node processes on loopback: mutual TLS between them, an fsync before anything is acknowledged, a receipt with
-a quorum's cosignatures for every publication. The clients share the cores with the nodes. Where etcd is installed
-(Debian: etcd-server), a cluster of three of it takes values of the same size from as many clients in the same run; it
-signs nothing and proves nothing, so it is a yardstick for the machine and not a rival.
+a quorum's cosignatures for every publication. The clients share the cores with the nodes. What etcd and bare PySyncObj
+do on this machine is measured in the same run (bench.yardsticks).
 """
 
 import argparse
 import asyncio
 import hashlib
-import shutil
-import statistics
 import subprocess
 import sys
 import time
-from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.clients import Samples, drive, row, session, until_true
 from bench.results import Row, write
+from bench.yardsticks import measure_etcd, measure_pysyncobj
 from client.demo.shell import stop
 from node.init import ClusterOptions, init_cluster
-from node.ports import free_ports
 from registry.commitments import key_commitment
 from registry.envelope import message_hash, seal
 from registry.messages import Publication
@@ -38,25 +34,11 @@ from registry.trust import TrustPolicy
 ORIGIN = "bench.example/wmreg"
 NODES, CLIENTS, BATCH, BATCH_CLIENTS = 3, 64, 64, 6
 START_TIMEOUT_S = 60
+ALONE = "publish with a quorum's receipt, 1 client, p50"
+TOGETHER = f"publish with a quorum's receipt, {CLIENTS} clients singly"
+BATCHED = f"publish with a quorum's receipt, {BATCH_CLIENTS} clients, batches of {BATCH}"
 IDLE_S = 10.0
 _PAGE = 4096
-
-
-@dataclass(slots=True)
-class Samples:
-    """What clients measured in one stretch of time."""
-
-    seconds: float = 0.0
-    latencies_ms: list[float] = field(default_factory=list)
-
-    @property
-    def per_s(self) -> float:
-        """Finished requests a second."""
-        return len(self.latencies_ms) / self.seconds
-
-    def percentile(self, percent: int) -> float:
-        """A percentile of the latencies, ms."""
-        return statistics.quantiles(self.latencies_ms, n=100)[percent - 1]
 
 
 def main() -> None:
@@ -68,8 +50,24 @@ def main() -> None:
     given = options.parse_args()
     with TemporaryDirectory(prefix="wmreg-bench-") as directory:
         rows = asyncio.run(measure_nodes(Path(directory) / "ledger", given.seconds, given.repeats))
-        rows += asyncio.run(measure_etcd(Path(directory), given.seconds, given.repeats))
+        rows += compare(rows, Path(directory), given.seconds, given.repeats)
     write("node", rows, keep=not given.no_write)
+
+
+def compare(rows: Sequence[Row], directory: Path, seconds: float, repeats: int) -> list[Row]:
+    """The yardsticks, and the ledger's figures as multiples of theirs."""
+    found = {one.metric: one.value for one in rows}
+    value = next(publications())
+    etcd = asyncio.run(measure_etcd(directory, value, clients=CLIENTS, seconds=seconds, repeats=repeats))
+    pysyncobj = measure_pysyncobj(clients=CLIENTS, seconds=seconds, repeats=repeats)
+    compared: list[Row] = []
+    for yardstick in (etcd, pysyncobj):
+        if yardstick is not None:
+            compared += yardstick.rows
+            compared += yardstick.ratios(
+                alone_ms=found[ALONE], together_per_s=found[TOGETHER], batched_per_s=found[BATCHED]
+            )
+    return compared
 
 
 async def measure_nodes(directory: Path, seconds: float, repeats: int) -> list[Row]:
@@ -85,54 +83,35 @@ async def measure_nodes(directory: Path, seconds: float, repeats: int) -> list[R
             idle = await measure_idle(processes)
             load = Load(http, trust, messages)
             alone = [await load.publish(1, seconds) for _ in range(repeats)]
+            load.first = await leader_of(http, trust.urls)
+            at_leader = [await load.publish(1, seconds) for _ in range(repeats)]
+            load.first += 1
+            at_follower = [await load.publish(1, seconds) for _ in range(repeats)]
+            load.first = 0
             together = [await load.publish(CLIENTS, seconds) for _ in range(repeats)]
             batched = [await load.publish_batches(BATCH_CLIENTS, seconds) for _ in range(repeats)]
             reads = [await load.read_receipts(CLIENTS, seconds, processes) for _ in range(repeats)]
     p50, p99 = ([one.percentile(percent) for one in alone] for percent in (50, 99))
     return [
-        _row("publish with a quorum's receipt, 1 client, p50", p50, "ms", ("≤ 25 ms", lambda ms: ms <= 25)),
-        _row("publish with a quorum's receipt, 1 client, p99", p99, "ms"),
-        _row(
-            f"publish with a quorum's receipt, {CLIENTS} clients singly",
+        row(ALONE, p50, "ms", ("≤ 25 ms", lambda ms: ms <= 25)),
+        row("publish with a quorum's receipt, 1 client, p99", p99, "ms"),
+        row("same, 1 client at the leader, p50", [one.percentile(50) for one in at_leader], "ms"),
+        row("same, 1 client at a follower, p50", [one.percentile(50) for one in at_follower], "ms"),
+        row(
+            TOGETHER,
             [one.per_s for one in together],
             "/s",
             ("≥ 400 /s", lambda rate: rate >= 400),
         ),
-        _row(f"same, {CLIENTS} clients, p99", [one.percentile(99) for one in together], "ms"),
-        _row(
-            f"publish with a quorum's receipt, {BATCH_CLIENTS} clients, batches of {BATCH}",
+        row(f"same, {CLIENTS} clients, p99", [one.percentile(99) for one in together], "ms"),
+        row(
+            BATCHED,
             batched,
             "/s",
             ("≥ 2000 /s", lambda rate: rate >= 2000),
         ),
-        _row("receipts read, by core that the nodes used", reads, "/s", ("≥ 1500 /s", lambda rate: rate >= 1500)),
+        row("receipts read, by core that the nodes used", reads, "/s", ("≥ 1500 /s", lambda rate: rate >= 1500)),
         *idle,
-    ]
-
-
-async def measure_etcd(directory: Path, seconds: float, repeats: int) -> list[Row]:
-    """The same clients and sizes against etcd; nothing where it is not installed."""
-    if shutil.which("etcd") is None:
-        print("etcd is not installed: not compared", file=sys.stderr)
-        return []
-    value = b64encode(next(publications())).decode()
-    async with session() as http:
-        with running_etcd(directory) as urls:
-            await _until_true(lambda: _etcd_answers(http, urls), START_TIMEOUT_S, "etcd")
-            numbers = iter(range(sys.maxsize))
-
-            async def put(client: int) -> None:
-                key = b64encode(f"key {next(numbers)}".encode()).decode()
-                url = f"{urls[client % len(urls)]}/v3/kv/put"
-                async with http.post(url, json={"key": key, "value": value}) as answer:
-                    answer.raise_for_status()
-                    await answer.read()
-
-            alone = [await drive(put, 1, seconds) for _ in range(repeats)]
-            together = [await drive(put, CLIENTS, seconds) for _ in range(repeats)]
-    return [
-        _row("etcd: put, 1 client, p50", [one.percentile(50) for one in alone], "ms"),
-        _row(f"etcd: put, {CLIENTS} clients", [one.per_s for one in together], "/s"),
     ]
 
 
@@ -143,11 +122,15 @@ class Load:
         http: their connections.
         trust: the nodes, and the policy that receipts are checked by.
         messages: envelopes to publish, each once.
+
+    Attributes:
+        first: number of the node that the first client publishes at singly.
     """
 
     def __init__(self, http: aiohttp.ClientSession, trust: TrustPolicy, messages: Iterator[bytes]) -> None:
         self._http, self._trust, self._messages = http, trust, messages
         self._published: list[bytes] = []
+        self.first = 0
 
     async def publish(self, clients: int, seconds: float) -> Samples:
         """Clients that each publish one message after the other, spread over the nodes."""
@@ -156,7 +139,7 @@ class Load:
 
         async def one(client: int) -> None:
             envelope = next(prepared)
-            url = f"{self._trust.urls[client % NODES]}/v1/entries"
+            url = f"{self._trust.urls[(self.first + client) % NODES]}/v1/entries"
             async with self._http.post(url, data=envelope) as answer:
                 document = await answer.json()
                 if answer.status != 200:
@@ -200,20 +183,6 @@ class Load:
         return len(samples.latencies_ms) / (sum(_cpu_s(process.pid) for process in processes) - before)
 
 
-async def drive(one: Callable[[int], Awaitable[None]], clients: int, seconds: float) -> Samples:
-    """Let clients repeat a request for a while, each waiting for its answer."""
-    samples, begun = Samples(), time.perf_counter()
-
-    async def client(number: int) -> None:
-        while (sent := time.perf_counter()) < begun + seconds:
-            await one(number)
-            samples.latencies_ms.append(1000 * (time.perf_counter() - sent))
-
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    samples.seconds = time.perf_counter() - begun
-    return samples
-
-
 async def measure_idle(processes: Sequence["subprocess.Popen[bytes]"]) -> list[Row]:
     """What nodes need that have nothing to do: the ledger processes, without their verifiers."""
     before = [_cpu_s(process.pid) for process in processes]
@@ -221,8 +190,8 @@ async def measure_idle(processes: Sequence["subprocess.Popen[bytes]"]) -> list[R
     shares = [100 * (_cpu_s(p.pid) - cpu_s) / IDLE_S for p, cpu_s in zip(processes, before, strict=True)]
     memory = [_rss(process.pid) / 1e6 for process in processes]
     return [
-        _row("a node without work: of one core", shares, "%", ("< 1 %", lambda share: share < 1)),
-        _row("a node without work: memory of its ledger process", memory, "MB", ("< 120 MB", lambda mb: mb < 120)),
+        row("a node without work: of one core", shares, "%", ("< 1 %", lambda share: share < 1)),
+        row("a node without work: memory of its ledger process", memory, "MB", ("< 120 MB", lambda mb: mb < 120)),
     ]
 
 
@@ -243,14 +212,6 @@ def publications() -> Iterator[bytes]:
         yield seal(message, origin=ORIGIN, private_keys=[owner])
 
 
-@asynccontextmanager
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections that are kept open, one for each client and node."""
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as http:
-        yield http
-
-
 @contextmanager
 def running_nodes(directory: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """The node processes of a ledger; their logs lie beside their settings."""
@@ -265,27 +226,6 @@ def running_nodes(directory: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
         stop(processes)
 
 
-@contextmanager
-def running_etcd(directory: Path) -> Iterator[list[str]]:
-    """Three etcd processes on loopback with their defaults, which sync every write; the clients' URLs."""
-    ports = free_ports("127.0.0.1", 2 * NODES)
-    urls = [f"http://127.0.0.1:{port}" for port in ports]
-    clients, peers = urls[:NODES], urls[NODES:]
-    cluster = ",".join(f"etcd-{number}={url}" for number, url in enumerate(peers))
-    processes = []
-    try:
-        for number, (client, peer) in enumerate(zip(clients, peers, strict=True)):
-            words = ["etcd", "--name", f"etcd-{number}", "--data-dir", str(directory / f"etcd-{number}")]
-            words += ["--listen-client-urls", client, "--advertise-client-urls", client]
-            words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-            words += ["--initial-cluster", cluster, "--log-level", "error"]
-            with (directory / f"etcd-{number}.log").open("wb") as log:
-                processes.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-        yield clients
-    finally:
-        stop(processes)
-
-
 async def all_healthy(http: aiohttp.ClientSession, urls: Sequence[str]) -> None:
     """Wait until every node says that it is healthy, and until their verifiers have started and cost nothing more."""
 
@@ -296,24 +236,16 @@ async def all_healthy(http: aiohttp.ClientSession, urls: Sequence[str]) -> None:
         return False
 
     for url in urls:
-        await _until_true(lambda url=url: is_ready(url), START_TIMEOUT_S, url)  # type: ignore[misc]
+        await until_true(lambda url=url: is_ready(url), START_TIMEOUT_S, url)  # type: ignore[misc]
 
 
-async def _etcd_answers(http: aiohttp.ClientSession, urls: Sequence[str]) -> bool:
-    with suppress(aiohttp.ClientError):
-        for url in urls:
-            async with http.get(f"{url}/health") as answer:
-                if answer.status != 200 or (await answer.json(content_type=None)).get("health") != "true":
-                    return False
-        return True
-    return False
-
-
-async def _until_true(condition: Callable[[], Awaitable[bool]], timeout_s: float, what: str) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110 -- of another process
-            await asyncio.sleep(0.1)
-    print(f"{what}: up", file=sys.stderr)
+async def leader_of(http: aiohttp.ClientSession, urls: Sequence[str]) -> int:
+    """Number of the node that leads."""
+    for number, url in enumerate(urls):
+        async with http.get(f"{url}/v1/node") as node:
+            if (await node.json())["raft"]["state"] == "leader":
+                return number
+    raise RuntimeError("no node leads")
 
 
 def _cpu_s(pid: int) -> float:
@@ -324,22 +256,6 @@ def _cpu_s(pid: int) -> float:
 
 def _rss(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-
-
-Goal = tuple[str, Callable[[float], bool]]
-
-
-def _row(metric: str, values: Sequence[float], unit: str, goal: Goal | None = None) -> Row:
-    """Median and spread; the median decides about a goal."""
-    median = statistics.median(values)
-    return Row(
-        metric=metric,
-        value=float(f"{median:.4g}"),
-        unit=unit,
-        spread=(float(f"{min(values):.4g}"), float(f"{max(values):.4g}")),
-        goal=goal[0] if goal else None,
-        met=goal[1](median) if goal else None,
-    )
 
 
 if __name__ == "__main__":

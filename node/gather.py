@@ -321,9 +321,9 @@ class Gatherer:
         """Collect a quorum's lines; many callers may wait for one collection, each as long as it likes."""
         if not await self._ledger.signed.wait_for(size, GATHER_TIMEOUT_S):
             raise QuorumError(f"this node has not signed size {size} yet")
-        own = self._ledger.signer.note(size)
+        own = self._ledger.own_note(size)
         if own is None:
-            raise QuorumError(f"this node signed a later size, but not {size}")
+            raise QuorumError(f"this node has not stored what it signed, up to size {size}")
         policy = self._ledger.store.policy
         is_member = any(member.name == self._name for member in policy.members)
         lines, nodes, quorum = list(own.signatures), int(is_member), policy.quorum

@@ -2,13 +2,14 @@
 
 It is a file of its own beside the ledger's and holds nothing that does not follow from the entries, so it needs neither
 an fsync for each entry nor a migration: one of another version, of another log or a damaged one is removed and made
-anew. It follows the ledger a little behind; a search waits for it.
+anew. It follows the ledger a little behind; a search has it catch up.
 """
 
 import asyncio
 import logging
 import sqlite3
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from node.database import connect, open_database
@@ -19,9 +20,11 @@ from node.store import Store
 from registry.terms import SIGNER, terms_of
 
 VERSION = 1
-BATCH_ENTRIES = 256
+BATCH_ENTRIES = 1024
 IDLE_S = 3600.0
-GATHERING_S = 0.05  # that the index lets entries come together, since each commit writes pages all over the file
+# How long entries may come together while nobody searches: each commit writes pages all over the file, and entries that
+# share them cost half as much.
+GATHERING_S = 1.0
 TROUBLE_AGAIN_S = 10.0
 _SCHEMA = """
     CREATE TABLE terms (value BLOB, position INTEGER, role TEXT, PRIMARY KEY (value, position, role)) WITHOUT ROWID;
@@ -60,6 +63,7 @@ class Index:
     def __init__(self, path: Path, store: Store) -> None:
         self._path, self._store = path, store
         self._writing, self._reading = threading.Lock(), threading.Lock()
+        self._wanted = asyncio.Event()
         try:
             self._open()
         except sqlite3.Error as error:
@@ -84,22 +88,32 @@ class Index:
                 while self.indexed.value < self._store.size:
                     self.indexed.raise_to(await asyncio.to_thread(self.add_batch))
                 self.trouble = None
+                self._wanted.clear()
                 if await applied.wait_for(self.indexed.value + 1, IDLE_S):
-                    await asyncio.sleep(GATHERING_S)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(GATHERING_S):
+                            await self._wanted.wait()
             except sqlite3.Error as error:
                 self.trouble = repr(error)
                 logger.exception("the search index cannot be written, and is tried again")
                 await asyncio.sleep(TROUBLE_AGAIN_S)
+
+    async def reach(self, size: int, timeout_s: float) -> bool:
+        """Have so many of the ledger's entries indexed at once; False if that is not done in time."""
+        if self.indexed.value < size:
+            self._wanted.set()
+        return await self.indexed.wait_for(size, timeout_s)
 
     def add_batch(self) -> int:
         """Index the next entries, a limited number of them; return how many are indexed in all. Blocks."""
         with self._writing:
             start = int(self._writer.execute("SELECT size FROM covered").fetchone()[0])
             entries = self._store.entries(start, start + BATCH_ENTRIES)
+            messages = self._store.placed_between(start, start + len(entries))
             rows = [
-                (term.value, index, term.role)
-                for index, entry in enumerate(entries, start=start)
-                for term in terms_of(entry, self._store.placed(entry).signed)
+                (term.value, placed.index, term.role)
+                for entry, placed in zip(entries, messages, strict=True)
+                for term in terms_of(entry, placed.signed)
             ]
             stop = start + len(entries)
             self._writer.execute("BEGIN")

@@ -23,6 +23,7 @@ from registry.claims import Verdict
 from registry.envelope import SignedMessage
 from registry.errors import RefusedError
 from registry.messages import PolicyChange
+from registry.note import Note
 from registry.rules import Applied, Duplicate, Refused
 from registry.verdict import Outcome
 
@@ -206,6 +207,10 @@ class LedgerService:
             return RefusedError(applied.detail, code=applied.code)
         submitted = self._known(digest, duplicate=isinstance(applied, Duplicate))
         return submitted or UnavailableError("the entry was applied but cannot be read", code="timeout")
+
+    def own_note(self, size: int) -> Note | None:
+        """This node's own signatures on the checkpoint of a size; None if it has not signed or not stored that much."""
+        return self.signer.note(size, stored_size=self.store.size, read_node=self.store.read_node)
 
     def now_s(self) -> int:
         """The time by this node's clock, POSIX seconds."""

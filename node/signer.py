@@ -1,4 +1,4 @@
-"""The node's own signed checkpoints: one for every size, each only if it continues the one before (DESIGN 4.4).
+"""The node's own signed checkpoints, each only if it continues the one before (DESIGN 4.4).
 
 They are kept in a file apart from the ledger's, so that a restored or damaged ledger cannot make the node sign a second
 history: what was signed is compared with what is to be signed, inside one transaction (compare and swap). The first
@@ -6,21 +6,38 @@ disagreement stops the signer for good; a person has to look.
 
 Each row holds two signature lines on the checkpoint's text: the log's, under the origin, and the cosignature with this
 node's clock. A cosignature says that at its time this was the largest tree the node knew, so the times never go back.
+
+Entries that became durable together get one row, for the tree that has them all. The sizes between two rows are not
+skipped: the node grew through each of them, in this order, at the later row's time, and it says so when it is asked. A
+size in between is signed on demand, and only if the tree of the row behind it provably continues it, with that row's
+time. So what the node will say of every size is settled when the row is durable: the root, because it is the signed
+tree's own past; the time, because it stands in the row; even the bytes, because Ed25519 draws no numbers. Signing late
+allows no second history and moves no time, and an auditor has as many checkpoints as if each were stored.
 """
 
 import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
 from node.identity import Identity
 from registry import merkle
 from registry.checkpoint import Checkpoint
-from registry.errors import RegistryError
-from registry.note import Cosigner, LogSigner, Note, SignatureLine, VerifierKey, verify_signatures
+from registry.errors import ConsistencyError, RegistryError
+from registry.note import (
+    TIMESTAMP_BYTES,
+    Cosigner,
+    LogSigner,
+    Note,
+    SignatureLine,
+    VerifierKey,
+    verify_signatures,
+)
 
 VERSION = 1
 SCHEMA = """
@@ -29,7 +46,11 @@ SCHEMA = """
         log_line TEXT NOT NULL, cosignature_line TEXT NOT NULL
     );
 """
-_BATCH_MAX = 1024
+GROUP_MAX = 1024  # sizes from one row to the next
+NOTES_KEPT = 1024  # of sizes between two rows; about 1 kB each
+_COLUMNS = "size, root, time_s, log_line, cosignature_line"
+_COVERING = f"SELECT {_COLUMNS} FROM checkpoints WHERE size >= ? ORDER BY size LIMIT 1"  # noqa: S608 -- a constant
+_REACHED = f"SELECT {_COLUMNS} FROM checkpoints WHERE size <= ? ORDER BY size DESC LIMIT 1"  # noqa: S608 -- likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +64,27 @@ class SignerName:
     def cosigner(self) -> str:
         """The name of the node's cosigner key."""
         return f"{self.origin}/{self.member}"
+
+
+class _Row(NamedTuple):
+    """One signed checkpoint as it is stored; a damaged file may hold anything in it."""
+
+    size: int
+    root: bytes
+    time_s: int
+    log_line: str
+    cosignature_line: str
+
+    def note(self, origin: str) -> Note:
+        text = str(Checkpoint(origin=origin, size=self.size, root=self.root))
+        return Note(text, (SignatureLine.parse(self.log_line), SignatureLine.parse(self.cosignature_line)))
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the stored time is the one that was signed."""
+        return self.time_s == int.from_bytes(
+            SignatureLine.parse(self.cosignature_line).payload[:TIMESTAMP_BYTES], "big"
+        )
 
 
 class SigningError(InconsistentStateError):
@@ -66,6 +108,7 @@ class Signer:
         self._path, self._name, self._clock = path, name, clock
         self._log, self._cosigner = LogSigner(name.origin, identity.note), Cosigner(name.cosigner, identity.cosigner)
         self._lock, self._reading = threading.Lock(), threading.Lock()  # reading waits for no fsync
+        self._signed = lru_cache(maxsize=NOTES_KEPT)(self._sign)  # what one node asks for the others ask for too
         self.alarm: str | None = None
         try:
             self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=False)
@@ -104,7 +147,7 @@ class Signer:
         return frozenset((self._log.key, self._cosigner.key))
 
     def sign_up_to(self, size: int, read_node: merkle.ReadNode) -> None:
-        """Sign every size from the last signed one up to `size`, a limited number at a time.
+        """Sign the tree of `size` entries, and by it those from the last signed one on; several in large steps.
 
         A tree smaller than the last signed one is left alone: the node is catching up.
 
@@ -116,14 +159,14 @@ class Signer:
             SigningError: the tree does not continue the last signed one; also on every later call.
         """
         while self._size < size or self.alarm:
-            self._sign_batch(min(size, self._size + _BATCH_MAX), read_node)
+            self._sign_group(min(size, self._size + GROUP_MAX), read_node)
 
     def check(
         self, size: int, read_node: merkle.ReadNode, *, former_keys: frozenset[VerifierKey] = frozenset()
     ) -> None:
         """Check that the last signatures are this node's, and that the ledger has the tree that they are on.
 
-        A ledger that does not reach that far is compared at its own size.
+        A ledger that does not reach that far is compared at the last signed size that it has.
 
         Args:
             size: entries of the ledger.
@@ -135,49 +178,78 @@ class Signer:
         """
         with self._lock:
             last_size = self._last()[0]
-        for signed_size in {last_size, min(size, last_size)} - {0}:
-            note = self._sound_note(signed_size, former_keys)
-            if note is None:
-                raise self._alarm(
-                    f"{self._path}: the checkpoint of size {signed_size} is not signed by this node's keys; put back "
-                    "the file and the keys that belong together"
-                )
-            if signed_size <= size and Checkpoint.parse(note.text).root != merkle.root_at(signed_size, read_node):
-                raise self._alarm(f"the ledger's tree of size {signed_size} is not the one this node signed")
+        for bound in {last_size, min(size, last_size)}:
+            row = self._sound_row(bound, former_keys)
+            if row is not None and row.size <= size and row.root != merkle.root_at(row.size, read_node):
+                raise self._alarm(f"the ledger's tree of size {row.size} is not the one this node signed")
 
-    def note(self, size: int) -> Note | None:
-        """This node's own note for a size: the log's signature and the cosignature; None if it is not signed."""
-        query = "SELECT root, log_line, cosignature_line FROM checkpoints WHERE size = ?"
+    def note(self, size: int, *, stored_size: int, read_node: merkle.ReadNode) -> Note | None:
+        """This node's own note for a size: the log's signature and the cosignature.
+
+        Args:
+            size: of the checkpoint.
+            stored_size: entries that the ledger has made durable.
+            read_node: reads its stored hashes.
+
+        Returns:
+            None if the size is not signed, or between signed ones beyond what is stored. Also, with an alarm, for a
+            ledger whose tree is no beginning of the one that was signed.
+        """
+        row = self._row(_COVERING, size) if size > 0 else None
+        if row is None or row.size == size:
+            return row and row.note(self._name.origin)
+        if row.size > stored_size or self.alarm:
+            return None
+        return self._note_between(size, row, read_node)
+
+    def _note_between(self, size: int, row: _Row, read_node: merkle.ReadNode) -> Note | None:
+        """Sign a size for which the next larger one answers."""
+        root = merkle.root_at(size, read_node)
+        try:
+            proof = merkle.consistency_proof(size, row.size, read_node)
+            merkle.verify_consistency(old_size=size, old_root=root, new_size=row.size, new_root=row.root, proof=proof)
+        except ConsistencyError:
+            self._alarm(
+                f"the ledger's tree of size {size} does not lead to the one of {row.size} that this node signed"
+            )
+            return None
+        if not row.is_dated:
+            self._alarm(f"{self._path}: the time of size {row.size} is not the one that this node signed")
+            return None
+        return self._signed(Checkpoint(origin=self._name.origin, size=size, root=root), row.time_s)
+
+    def _row(self, query: str, size: int) -> _Row | None:
         with self._reading:
             row = self._reader.execute(query, (size,)).fetchone()
-        if row is None:
-            return None
-        text = str(Checkpoint(origin=self._name.origin, size=size, root=row[0]))
-        return Note(text, (SignatureLine.parse(row[1]), SignatureLine.parse(row[2])))
+        return row and _Row(*row)
 
-    def _sound_note(self, size: int, former_keys: frozenset[VerifierKey]) -> Note | None:
-        """The stored note of a size with both signatures by keys of this node; None for anything else."""
+    def _sound_row(self, bound: int, former_keys: frozenset[VerifierKey]) -> _Row | None:
+        """The last row up to a size, with two signatures by keys of this node; None if there is no row at all."""
         try:
-            note = self.note(size)
-            is_signed = note is not None and len(verify_signatures(note, self.keys | former_keys)) == 2
-        except (sqlite3.Error, RegistryError, TypeError, ValueError):  # a flipped bit may change a column's type
-            return None
-        return note if is_signed else None
+            row = self._row(_REACHED, bound)
+            if row is None or len(verify_signatures(row.note(self._name.origin), self.keys | former_keys)) == 2:
+                return row
+        except (sqlite3.Error, RegistryError, TypeError, ValueError, AttributeError):
+            pass  # a flipped bit may change a column's type
+        raise self._alarm(
+            f"{self._path}: the checkpoint of size {bound}, or the last one before, is not signed by this node's keys; "
+            "put back the file and the keys that belong together"
+        )
 
-    def _sign_batch(self, size: int, read_node: merkle.ReadNode) -> None:
+    def _sign_group(self, size: int, read_node: merkle.ReadNode) -> None:
         with self._lock:
             if self.alarm:
                 raise SigningError(self.alarm)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._sign_each(size, read_node)
+                self._sign_next(size, read_node)
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
             self._size = size
 
-    def _sign_each(self, size: int, read_node: merkle.ReadNode) -> None:
+    def _sign_next(self, size: int, read_node: merkle.ReadNode) -> None:
         last_size, last_root, last_s = self._last()
         if last_size != self._size:
             raise self._alarm(f"{self._path}: somebody else signed size {last_size} with this node's file")
@@ -186,20 +258,19 @@ class Signer:
             raise self._alarm(
                 f"refusing to sign size {last_size + 1}: the tree does not continue the one of {last_size}"
             )
-        time_s = max(int(self._clock()), last_s)
-        rows = []
         while tree.size < size:  # each tree continues the one before: it is that one with a leaf appended
             tree.append(read_node(0, tree.size))
-            rows.append(self._row(Checkpoint(origin=self._name.origin, size=tree.size, root=tree.root()), time_s))
-        if tree.root() != merkle.root_at(size, read_node):
+        root, time_s = tree.root(), max(int(self._clock()), last_s)
+        if root != merkle.root_at(size, read_node):
             raise self._alarm(f"refusing to sign size {size}: the ledger's stored hashes are not those of its entries")
-        self._connection.executemany("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)", rows)
+        lines = self._sign(Checkpoint(origin=self._name.origin, size=size, root=root), time_s).signatures
+        row = (size, root, time_s, *map(str, lines))
+        self._connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)", row)
 
-    def _row(self, checkpoint: Checkpoint, time_s: int) -> tuple[int, bytes, int, str, str]:
-        """Sign one checkpoint."""
+    def _sign(self, checkpoint: Checkpoint, time_s: int) -> Note:
+        """Sign one checkpoint, both times the same bytes."""
         text = str(checkpoint)
-        log_line, cosignature = self._log.sign(text), self._cosigner.cosign(text, timestamp_s=time_s)
-        return checkpoint.size, checkpoint.root, time_s, str(log_line), str(cosignature)
+        return Note(text, (self._log.sign(text), self._cosigner.cosign(text, timestamp_s=time_s)))
 
     def _last(self) -> tuple[int, bytes, int]:
         query = "SELECT size, root, time_s FROM checkpoints ORDER BY size DESC LIMIT 1"

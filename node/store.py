@@ -12,10 +12,10 @@ is irrevocable.
 import json
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,8 +87,9 @@ class Store:
                 raise InconsistentStateError(f"{path}: {error!r}; {_REMEDY}") from error
             opened.pop_all()  # whoever has a store closes it
         self._size = self._ledger.size
-        # Complete subtrees never change, and each is read again for the receipts of its neighbours.
-        self._recent_node = lru_cache(maxsize=NODES_KEPT)(self._stored_node)
+        # Complete subtrees never change. The signer and the index read those of the latest entries, and each is read
+        # again for the receipts of its neighbours.
+        self._recent_nodes: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
     @classmethod
     def create(cls, path: Path, *, genesis_entry: bytes) -> None:
@@ -150,6 +151,8 @@ class Store:
                     raise
                 wait_for_space(self._path, error, attempt=attempt)
                 attempt += 1
+        for node in self._nodes:
+            self._keep_node(node.level, node.position, node.digest)
         self._size = self._ledger.size
 
     def _write(self) -> None:
@@ -254,7 +257,18 @@ class Store:
         Raises:
             InconsistentStateError: it is not stored; the caller asked within `size`.
         """
-        return self._recent_node(level, position)
+        digest = self._recent_nodes.get((level, position))
+        if digest is None:
+            digest = self._stored_node(level, position)
+            self._keep_node(level, position, digest)
+        return digest
+
+    def _keep_node(self, level: int, position: int, digest: bytes) -> None:
+        """Remember a node instead of the one that came first; any thread."""
+        self._recent_nodes[level, position] = digest
+        if len(self._recent_nodes) > NODES_KEPT:
+            with suppress(KeyError):  # another thread was faster
+                self._recent_nodes.popitem(last=False)
 
     def _stored_node(self, level: int, position: int) -> bytes:
         query = "SELECT digest FROM nodes WHERE level = ? AND position = ?"
@@ -283,6 +297,10 @@ class Store:
         if placed is None:
             raise ValueError("not an entry of this ledger")
         return placed
+
+    def placed_between(self, start: int, stop: int) -> list[Placed]:
+        """The durable messages of [start, stop) that exist, in the order of the log."""
+        return self._locked(lambda ledger: ledger.placed(start, min(stop, self._size)))
 
     def check(self, signed: SignedMessage, recorded_s: int) -> Refused | None:
         """Why the rules would refuse a message at this moment; None if they would not."""

@@ -1,8 +1,8 @@
 """Which 32 bytes are an Ed25519 public key that one party alone can sign for (RFC 8032, section 5.1.3).
 
-OpenSSL takes keys that it should not: points of small order, for which everybody can make signatures that hold, and
-coordinates that are not reduced, which give one point two spellings. Both kinds are few, so all of them stand in one
-set, and looking a key up costs nothing beside a signature. Whether bytes are a point of the curve at all takes a
+Libraries take, or took, keys that they should not: points of small order, for which everybody can make signatures that
+hold, and coordinates that are not reduced, which give one point two spellings. Both kinds are few, so all of them stand
+in one set, and looking a key up costs nothing beside a signature. Whether bytes are a point of the curve at all takes a
 modular power in Python, about as long as a signature. No signature holds under what is not a point; only keys that are
 kept until somebody signs are put to that.
 
@@ -24,7 +24,7 @@ _FOR_EVERYBODY = frozenset(
 
 
 def is_for_everybody(public_key: bytes) -> bool:
-    """Whether everybody can sign for this key, or it is another spelling of a key."""
+    """Whether everybody can sign for this key, or it is another spelling of a key; the same for another point."""
     return public_key in _FOR_EVERYBODY
 
 

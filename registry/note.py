@@ -17,9 +17,10 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
+from registry import signing
 from registry.checkpoint import Checkpoint
 from registry.curve import is_public_key
 from registry.errors import MalformedError, RefusedError, shown
@@ -32,7 +33,8 @@ SIGNATURES_MAX = 96
 TIMESTAMP_MAX_S = 2**63 - 1
 _DASH = "— "
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x09\x0b-\x1f]")
-_KEY_ID_BYTES, _TIMESTAMP_BYTES, _ML_DSA_NAME_BYTES_MAX = 4, 8, 255
+TIMESTAMP_BYTES = 8  # of a cosignature, before the signature itself
+_KEY_ID_BYTES, _ML_DSA_NAME_BYTES_MAX = 4, 255
 
 CosignerKey: TypeAlias = Ed25519PrivateKey | MLDSA44PrivateKey
 
@@ -224,7 +226,7 @@ class Cosigner:
         if not 0 <= timestamp_s <= TIMESTAMP_MAX_S:
             raise ValueError(f"timestamp {timestamp_s} is not in [0, 2^63)")
         signature = self._private_key.sign(_signed_bytes(text, self.key, timestamp_s))
-        payload = timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big") + signature
+        payload = timestamp_s.to_bytes(TIMESTAMP_BYTES, "big") + signature
         return SignatureLine(self.key.name, self._key_id, payload)
 
 
@@ -264,23 +266,25 @@ def verify_signatures(note: Note, keys: Iterable[VerifierKey]) -> list[VerifiedS
 @lru_cache(maxsize=4096)  # a cosignature is looked at in every receipt and certificate that shows it
 def _verify_line(text: str, line: SignatureLine, key: VerifierKey) -> int | None:
     """Check one signature; return the time that it states."""
-    time_bytes = 0 if key.type is KeyType.ED25519 else _TIMESTAMP_BYTES
+    time_bytes = 0 if key.type is KeyType.ED25519 else TIMESTAMP_BYTES
     timestamp_s, signature = int.from_bytes(line.payload[:time_bytes], "big"), line.payload[time_bytes:]
     if len(signature) != key.type.signature_bytes or timestamp_s > TIMESTAMP_MAX_S:
         raise RefusedError(f"the signature of {key.name} has a wrong length or time", code="bad_signature")
     signed = _signed_bytes(text, key, timestamp_s)
-    try:
-        _public_key(key).verify(signature, signed)
-    except (InvalidSignature, ValueError) as error:
-        raise RefusedError(f"the signature of {key.name} does not hold", code="bad_signature") from error
+    if not _holds(key, signed, signature):
+        raise RefusedError(f"the signature of {key.name} does not hold", code="bad_signature")
     is_untimed = key.type is KeyType.ED25519 or (key.type is KeyType.ML_DSA_COSIGNATURE and timestamp_s == 0)
     return None if is_untimed else timestamp_s
 
 
-def _public_key(key: VerifierKey) -> Ed25519PublicKey | MLDSA44PublicKey:
-    if key.type is KeyType.ML_DSA_COSIGNATURE:
-        return MLDSA44PublicKey.from_public_bytes(key.public_key)
-    return Ed25519PublicKey.from_public_bytes(key.public_key)
+def _holds(key: VerifierKey, signed: bytes, signature: bytes) -> bool:
+    if key.type is not KeyType.ML_DSA_COSIGNATURE:
+        return signing.is_signed(signed, signer=key.public_key, signature=signature)
+    try:
+        MLDSA44PublicKey.from_public_bytes(key.public_key).verify(signature, signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _signed_bytes(text: str, key: VerifierKey, timestamp_s: int) -> bytes:
@@ -304,7 +308,7 @@ def _subtree_message(text: str, name: str, timestamp_s: int) -> bytes:
     parts = [
         b"subtree/v1\n\0",
         _counted(name.encode()),
-        timestamp_s.to_bytes(_TIMESTAMP_BYTES, "big"),
+        timestamp_s.to_bytes(TIMESTAMP_BYTES, "big"),
         _counted(origin),
         (0).to_bytes(8, "big"),
         checkpoint.size.to_bytes(8, "big"),

@@ -106,6 +106,7 @@ class Ledger:
         self._policy_hashes: list[bytes] = []
         self._owners, self._names = Owners(), Names()
         self._placed: dict[bytes, Placed] = {}
+        self._log: list[Placed] = []  # the same, by index
         self._key_commitments: set[tuple[bytes, bytes]] = set()
         self._withdrawals: dict[bytes, Placed] = {}
         self._claims: dict[bytes, ClaimState] = {}
@@ -163,6 +164,10 @@ class Ledger:
     def find(self, digest: bytes) -> Placed | None:
         """The accepted message with this hash, or None."""
         return self._placed.get(digest)
+
+    def placed(self, start: int, stop: int) -> list[Placed]:
+        """The accepted messages of [start, stop) that exist, in the order of the log."""
+        return self._log[start:stop]
 
     def claim_state(self, digest: bytes) -> ClaimState | None:
         """The claim with this hash and its votes, or None."""
@@ -330,6 +335,7 @@ class Ledger:
         """Record an accepted message; nothing here can fail."""
         signed = placed.signed
         self._placed[signed.hash] = placed
+        self._log.append(placed)
         for signer in signed.signers:
             self._owners.note(signer)
         match signed.message:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from registry import merkle
 from registry.commitments import key_commitment
 from registry.envelope import SignedMessage
-from registry.messages import Claim, Message, Publication
+from registry.messages import KINDS, Claim, Message, Publication
 
 SIGNER = "signer"
 TERM_BYTES = 32
+_NAMES = {kind: tuple(field.name for field in fields(message)) for kind, message in KINDS.items()}
 
 
 class Term(NamedTuple):
@@ -46,8 +47,8 @@ def terms_of(entry: bytes, signed: SignedMessage) -> frozenset[Term]:
 
 def _named(message: Message) -> dict[str, bytes]:
     """The fields of a message that are a hash or a key; every kind has its own."""
-    values = {field.name: getattr(message, field.name) for field in fields(message)}
-    return {name: value for name, value in values.items() if isinstance(value, bytes) and len(value) == TERM_BYTES}
+    values = [(name, getattr(message, name)) for name in _NAMES[message.KIND]]
+    return {name: value for name, value in values if isinstance(value, bytes) and len(value) == TERM_BYTES}
 
 
 def _revealed(claim: Claim) -> dict[str, bytes]:

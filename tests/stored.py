@@ -24,6 +24,7 @@ from registry import commitments
 from registry.entry import Entry
 from registry.envelope import seal
 from registry.messages import Publication
+from registry.note import Note
 
 ORIGIN = "stored.test/wmreg"
 
@@ -49,9 +50,13 @@ class OpenedNode:
 
     def sign(self) -> None:
         self.signer.sign_up_to(self.store.size, self.store.read_node)
-        note = self.signer.note(self.store.size)
+        note = self.note(self.store.size)
         assert note is not None
         self.notes.put(self.store.size, note)
+
+    def note(self, size: int) -> Note | None:
+        """The node's own signatures on a size."""
+        return self.signer.note(size, stored_size=self.store.size, read_node=self.store.read_node)
 
 
 @dataclass
@@ -105,6 +110,7 @@ class StoredNode:
         with self.opened() as parts:
             for _ in range(count):
                 parts.order(self.publication())
+                parts.signer.sign_up_to(parts.store.size, parts.store.read_node)  # each in a group of its own
             parts.sign()
 
     def order(self, *commands: bytes | None) -> None:
@@ -124,7 +130,7 @@ class StoredNode:
                 parts.store.entries(0, size),
                 parts.store.root(size),
                 parts.store.applied_index,
-                [str(parts.signer.note(number)) for number in range(1, size + 1)],
+                [str(parts.note(number)) for number in range(1, size + 1)],
                 [parts.journal.entry(number) for number in range(1, parts.journal.last_index + 1)],
                 (parts.journal.term, parts.journal.voted_for),
             )

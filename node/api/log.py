@@ -26,7 +26,7 @@ async def own(request: web.Request) -> web.Response:
     ledger = services(request).ledger
     size = parse_decimal(request.match_info["size"])
     await ledger.signed.wait_for(size, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
-    note = ledger.signer.note(size) if 0 < size <= ledger.signed.value else None
+    note = ledger.own_note(size) if size <= ledger.signed.value else None
     if note is None:
         raise RefusedError(f"this node has signed up to size {ledger.signed.value}", code="not_yet")
     return web.Response(text=str(note))

@@ -24,7 +24,7 @@ async def search(request: web.Request) -> web.Response:
     start = number(request, "start", default=0, maximum=_INDEX_MAX)
     limit = number(request, "limit", default=PAGE_MAX, minimum=1, maximum=PAGE_MAX)
     size = node.ledger.store.size
-    if not await node.index.indexed.wait_for(size, INDEX_WAIT_S):
+    if not await node.index.reach(size, INDEX_WAIT_S):
         done = f"{node.index.indexed.value} of {size} entries can be searched yet"
         raise UnavailableError(done, code="indexing", retry_after_s=5)
     found = node.index.find(value, is_signer=is_signer, start=start, limit=limit + 1)

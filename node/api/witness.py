@@ -1,8 +1,8 @@
 """This node as a witness of its own ledger, for clients that speak C2SP tlog-witness.
 
-A witness of that protocol takes the word of a proof. This node has signed every size that it stored, one after the
-other, and it signs nothing else: what it is asked to cosign has to be the tree that it has, or comes to have in a
-moment. A member's signature on another tree is evidence of a fork, and is logged whole.
+A witness of that protocol takes the word of a proof. This node signs the sizes that it stored, as they follow each
+other, and nothing else: what it is asked to cosign has to be the tree that it has, or comes to have in a moment. A
+member's signature on another tree is evidence of a fork, and is logged whole.
 
 Source: https://c2sp.org/tlog-witness.
 """
@@ -54,7 +54,7 @@ async def add_checkpoint(request: web.Request) -> web.Response:
 async def latest(request: web.Request) -> web.Response:
     """GET /{origin}/checkpoint: the largest checkpoint that this node has signed; origin is the hash of the log's."""
     node = services(request)
-    own = node.ledger.signer.note(node.ledger.signed.value)
+    own = node.ledger.own_note(node.ledger.signed.value)
     if own is None or request.match_info["origin"] != hashlib.sha256(node.ledger.store.origin.encode()).hexdigest():
         raise RefusedError("this node has cosigned no checkpoint of that log", code="not_found")
     return web.Response(body=str(own).encode(), headers={"Content-Type": TEXT})
@@ -101,7 +101,7 @@ def _check_continues(node: Services, old_size: int, checkpoint: Checkpoint, proo
 
 def _cosignature(node: Services, checkpoint: Checkpoint, note: Note) -> bytes:
     """This node's cosignature line; refused for another tree than the one that is stored here."""
-    own = node.ledger.signer.note(checkpoint.size)
+    own = node.ledger.own_note(checkpoint.size)
     if own is None or own.text != note.text:
         logger.critical("a member signed another tree", extra=fields(own=str(own), other=str(note)))
         raise RefusedError(f"this node has another tree of size {checkpoint.size}", code="inconsistent")

@@ -75,8 +75,8 @@ class RaftSettings:
 
     election_timeout_min_s: float = 0.75
     election_timeout_max_s: float = 1.5
-    heartbeat_period_s: float = 0.1
-    tick_period_s: float = 0.05
+    heartbeat_period_s: float = 0.15
+    tick_period_s: float = 0.075  # idle nodes do little else than these two; together well below a third of an election
     leader_fallback_s: float = 1.5  # a leader that hears no majority for so long steps down
     connection_timeout_s: float = 4.0
     connection_retry_s: float = 0.3

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Set
 
+from node.signer import GROUP_MAX
 from node.upkeep.findings import INQUIRY, NEW_IDENTITY, Findings
 from registry.checkpoint import Checkpoint
 from registry.errors import RegistryError
@@ -16,7 +17,9 @@ _Row = tuple[object, object, object, object, object]
 
 
 class OwnCheckpoints:
-    """The rows of signer.db, in order: every size once, its tree, two signatures that hold, times that never go back.
+    """The rows of signer.db, in order: the ledger's trees, two signatures that hold, times that never go back.
+
+    Sizes between two rows are signed when somebody asks (node.signer); there are never many of them.
 
     Args:
         connection: of the file; None if it cannot be read.
@@ -42,12 +45,20 @@ class OwnCheckpoints:
         """Check what was signed on the tree of the next size."""
         self._learn_keys(checkpoint.origin, policy)
         if self._next is None or self._next[0] != checkpoint.size:
-            if self._next is not None:
-                self._add(f"the signed checkpoint of size {checkpoint.size} is missing", NEW_IDENTITY)
-                self._skip_to(checkpoint.size)
+            self._pass(checkpoint.size)
             return
         self._check(checkpoint, self._next)
         self.size, self._next = checkpoint.size, next(self._rows, None)
+
+    def _pass(self, size: int) -> None:
+        """Check that a size without a row is one between two rows."""
+        if self._next is None:
+            return
+        if not isinstance(self._next[0], int) or self._next[0] < size:
+            self._add(f"a signed checkpoint of size {self._next[0]}, which no tree has", NEW_IDENTITY)
+            self._skip_to(size)
+        elif size - self.size == GROUP_MAX:
+            self._add(f"the signed checkpoints behind size {self.size} are missing", NEW_IDENTITY)
 
     def _skip_to(self, size: int) -> None:
         while self._next is not None and not (isinstance(self._next[0], int) and self._next[0] > size):

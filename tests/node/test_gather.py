@@ -130,7 +130,7 @@ async def test_many_requests_for_one_size_are_one_collection(tmp_path: Path):
 
         def answer(size: int) -> web.Response:
             asked.append(size)
-            return web.Response(text=str(nodes.nodes[1].ledger.signer.note(size)))
+            return web.Response(text=str(nodes.nodes[1].ledger.own_note(size)))
 
         await nodes.serve_app(nodes.nodes[1], peer_app(answer))
         await submit(nodes)
@@ -181,14 +181,14 @@ async def until(condition: Callable[[], object], *, timeout_s: float = 30) -> No
 def _lie(nodes: NodeSet, lie: str, size: int) -> bytes:
     """What a dishonest node-2 answers; it has its own keys."""
     liar = nodes.nodes[1]
-    honest, keys, origin = liar.ledger.signer.note(size), liar.identity, nodes.trust.origin
+    honest, keys, origin = liar.ledger.own_note(size), liar.identity, nodes.trust.origin
     forged = str(Checkpoint(origin=origin, size=size, root=b"\x66" * 32))
     if lie == "another tree":
         log = sign(forged, name=origin, private_key=keys.note)
         own = cosign(forged, name=f"{origin}/node-2", private_key=keys.cosigner, timestamp_s=1)
         return str(Note(forged, (log, own))).encode()
     if lie == "another size":
-        return str(liar.ledger.signer.note(size - 1)).encode()
+        return str(liar.ledger.own_note(size - 1)).encode()
     if lie == "bad cosignature":
         own = cosign(forged, name=f"{origin}/node-2", private_key=keys.cosigner, timestamp_s=1)
         return str(Note(honest.text, (honest.signatures[0], own))).encode()
@@ -220,7 +220,7 @@ async def test_the_latest_note_falls_back_to_the_last_one_that_was_gathered(
 
 
 def _only_up_to(nodes: NodeSet, size: int, last: int) -> web.Response:
-    note = nodes.nodes[1].ledger.signer.note(size) if size <= last else None
+    note = nodes.nodes[1].ledger.own_note(size) if size <= last else None
     return web.Response(text=str(note)) if note else web.Response(status=404)
 
 

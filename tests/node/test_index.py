@@ -120,11 +120,28 @@ def test_a_ledger_of_a_node_that_had_no_index_is_indexed_whole(tmp_path: Path, s
     async def follow() -> None:
         applied = RisingCount(store.size)
         task = asyncio.create_task(index.run(applied))
-        assert await index.indexed.wait_for(store.size, 30)
+        assert await index.reach(store.size, 30)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(follow())
+    index.close()
+
+
+async def test_entries_gather_while_nobody_searches_and_a_search_does_not_wait_for_that(
+    tmp_path: Path, store: Store, maker: LedgerMaker, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(index_module, "GATHERING_S", 60.0)
+    index, applied = Index(tmp_path / "search.db", store), RisingCount(0)
+    task = asyncio.create_task(index.run(applied))
+    assert await index.reach(store.size, 30)
+    maker.publish("bob")
+    order(store, maker.entries[-1])
+    applied.raise_to(store.size)
+    assert not await index.indexed.wait_for(store.size, 0.1)
+    assert await index.reach(store.size, 30)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     index.close()
 
 
@@ -143,11 +160,11 @@ async def test_what_is_applied_later_is_found_and_a_full_disk_only_delays_it(
 
     index.add_batch = add_batch
     task = asyncio.create_task(index.run(applied))
-    assert await index.indexed.wait_for(6, 30)
+    assert await index.reach(6, 30)
     maker.publish("bob")
     order(store, maker.entries[-1])
     applied.raise_to(store.size)
-    assert await index.indexed.wait_for(7, 30)
+    assert await index.reach(7, 30)
     assert everything(index, public_key("bob"), is_signer=True) == [(6, ["signer"])]
     assert index.trouble is None
     task.cancel()

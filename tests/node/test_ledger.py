@@ -275,7 +275,7 @@ async def test_every_applied_size_is_signed_soon(tmp_path: Path):
             await first(nodes).submit(publication(number=number), timeout_s=30)
         for node in nodes.nodes:
             assert await node.ledger.signed.wait_for(6, 30)
-            texts = {node.ledger.signer.note(size).text for size in range(1, 7)}
+            texts = {node.ledger.own_note(size).text for size in range(1, 7)}
             assert len(texts) == 6
 
 

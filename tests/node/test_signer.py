@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fakes import ORIGIN, LedgerMaker, private_key
+from fakes import ORIGIN, START_S, LedgerMaker, private_key
 
 from node.errors import InconsistentStateError
 from node.identity import Identity
 from node.signer import Signer, SignerName, SigningError
 from registry import merkle
+from registry.attestation import Chronology, mark_of
+from registry.entry import Entry
 from registry.merkle import ReadNode
 from registry.note import Note, verify_signatures
 
@@ -65,6 +67,11 @@ def another_tree(size: int) -> ReadNode:
     return lambda level, position: nodes[level, position]
 
 
+def note(signer: Signer, size: int, maker: LedgerMaker) -> Note | None:
+    """What the signer says of a size, beside a ledger that has all entries."""
+    return signer.note(size, stored_size=maker.ledger.size, read_node=maker.read_node)
+
+
 def times_s(note: Note, maker: LedgerMaker) -> list[int | None]:
     member = maker.policy.members[0]
     keys = [member.log_key(ORIGIN), member.cosigner(ORIGIN)]
@@ -75,38 +82,142 @@ def test_every_size_is_signed_as_log_and_as_cosigner(signer: Signer, maker: Ledg
     signer.sign_up_to(10, maker.read_node)
     assert signer.size == 10
     for size in range(1, 11):
-        note = signer.note(size)
-        assert note.text == str(maker.checkpoint(size))
-        assert times_s(note, maker) == [None, 1_800_000_000]
-    assert signer.note(0) is None
-    assert signer.note(11) is None
+        signed = note(signer, size, maker)
+        assert signed.text == str(maker.checkpoint(size))
+        assert times_s(signed, maker) == [None, 1_800_000_000]
+    assert note(signer, 0, maker) is None
+    assert note(signer, 11, maker) is None
+
+
+def test_a_size_between_two_rows_has_the_time_of_the_later_one_and_the_same_bytes_for_ever(
+    path: Path, maker: LedgerMaker
+):
+    clock = Clock()
+    first = open_signer(path, clock)
+    first.sign_up_to(4, maker.read_node)
+    clock.now_s += 100
+    first.sign_up_to(10, maker.read_node)
+    clock.now_s += 100
+    said = [str(note(first, size, maker)) for size in range(1, 11)]
+    stamps = [times_s(note(first, size, maker), maker)[1] for size in range(1, 11)]
+    assert stamps == [1_800_000_000] * 4 + [1_800_000_100] * 6
+    first.close()
+    clock.now_s += 100
+    again = open_signer(path, clock)
+    assert [str(note(again, size, maker)) for size in range(1, 11)] == said
+    again.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT size FROM checkpoints ORDER BY size").fetchall() == [(4,), (10,)]
+    connection.close()
+
+
+def test_a_size_between_two_rows_is_signed_only_on_the_tree_that_leads_to_the_signed_one(
+    signer: Signer, maker: LedgerMaker
+):
+    signer.sign_up_to(10, maker.read_node)
+    assert signer.note(6, stored_size=10, read_node=another_tree(10)) is None
+    assert "does not lead to" in signer.alarm
+    assert note(signer, 6, maker) is None  # whatever the ledger says from now on
+    with pytest.raises(SigningError):
+        signer.sign_up_to(10, maker.read_node)
+
+
+@pytest.mark.parametrize("place", [(0, 4), (0, 5), (1, 3), (2, 0)])
+def test_a_changed_hash_within_a_group_is_not_signed(signer: Signer, maker: LedgerMaker, place: tuple[int, int]):
+    def forged(level: int, position: int) -> bytes:
+        return b"\0" * 32 if (level, position) == place else maker.read_node(level, position)
+
+    signer.sign_up_to(10, maker.read_node)
+    assert signer.note(5, stored_size=10, read_node=forged) is None
+    assert signer.alarm
+
+
+def test_a_size_between_two_rows_waits_for_the_ledger_to_have_the_later_one(signer: Signer, maker: LedgerMaker):
+    signer.sign_up_to(10, maker.read_node)
+    assert signer.note(6, stored_size=9, read_node=maker.read_node) is None
+    assert signer.note(10, stored_size=9, read_node=maker.read_node) is not None
+    assert signer.alarm is None
+    assert note(signer, 6, maker) is not None
+
+
+def test_a_time_that_was_changed_on_the_disk_is_not_signed(path: Path, maker: LedgerMaker):
+    signer = open_signer(path)
+    signer.sign_up_to(10, maker.read_node)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE checkpoints SET time_s = time_s - 3600")
+    connection.close()
+    assert note(signer, 6, maker) is None
+    assert "the time of size 10" in signer.alarm
+    signer.close()
+
+
+def ordered(*, is_backdated: bool) -> LedgerMaker:
+    """Entries of three hours that lie five apart; entry 8, of the last, may say that it is of the first."""
+    maker = LedgerMaker()
+    for number, hour in enumerate([0, 0, 5, 5, 5, 10, 10, 0 if is_backdated else 10, 10], start=1):
+        maker.now_s = START_S + 3600 * hour
+        maker.publish("alice", number=number)
+    return maker
+
+
+def attested(directory: Path, maker: LedgerMaker) -> Chronology:
+    """What three nodes say of every size when they are asked, which stored the last hour's entries in other groups."""
+    marks, clock = [], Clock()
+    groups = {"node-1": [3, 6, 10], "node-2": [3, 6, 8, 10], "node-3": [3, 6, 7, 9, 10]}
+    signers = []
+    for member, sizes in groups.items():
+        Signer.create(directory / member)
+        name = SignerName(origin=ORIGIN, member=member)
+        signers.append(Signer(directory / member, name=name, identity=identity(member), clock=clock))
+        for size in sizes:
+            clock.now_s = START_S + 3600 * {3: 0, 6: 5}.get(size, 10)
+            signers[-1].sign_up_to(size, maker.read_node)
+    for size in range(1, 11):
+        notes = [note(signer, size, maker) for signer in signers]
+        lines = tuple(line for one in notes for line in one.signatures)
+        marks.append(mark_of(maker.trust.check(Note(notes[0].text, lines)), cosigners=3))
+    for signer in signers:
+        signer.close()
+    return Chronology(marks)
+
+
+@pytest.mark.parametrize("is_backdated", [True, False])
+def test_an_entry_that_was_backdated_within_a_group_is_convicted_by_sizes_signed_on_demand(
+    tmp_path: Path, is_backdated: bool
+):
+    maker = ordered(is_backdated=is_backdated)
+    recorded_s = [Entry.decode(entry).recorded_s for entry in maker.entries]
+    skews_s = [maker.policy.time_skew_s] * len(recorded_s)
+    found = attested(tmp_path, maker).misdated(recorded_s, skew_s=skews_s)
+    assert [(one.index, one.is_early, one.is_settled) for one in found] == [(8, True, True)] * is_backdated
 
 
 def test_a_node_killed_between_the_ledgers_commit_and_signing_signs_after_the_restart(path: Path, maker: LedgerMaker):
     first = open_signer(path)
     first.sign_up_to(4, maker.read_node)
-    before = first.note(4)
+    before = note(first, 4, maker)
     first.close()
     again = open_signer(path)
     assert again.size == 4
     again.sign_up_to(10, maker.read_node)
-    assert str(again.note(4)) == str(before)
-    assert again.note(10).text == str(maker.checkpoint(10))
+    assert str(note(again, 4, maker)) == str(before)
+    assert note(again, 10, maker).text == str(maker.checkpoint(10))
     again.close()
 
 
 def test_a_smaller_tree_is_left_alone_and_nothing_is_signed_again(signer: Signer, maker: LedgerMaker):
     signer.sign_up_to(8, maker.read_node)
-    before = str(signer.note(5))
+    before = str(note(signer, 5, maker))
     signer.sign_up_to(5, another_tree(5))
     signer.check(5, maker.read_node)
-    assert (signer.size, str(signer.note(5)), signer.alarm) == (8, before, None)
+    assert (signer.size, str(note(signer, 5, maker)), signer.alarm) == (8, before, None)
 
 
 def test_a_smaller_tree_that_is_another_than_was_signed_is_noticed_at_start(signer: Signer, maker: LedgerMaker):
-    signer.sign_up_to(8, maker.read_node)
+    for size in (3, 5, 8):
+        signer.sign_up_to(size, maker.read_node)
     with pytest.raises(SigningError, match="size 5 is not the one this node signed"):
-        signer.check(5, another_tree(5))
+        signer.check(7, another_tree(7))
 
 
 def test_signatures_of_other_keys_are_noticed_at_start_unless_the_node_had_these_keys(path: Path, maker: LedgerMaker):
@@ -131,7 +242,7 @@ def test_a_tree_that_does_not_continue_the_signed_one_stops_the_signer_for_good(
     with pytest.raises(SigningError, match=f"refusing to sign size {size + 1}"):
         signer.sign_up_to(10, another_tree(10))
     assert signer.size == size
-    assert signer.note(size + 1) is None
+    assert note(signer, size + 1, maker) is None
     assert signer.alarm
     with pytest.raises(SigningError):
         signer.sign_up_to(10, maker.read_node)
@@ -157,9 +268,9 @@ def test_nothing_is_kept_of_a_batch_that_fails_in_the_middle(signer: Signer, mak
 
     with pytest.raises(OSError, match="disk"):
         signer.sign_up_to(10, torn)
-    assert (signer.size, signer.note(1)) == (0, None)
+    assert (signer.size, note(signer, 1, maker)) == (0, None)
     signer.sign_up_to(10, maker.read_node)
-    assert signer.note(10).text == str(maker.checkpoint(10))
+    assert note(signer, 10, maker).text == str(maker.checkpoint(10))
 
 
 @pytest.mark.parametrize("place", [(0, 8), (1, 4), (3, 0)])
@@ -171,7 +282,7 @@ def test_stored_hashes_that_contradict_each_other_are_not_signed(
 
     with pytest.raises(SigningError, match="refusing to sign size 10"):
         signer.sign_up_to(10, forged)
-    assert (signer.size, signer.note(1)) == (0, None)
+    assert (signer.size, note(signer, 1, maker)) == (0, None)
     assert signer.alarm
 
 
@@ -180,7 +291,7 @@ def test_what_was_signed_is_read_while_more_is_being_signed(signer: Signer, make
     seen = []
 
     def reading(level: int, position: int) -> bytes:
-        seen.append((signer.note(3), signer.note(4)))
+        seen.append((note(signer, 3, maker), note(signer, 4, maker)))
         return maker.read_node(level, position)
 
     signer.sign_up_to(10, reading)
@@ -193,7 +304,7 @@ def test_two_processes_with_one_file_cannot_both_sign(path: Path, maker: LedgerM
     with pytest.raises(SigningError, match="somebody else signed size 3"):
         second.sign_up_to(3, another_tree(3))
     first.sign_up_to(4, maker.read_node)
-    assert first.note(4).text == str(maker.checkpoint(4))
+    assert note(first, 4, maker).text == str(maker.checkpoint(4))
     first.close()
     second.close()
 
@@ -206,7 +317,7 @@ def test_the_times_of_cosignatures_never_go_back(path: Path, maker: LedgerMaker)
     signer.sign_up_to(2, maker.read_node)
     clock.now_s += 7200
     signer.sign_up_to(3, maker.read_node)
-    stamps = [times_s(signer.note(size), maker)[1] for size in (1, 2, 3)]
+    stamps = [times_s(note(signer, size, maker), maker)[1] for size in (1, 2, 3)]
     assert stamps == [1_800_000_000, 1_800_000_000, 1_800_003_600]
     signer.close()
 

@@ -1,17 +1,25 @@
-"""A public key is a point that one party alone can sign for; the curve is computed a second time here, step by step."""
+"""A public key is a point that one party alone can sign for; the curve is computed a second time here, step by step.
 
+So are signatures, those among them that libraries disagree about: the rule of the ledger is the strict one, without the
+cofactor, whatever the library under it does.
+"""
+
+import hashlib
+import itertools
 from dataclasses import replace
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fakes import START_S, LedgerMaker, member, policy, private_key, public_key, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.curve import is_for_everybody, is_public_key
 from registry.encoding import encode
-from registry.errors import MalformedError
+from registry.errors import MalformedError, RefusedError
 from registry.messages import Rotation
-from registry.note import KeyType, VerifierKey
+from registry.note import KeyType, Note, SignatureLine, VerifierKey, verify_signatures
 from registry.policy import Policy
 from registry.rules import Accepted
 from registry.signing import is_signed
@@ -132,3 +140,128 @@ def test_a_trust_policy_knows_no_key_of_everybody(kind, bad):
     object.__setattr__(forged, "public_key", bad)
     with pytest.raises(MalformedError, match="full order"):
         TrustPolicy.parse(text.replace(str(honest), str(forged)))
+
+
+BASE = (x_of(4 * pow(5, P - 2, P) % P), 4 * pow(5, P - 2, P) % P)
+BASE = BASE if BASE[0] % 2 == 0 else (P - BASE[0], BASE[1])
+TEXT = b"example.org/w\n1\n" + b"A" * 43 + b"=\n"
+SECRET, NONCE = 2**200 + 12345, 2**199 + 678
+OWN = times(SECRET, BASE)
+ORDER_8 = next(point for point in sorted(SMALL) if times(4, point) != NEUTRAL)
+ORDER_2 = (0, P - 1)
+
+
+def challenge(commitment, key, text=TEXT):
+    return int.from_bytes(hashlib.sha512(commitment + key + text).digest(), "little") % L
+
+
+def signed_with(nonce, commitment, key, *, secret=SECRET):
+    """S for a commitment that may have more in it than nonce·B, under a key that may have more than secret·B."""
+    return commitment + ((nonce + challenge(commitment, key) * secret) % L).to_bytes(32, "little")
+
+
+def holds_without_cofactor(signature, key, key_point):
+    """Whether S·B - H·A is R, byte for byte."""
+    s = int.from_bytes(signature[32:], "little")
+    minus = times(8 * L - challenge(signature[:32], key), key_point)
+    return spell(*plus(times(s, BASE), minus)) == signature[:32]
+
+
+def mixed_key_signature(*, is_equation_kept):
+    """A signature under a key with a part of order 8, whose challenge does, or does not, take that part out."""
+    key = spell(*plus(OWN, ORDER_8))
+    for nonce in range(NONCE, NONCE + 200):
+        commitment = spell(*times(nonce, BASE))
+        if (challenge(commitment, key) % 8 == 0) == is_equation_kept:
+            return key, signed_with(nonce, commitment, key)
+    raise AssertionError("no such challenge")
+
+
+def small_commitment():
+    """A signature under a mixed key whose R is of small order and fits: OpenSSL takes it."""
+    for secret, power in itertools.product(range(SECRET, SECRET + 20), range(1, 8)):
+        key, commitment = spell(*plus(times(secret, BASE), ORDER_8)), spell(*times(power, ORDER_8))
+        if (power + challenge(commitment, key)) % 8 == 0:
+            return key, signed_with(0, commitment, key, secret=secret)
+    raise AssertionError("no such challenge")
+
+
+OWN_KEY, GOOD = spell(*OWN), signed_with(NONCE, spell(*times(NONCE, BASE)), spell(*OWN))
+NOT_BELOW_ORDER = GOOD[:32] + (int.from_bytes(GOOD[32:], "little") + L).to_bytes(32, "little")
+SIGNATURES = {
+    "an honest one": (OWN_KEY, GOOD, True),
+    "a mixed key, where the equation holds": (*mixed_key_signature(is_equation_kept=True), True),
+    "a mixed key, with the cofactor alone": (*mixed_key_signature(is_equation_kept=False), False),
+    "a mixed R, with the cofactor alone": (
+        OWN_KEY,
+        signed_with(NONCE, spell(*plus(times(NONCE, BASE), ORDER_8)), OWN_KEY),
+        False,
+    ),
+    "R with a part of order 2": (
+        OWN_KEY,
+        signed_with(NONCE, spell(*plus(times(NONCE, BASE), ORDER_2)), OWN_KEY),
+        False,
+    ),
+    "R the neutral point": (OWN_KEY, signed_with(0, NEUTRAL_KEY, OWN_KEY), False),
+    "R the neutral point in another spelling": (
+        OWN_KEY,
+        signed_with(0, (P + 1).to_bytes(32, "little"), OWN_KEY),
+        False,
+    ),
+    "R the neutral point with a sign": (OWN_KEY, signed_with(0, (1 | 1 << 255).to_bytes(32, "little"), OWN_KEY), False),
+    "R of small order": (*small_commitment(), False),
+    "R no point": (OWN_KEY, signed_with(NONCE, NO_POINT, OWN_KEY), False),
+    "S not below the order": (OWN_KEY, NOT_BELOW_ORDER, False),
+    "S with a high bit": (OWN_KEY, GOOD[:63] + bytes([GOOD[63] | 0x80]), False),
+    "a flipped bit": (OWN_KEY, GOOD[:40] + bytes([GOOD[40] ^ 1]) + GOOD[41:], False),
+    "a byte too few": (OWN_KEY, GOOD[:-1], False),
+    "a byte too many": (OWN_KEY, GOOD + b"\0", False),
+    "a short key": (OWN_KEY[:-1], GOOD, False),
+    "no key": (NO_POINT, GOOD, False),
+}
+
+
+@pytest.mark.parametrize(("key", "signature", "holds"), SIGNATURES.values(), ids=SIGNATURES)
+def test_a_signature_holds_by_the_strict_rule_on_every_node(key, signature, holds):
+    assert is_signed(TEXT, signer=key, signature=signature) is holds
+
+
+def test_the_vectors_are_what_their_names_say():
+    key, signature, _ = SIGNATURES["a mixed key, where the equation holds"]
+    assert holds_without_cofactor(signature, key, plus(OWN, ORDER_8))
+    for name in ("a mixed R, with the cofactor alone", "R with a part of order 2"):
+        assert not holds_without_cofactor(SIGNATURES[name][1], OWN_KEY, OWN)
+    key, signature, _ = SIGNATURES["a mixed key, with the cofactor alone"]
+    assert not holds_without_cofactor(signature, key, plus(OWN, ORDER_8))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SIGNATURES if not name.startswith(("R of small", "R the neutral point"))]
+)
+def test_openssl_says_the_same_of_all_but_an_r_of_small_order(name):
+    key, signature, holds = SIGNATURES[name]
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, TEXT)
+    except (InvalidSignature, ValueError):
+        assert not holds
+    else:
+        assert holds
+
+
+def test_an_r_of_small_order_would_pass_openssl_and_is_refused_here():
+    for name in ("R the neutral point", "R of small order"):
+        key, signature, _ = SIGNATURES[name]
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, TEXT)
+        assert not is_signed(TEXT, signer=key, signature=signature)
+
+
+@pytest.mark.parametrize("name", ["an honest one", "R the neutral point"])
+def test_a_note_is_held_to_the_same_rule(name):
+    public, signature, holds = SIGNATURES[name]
+    key = VerifierKey(name="example.org/w", type=KeyType.ED25519, public_key=public)
+    note = Note(TEXT.decode(), (SignatureLine(key.name, key.key_id, signature),))
+    if holds:
+        assert len(verify_signatures(note, [key])) == 1
+    else:
+        with pytest.raises(RefusedError, match="does not hold"):
+            verify_signatures(note, [key])

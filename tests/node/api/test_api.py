@@ -464,7 +464,7 @@ async def test_a_bug_is_500_says_nothing_outside_and_everything_in_the_log(
         def broken(_: bytes) -> None:
             raise ZeroDivisionError("secret detail")
 
-        assert await nodes.nodes[0].services.index.indexed.wait_for(1, 30)
+        assert await nodes.nodes[0].services.index.reach(1, 30)
         nodes.nodes[0].ledger.store.find = broken
         status, body = await Api(nodes).get(f"/v1/entries/{'0' * 64}")
         assert (status, json.loads(body)["error"]["code"]) == (500, "internal")

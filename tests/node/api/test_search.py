@@ -67,10 +67,10 @@ async def test_a_search_that_the_index_is_not_ready_for_comes_back_later(tmp_pat
     async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
         await nodes.serve()
         index = nodes.nodes[0].services.index
-        assert await index.indexed.wait_for(1, 30)
+        assert await index.reach(1, 30)
         right, index.add_batch = index.add_batch, lambda: 1
         await nodes.nodes[0].ledger.submit(publication(), timeout_s=5)
         assert (await ask(nodes, f"hash={'0' * 64}", status=503))["error"]["code"] == "indexing"
         index.add_batch = right
-        assert await index.indexed.wait_for(2, 30)
+        assert await index.reach(2, 30)
         assert (await ask(nodes, f"hash={'0' * 64}"))["entries"] == []

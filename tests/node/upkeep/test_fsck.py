@@ -168,7 +168,11 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         "state/signer.db",
         INQUIRY,
     ),
-    "a signed size is missing": (sql("signer.db", "DELETE FROM checkpoints WHERE size = 9"), "state/signer.db", NEW),
+    "a signed size that no tree has": (
+        sql("signer.db", "UPDATE checkpoints SET size = -9 WHERE size = 9"),
+        "state/signer.db",
+        NEW,
+    ),
     "a signature was changed": (
         sql(
             "signer.db",
