@@ -8,6 +8,7 @@ jobs; each repeat measures the reference beside it, since a shared machine is fa
 import asyncio
 import hashlib
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -55,18 +56,18 @@ async def _measure(directory: Path) -> list[Row]:
     verifier = Verifier(settings, readable=(directory,))
     try:
         await verifier.warm_up()
-        process = _process_of(verifier)
-        idle_bytes = _resident_bytes(process)
-        await _answered(verifier, job)  # the first one also fills the caches of both sides
+        idle_bytes = _resident_bytes(verifier)
+        await _answered(verifier, job)  # the first one also fills the caches of the system
         verified, bare = [], []
         for _ in range(REPEATS):
             bare.append(_forward_seconds(images))
+            await verifier.warm_up()  # as when a claim comes to a node that has nothing to do
             begun = time.perf_counter()
             await _answered(verifier, job)
             verified.append(time.perf_counter() - begun)
-        peak_bytes = _resident_bytes(process, peak=True)
     finally:
         await verifier.stop()
+    peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of one process, the largest
     models = 1 + THRESHOLDS.controls_min
     ratios = [one / (models * other) for one, other in zip(verified, bare, strict=True)]
     against = f"bare forward passes of 600 triggers through the tapped stages of {models} models"
@@ -153,18 +154,11 @@ def _make_claim(directory: Path) -> Job:
     )
 
 
-def _process_of(verifier: Verifier) -> int:
-    process = verifier.process_id
-    if process is None:
-        raise RuntimeError("the verifier process did not start")
-    return process
-
-
-def _resident_bytes(process: int, *, peak: bool = False) -> int:
-    """Resident memory of a process, now or at most (proc(5))."""
-    word = "VmHWM:" if peak else "VmRSS:"
+def _resident_bytes(verifier: Verifier) -> int:
+    """Resident memory of the process that waits (proc(5))."""
+    (process,) = verifier.process_ids
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(word))
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
 
 def _row(

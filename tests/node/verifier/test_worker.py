@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.numpy import load, save
 
 from node.config import VerifierSettings
 from node.verifier import landlock
+from node.verifier.process import WorkerProcess, worker_command
 from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame, unmeasured
 from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.verifier.worker import _blame_others, answer, serve, steady
@@ -106,9 +108,9 @@ def test_evidence_that_the_scheme_cannot_read_is_unverifiable(tmp_path: Path):
 
 def test_a_device_that_others_fill_ends_the_process_and_one_that_the_claim_fills_does_not():
     gib = 2**30
-    _blame_others((gib, 80 * gib), reserved_bytes=78 * gib + gib // 2)
+    _blame_others((gib, 80 * gib), reserved_bytes=77 * gib + gib // 2)
     with pytest.raises(SystemExit) as ended:
-        _blame_others((gib, 80 * gib), reserved_bytes=40 * gib)
+        _blame_others((gib, 80 * gib), reserved_bytes=76 * gib)
     assert ended.value.code == EXIT_TROUBLE
 
 
@@ -180,12 +182,13 @@ def test_a_file_that_vanished_is_this_machines_trouble_and_not_an_answer(tmp_pat
     assert ended.value.code == EXIT_TROUBLE
 
 
-def test_jobs_are_served_in_order_until_the_end(tmp_path: Path):
-    jobs = b"".join(frame(job(tmp_path, model_bytes_max=limit).encode()) for limit in (5, 100))
+def test_one_job_is_served_and_no_second_one(tmp_path: Path):
+    first, second = job(tmp_path, model_bytes_max=5), frame(job(tmp_path).encode())
+    jobs = io.BytesIO(frame(first.encode()) + second)
     answers = io.BytesIO()
-    serve(io.BytesIO(jobs), answers, lambda job: answer(job, device="cpu"))
-    assert answers.getvalue().startswith(frame(READY))
-    assert b"too_large" in answers.getvalue()
+    serve(jobs, answers, lambda job: answer(job, device="cpu"))
+    assert answers.getvalue() == frame(READY) + frame(answer(first, device="cpu").encode())
+    assert jobs.read() == second
 
 
 def test_a_job_that_cannot_be_read_ends_the_process():
@@ -307,17 +310,13 @@ def demanding(tmp_path: Path, *, side: int) -> Job:
 
 
 @pytest.mark.slow
-async def test_a_claim_that_exhausts_the_memory_is_refused_and_the_next_one_is_verified_by_the_same_process(
-    tmp_path: Path,
-):
+async def test_a_claim_that_exhausts_the_memory_is_refused_and_the_next_one_is_verified(tmp_path: Path):
     settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=500_000_000)
     verifier = Verifier(settings, readable=(tmp_path,))
     try:
-        await verifier.warm_up()
-        process = verifier._process
         greedy = await verifier.verify(demanding(tmp_path, side=1024))
         modest = await verifier.verify(demanding(tmp_path, side=64))
-        assert verifier._process is process
+        assert verifier.ended["crashed"] == 0
     finally:
         await verifier.stop()
     assert (greedy.outcome, greedy.reason) == (Outcome.UNVERIFIABLE, "too_large")
@@ -332,15 +331,94 @@ async def test_a_process_that_is_killed_in_the_middle_is_replaced_and_the_claim_
     verifier = Verifier(settings, readable=(tmp_path,))
     try:
         await verifier.warm_up()
-        begun, killed = asyncio.Event(), verifier._process
+        begun, (killed,) = asyncio.Event(), verifier.process_ids
         verifying = asyncio.create_task(verifier.verify(on_files(marked, tmp_path), on_begun=begun.set))
         await begun.wait()
-        killed.kill()
+        async with asyncio.timeout(60):
+            while verifier.state != "busy":
+                await asyncio.sleep(0.01)
+        os.kill(killed, signal.SIGKILL)
         answered = await verifying
-        assert verifier._process is not killed
+        assert (verifier.ended["crashed"], verifier.ended["answered"]) == (1, 1)
     finally:
         await verifier.stop()
     assert answered.measurement.matched == 600
+
+
+TAKEN_OVER = """
+from node.verifier import worker
+
+honest = worker.answer
+
+
+def answer(job, *, device):
+    answered = honest(job, device=device)
+    worker._check_commitments = lambda *_: None
+    worker.parse_evidence = lambda raw: (_ for _ in ()).throw(worker._Settled(worker.Outcome.REFUTED, "falsified", ""))
+    return answered
+
+
+worker.answer = answer
+worker.main()
+"""
+
+
+@pytest.mark.slow
+async def test_what_a_claim_changes_in_the_real_process_is_gone_for_the_next_claim(tmp_path: Path):
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    real = worker_command(settings, (tmp_path,))
+    command = (*real[:2], "-c", TAKEN_OVER, *real[real.index("--device") :])
+    verifier = Verifier(settings, readable=(tmp_path,), command=command)
+    jobs = []
+    for name in ("head", "info"):
+        (tmp_path / name).mkdir()
+        jobs.append(job(tmp_path / name, **{f"{name}_commitment": b"x" * 32}))
+    try:
+        answers = [await verifier.verify(one) for one in jobs]
+    finally:
+        await verifier.stop()
+    assert [answered.reason for answered in answers] == ["head_mismatch", "info_mismatch"]
+    assert (verifier.ended["answered"], verifier.ended["crashed"]) == (2, 0)
+
+
+@needs_landlock
+@pytest.mark.slow
+async def test_a_process_that_works_cannot_reach_the_one_that_waits(tmp_path: Path):
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    waiting = await WorkerProcess.start(worker_command(settings, (tmp_path,)), threads=1)
+    reaching = """
+import os, sys
+from node.verifier import worker
+
+def answer(job, *, device):
+    other, tried = int(job.scheme), []
+    for what, attempt in {
+        "signal": lambda: os.kill(other, 9),
+        "memory": lambda: open(f"/proc/{other}/mem", "rb"),
+        "input": lambda: open(f"/proc/{other}/fd/0", "wb"),
+        "output": lambda: open(f"/proc/{other}/fd/1", "wb"),
+    }.items():
+        try:
+            attempt()
+            tried.append(what)
+        except OSError:
+            pass
+    return worker.unmeasured(worker.Outcome.REFUTED, "reached", ",".join(tried) or "nothing")
+
+worker.answer = answer
+worker.main()
+"""
+    real = worker_command(settings, (tmp_path,))
+    verifier = Verifier(
+        settings, readable=(tmp_path,), command=(*real[:2], "-c", reaching, *real[real.index("--device") :])
+    )
+    try:
+        answered = await verifier.verify(dataclasses.replace(JOB, scheme=str(waiting.process_id)))
+        assert waiting.is_running
+    finally:
+        await verifier.stop()
+        await waiting.end()
+    assert (answered.reason, answered.detail) == ("reached", "nothing")
 
 
 def test_the_process_ends_with_its_input():
