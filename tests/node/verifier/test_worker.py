@@ -2,9 +2,7 @@
 
 import asyncio
 import dataclasses
-import hashlib
 import io
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import good_measurement
+from jobs import evidence_bytes, job, on_files
 from marked import MarkedFiles, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
@@ -25,7 +24,6 @@ from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame, unme
 from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.verifier.worker import _blame_others, answer, serve, steady
 from registry.errors import MalformedError
-from registry.evidence import parse_evidence
 from registry.verdict import ControlCounts, ControlKind, Outcome
 from wm.architectures import Architecture, build, skeleton
 from wm.backbone import describe_taps, feature_count
@@ -34,8 +32,6 @@ from wm.head import Head
 from wm.info import Info
 from wm.triggers import InputSpec, Normalisation
 from wm.weights import save_weights
-
-MODEL = b"not really a model"
 
 
 def _has_landlock() -> bool:
@@ -50,33 +46,6 @@ needs_landlock = pytest.mark.skipif(not _has_landlock(), reason="this kernel has
 
 def control(matched: int, kind: ControlKind = ControlKind.FRESH) -> ControlCounts:
     return ControlCounts(kind=kind, matched=matched, suspect_only=300, control_only=0)
-
-
-def evidence_bytes(*, scheme: str = "mtlsign") -> bytes:
-    info = json.dumps({"scheme": scheme}, separators=(",", ":"))
-    metadata = {"format": "wmreg-evidence/1", "salt": "00" * 32, "info": info}
-    return save({"w": np.zeros(3, np.float32)}, metadata)
-
-
-def job(tmp_path: Path, *, model: bytes = MODEL, evidence: bytes | None = None, **changes: object) -> Job:
-    """A job on these files, with the commitments that belong to them."""
-    evidence = evidence_bytes() if evidence is None else evidence
-    (tmp_path / "model").write_bytes(model)
-    (tmp_path / "evidence").write_bytes(evidence)
-    try:
-        parsed = parse_evidence(evidence)
-        commitments = {"head_commitment": parsed.head_commitment, "info_commitment": parsed.info_commitment}
-    except MalformedError:
-        commitments = {}
-    known = {
-        "model_path": str(tmp_path / "model"),
-        "model_sha256": hashlib.sha256(model).digest(),
-        "model_bytes_max": 100_000_000,
-        "evidence_path": str(tmp_path / "evidence"),
-        "evidence_sha256": hashlib.sha256(evidence).digest(),
-        "evidence_bytes_max": 100_000_000,
-    }
-    return dataclasses.replace(JOB, **{**known, **commitments, **changes})
 
 
 @pytest.mark.parametrize(
@@ -153,27 +122,6 @@ def test_what_was_not_measured_on_a_gpu_is_not_measured_on_the_cpu_either():
     assert steady(JOB, "cuda", lambda place: lost if place == "cuda" else None) == lost
 
 
-@pytest.mark.gpu
-def test_a_gpu_counts_what_the_cpu_counts(marked: MarkedFiles, tmp_path: Path):
-    same = on_files(marked, tmp_path)
-    on_cpu, on_gpu = answer(same, device="cpu"), answer(same, device="cuda")
-    assert abs(on_gpu.measurement.matched - on_cpu.measurement.matched) <= 3
-    assert on_gpu == answer(same, device="cuda")
-    assert on_gpu.device != "cpu"
-
-
-@pytest.mark.gpu
-async def test_the_real_process_finds_the_gpu_from_inside_its_sandbox(marked: MarkedFiles, tmp_path: Path):
-    settings = VerifierSettings(device="auto", threads=1, timeout_s=120, memory_bytes_max=2**31)
-    verifier = Verifier(settings, readable=(tmp_path,))
-    try:
-        answered = await verifier.verify(on_files(marked, tmp_path))
-    finally:
-        await verifier.stop()
-    assert answered.measurement.matched >= 597
-    assert answered.device != "cpu"
-
-
 def test_a_file_that_vanished_is_this_machines_trouble_and_not_an_answer(tmp_path: Path):
     lost = job(tmp_path)
     (tmp_path / "model").unlink()
@@ -199,12 +147,6 @@ def test_a_job_that_cannot_be_read_ends_the_process():
 @pytest.fixture(scope="session")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> MarkedFiles:
     return make_marked(tmp_path_factory.mktemp("marked"), JOB.watermark_key)
-
-
-def on_files(marked: MarkedFiles, tmp_path: Path, *, model: bytes | None = None, **changes: object) -> Job:
-    known = {"permutations": 19, "controls": 1, **changes}
-    content = marked.model.read_bytes() if model is None else model
-    return job(tmp_path, model=content, evidence=marked.evidence.read_bytes(), **known)
 
 
 @pytest.mark.slow
