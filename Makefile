@@ -9,7 +9,7 @@ NAME ?= mtlsign
 SEED ?= 1
 PERCENT ?= 100
 
-.PHONY: setup demo test check slow torture lint types coverage bench clean
+.PHONY: setup demo test check slow gpu torture lint types coverage bench clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,10 @@ check: lint types coverage
 # One after another: several of them train networks on all cores.
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and not gpu and not torture'
+
+# On a machine with a CUDA device that nobody else uses.
+gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
 
 # Writes bench/results/torture.json; about 20 minutes on two cores.
 torture: $(STAMP)

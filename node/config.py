@@ -38,6 +38,8 @@ class ApiSettings:
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions_per_s: how many entries one address may submit; 0 sets no limit, for a node behind a proxy.
         key_submissions_per_s: how many entries one signing key may submit; 0 sets no limit.
+        reads_per_s: how many tokens for reads one address gets (not this machine itself); what each read costs is in
+            `node.api.reads`. 0 sets no limit.
         claims_per_hour, key_claims_per_hour: how many claims one address, and one signing key, may submit; 0 sets no
             limit. The verification work that this node lets into the ledger.
         connections_max: open at the same time.
@@ -51,6 +53,7 @@ class ApiSettings:
     submit_timeout_s: int
     submissions_per_s: int
     key_submissions_per_s: int
+    reads_per_s: int
     claims_per_hour: int
     key_claims_per_hour: int
     connections_max: int
@@ -217,6 +220,7 @@ _TOP: dict[str, schema.Checker[object]] = {
             "submit_timeout_s": schema.uint(600, 1),
             "submissions_per_s": schema.uint(10**6),
             "key_submissions_per_s": schema.uint(10**6),
+            "reads_per_s": schema.uint(10**6),
             "claims_per_hour": schema.uint(10**6),
             "key_claims_per_hour": schema.uint(10**6),
             "connections_max": schema.uint(10**6, 1),

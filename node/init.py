@@ -305,6 +305,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "submit_timeout_s": options.submit_timeout_s,
             "submissions_per_s": options.submissions_per_s,
             "key_submissions_per_s": options.key_submissions_per_s,
+            "reads_per_s": 500,
             "claims_per_hour": 120,
             "key_claims_per_hour": 120,
             "connections_max": 512,

@@ -25,6 +25,7 @@ from node.admission import check_memory, check_standing
 from node.api import Services, make_app
 from node.api.connection import ApiConnection
 from node.api.limits import LimitedConnections, TokenBuckets, WorkBudget
+from node.api.reads import ReadRate
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
@@ -197,6 +198,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
         submit_timeout_s=config.api.submit_timeout_s,
         submissions=TokenBuckets(config.api.submissions_per_s, clock=time.monotonic),
         key_submissions=TokenBuckets(config.api.key_submissions_per_s, clock=time.monotonic),
+        reads=ReadRate(config.api.reads_per_s, clock=time.monotonic),
         work=WorkBudget.per_hour(
             address=config.api.claims_per_hour, key=config.api.key_claims_per_hour, clock=time.monotonic
         ),

@@ -21,6 +21,7 @@ from fakes import LedgerMaker, binding, private_key
 
 from node.api import Services, make_app
 from node.api.limits import TokenBuckets, WorkBudget
+from node.api.reads import ReadRate
 from node.api.services import SERVICES
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
@@ -235,6 +236,7 @@ class NodeSet:
             submit_timeout_s=5,
             submissions=TokenBuckets(0, clock=time.monotonic),
             key_submissions=TokenBuckets(0, clock=time.monotonic),
+            reads=ReadRate(0, clock=time.monotonic),
             work=WorkBudget.per_hour(address=0, key=0, clock=time.monotonic),
             blob_bytes_max=self._blob_bytes_max,
             ledger=ledger,

@@ -94,7 +94,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
     evidence = load_evidence(evidence_path)
     _check_scheme(evidence)
     place = torch.device(_resolve(device))
-    with _reproducible():
+    with reproducible():
         info = evidence.info
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
         branch = Branch(evidence.head.to(place), info, triggers)
@@ -144,7 +144,7 @@ def _name(device: torch.device) -> str:
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
+def reproducible() -> Iterator[None]:
     """Deterministic fp32 inside the block; the settings are restored."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32

@@ -5,6 +5,7 @@ from aiohttp import web
 from node.api import blobs, entries, events, log, members, metrics, openapi, search, status, witness
 from node.api.errors import answer_errors
 from node.api.negotiation import answer_as_accepted
+from node.api.reads import charge_reads
 from node.api.services import SERVICES, Services
 
 __all__ = ["Services", "make_app"]
@@ -12,7 +13,7 @@ __all__ = ["Services", "make_app"]
 
 def make_app(node: Services) -> web.Application:
     """The application that serves a node."""
-    app = web.Application(middlewares=[answer_as_accepted, answer_errors], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[answer_as_accepted, answer_errors, charge_reads], client_max_size=64 * 1024)
     app[SERVICES] = node
     app[metrics.REGISTRY] = metrics.make_registry(node)
     app.add_routes(

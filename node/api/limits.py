@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from node.errors import UnavailableError
 from registry.envelope import SignedMessage
@@ -96,13 +97,14 @@ class WorkBudget:
                 raise UnavailableError(why, code="too_many_claims", retry_after_s=wait_s)
 
 
+@lru_cache(maxsize=CLIENTS_MAX)
 def network_of(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the network of an IPv6 one."""
+    """What counts as one client: an IPv4 address, or the network of an IPv6 one; this machine is itself in both."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is None:
+        if parsed.ipv4_mapped is None and not parsed.is_loopback:
             return str(ipaddress.ip_network((int(parsed), _IPV6_NETWORK_BITS), strict=False))
-        parsed = parsed.ipv4_mapped
+        parsed = parsed.ipv4_mapped or parsed
     return str(parsed)
 
 
@@ -129,7 +131,7 @@ class Streams:
         address = network_of(remote) if remote else ""
         if self.open >= self._streams_max:
             raise _too_many_streams(self._streams_max, "in all")
-        if self._open[address] >= self._address_streams_max and not _is_own(address):
+        if self._open[address] >= self._address_streams_max and not is_own(address):
             raise _too_many_streams(self._address_streams_max, "by this address")
         self._open[address] += 1
         try:
@@ -190,7 +192,7 @@ class LimitedConnections:
         self._arriving.discard(arrived)
         address = _client_of(transport)
         protocol: asyncio.Protocol
-        if 0 < self._address_connections_max <= self._served[address] and not _is_own(address):
+        if 0 < self._address_connections_max <= self._served[address] and not is_own(address):
             self._on_refused()
             protocol = _TurnAway()
         else:
@@ -229,5 +231,7 @@ def _client_of(transport: asyncio.BaseTransport) -> str:
     return network_of(peer[0]) if peer else ""
 
 
-def _is_own(address: str) -> bool:
+@lru_cache(maxsize=CLIENTS_MAX)
+def is_own(address: str) -> bool:
+    """Whether a client, as `network_of` spells it, is this very machine."""
     return bool(address) and ipaddress.ip_network(address).is_loopback

@@ -120,6 +120,12 @@ class NodeCollector(Collector):
         states = {state: float(node.verifier.state == state) for state in VERIFIER_STATES}
         yield _labelled("wmreg_verifier_state", "1 for the state of the verifier process.", "state", states)
         yield from node.verifier.durations.collect()
+        yield _counted(
+            "wmreg_verifier_processes_ended",
+            "Verifier processes that ended, by why; each serves one claim.",
+            node.verifier.ended,
+            label="why",
+        )
         stored = {"uploads": node.blobs.bytes_total, "fetched": node.fetcher.cache_bytes}
         yield _labelled("wmreg_blob_bytes", "Bytes of files, by store.", "store", stored)
         yield GaugeMetricFamily("wmreg_event_streams", "Open streams of events.", value=node.streams.open)
@@ -146,8 +152,8 @@ def _labelled(name: str, text: str, label: str, values: _Labelled) -> Metric:
     return family
 
 
-def _counted(name: str, text: str, counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=["code"])
+def _counted(name: str, text: str, counts: Mapping[str, int], *, label: str = "code") -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
     for code, count in sorted(counts.items()):
         family.add_metric([code], count)
     return family

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from node.api import caching
 from node.api.negotiation import JSON, MSGPACK
+from node.api.reads import COSTS
 from node.api.schemas import COUNT, HASH, SCHEMAS, Schema, ref
 from node.api.witness import SIZE_TYPE
 from node.version import VERSION
@@ -25,7 +26,7 @@ _ERRORS = {
     "409": "Not in this state: open, not_verified or superseded.",
     "413": "The body is too large.",
     "422": "Well formed, and the rules refuse it; the code says which one does.",
-    "429": "Too many from this address or signing key.",
+    "429": "Too many reads or entries from this address or signing key.",
     "500": "A fault of the node; self_check if a receipt or certificate of its own making did not hold.",
     "503": "Not now: no leader, no quorum, no room on the disk, or too busy.",
     "507": "The node's store is full.",
@@ -347,6 +348,16 @@ def _refusal(status: str, text: str) -> Schema:
     return _answer(text, JSON, ref("Error"), _RETRY_AFTER if status in _COMES_BACK else None)
 
 
+def _with_rate(path: str, operations: dict[str, Schema]) -> dict[str, Schema]:
+    """Say of a read that costs something that it may be refused, and what it costs."""
+    cost = COSTS.get(path, 0)
+    if cost and "get" in operations:
+        get = operations["get"]
+        limited = {"429": {"$ref": "#/components/responses/429"}, **get["responses"]}
+        operations = {**operations, "get": {**get, "responses": limited, "x-read-cost": cost}}
+    return operations
+
+
 DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {
@@ -356,10 +367,11 @@ DOCUMENT: dict[str, Any] = {
         "description": (
             "Receipts, certificates and checkpoints are checked by their reader against a trust policy of his own; "
             "everything else is this one node's word. Errors have one shape with a stable code. What is JSON is "
-            "msgpack for whoever prefers that by Accept."
+            "msgpack for whoever prefers that by Accept. Reads are paid for in tokens, so many a second for each "
+            "address; x-read-cost says how many, and a read without it is free."
         ),
     },
-    "paths": PATHS,
+    "paths": {path: _with_rate(path, operations) for path, operations in PATHS.items()},
     "components": {
         "schemas": dict(SCHEMAS),
         "responses": {status: _refusal(status, text) for status, text in _ERRORS.items()},

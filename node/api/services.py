@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -20,6 +21,9 @@ from node.verifier.supervisor import Verifier
 from node.voting import Voter
 from node.watch import Watch
 
+if TYPE_CHECKING:
+    from node.api.reads import ReadRate  # whose middleware reads what is here
+
 WAIT_S_MAX = 60
 
 
@@ -33,6 +37,7 @@ class Services:
         submit_timeout_s: how long a submission may wait for the ledger, and again for the quorum.
         submissions: how many entries an address may submit.
         key_submissions: how many entries a signing key may submit.
+        reads: how much an address may read.
         work: how much verification work may be asked for.
         blob_bytes_max: largest upload.
         space: the room on the node's disk.
@@ -51,6 +56,7 @@ class Services:
     submit_timeout_s: float
     submissions: TokenBuckets
     key_submissions: TokenBuckets
+    reads: "ReadRate"
     work: WorkBudget
     blob_bytes_max: int
     ledger: LedgerService

@@ -1,4 +1,4 @@
-"""The verifier process: reads jobs on stdin, answers on stdout (DESIGN 5, 6.3).
+"""The verifier process: reads one job on stdin, answers on stdout, and ends (DESIGN 5, 6.3).
 
 It checks the files itself, hash and size first, then what the owner committed to, and only then runs the watermark
 library. It judges nothing: counts go back, the rules' engine judges them. The library computes in deterministic fp32,
@@ -37,7 +37,9 @@ from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
 if TYPE_CHECKING:
     import wm
 
-OTHERS_BYTES_MAX = 2**30  # CUDA's own context counts as other programs', and is less
+# What CUDA holds beside the tensors counts as other programs', for this process and for the next one, which starts
+# while this one works; each is less than a GiB.
+OTHERS_BYTES_MAX = 2 * 2**30
 NEAR = 3  # triggers
 NICENESS = 10  # a verification may wait, a heartbeat of the ledger process beside it may not
 _REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
@@ -197,10 +199,14 @@ def _measurement(result: "wm.Evidence") -> Measurement:
 
 
 def serve(jobs: BinaryIO, answers: BinaryIO, work: Callable[[Job], Answer]) -> None:
-    """Answer jobs until the other side closes; a job that cannot be read ends the process."""
+    """Answer one job, unless the other side closes first: a process that has read files is not fit for another claim.
+
+    Raises:
+        MalformedError: the job cannot be read.
+    """
     answers.write(frame(READY))
     answers.flush()
-    while header := jobs.read(LENGTH_BYTES):
+    if header := jobs.read(LENGTH_BYTES):
         job = Job.decode(jobs.read(frame_bytes(header)))
         answers.write(frame(work(job).encode()))
         answers.flush()
@@ -219,7 +225,10 @@ def _warm_up(device: str, threads: int) -> str:
     torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.zeros(1, device=device)  # CUDA opens its devices and starts its threads here, and not after the sandbox shut
+    # CUDA opens its devices, starts its threads and loads its libraries here, and not after the sandbox shut or while a
+    # claim waits.
+    picture = torch.zeros((1, 3, 8, 8), device=device)
+    torch.nn.functional.conv2d(picture, picture).flatten(1) @ torch.zeros((1, 1), device=device)
     return device
 
 

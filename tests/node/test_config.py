@@ -48,6 +48,7 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         ('profile = "lan"', "", "profile"),
         ("claims_per_hour = 120\nkey", "claims_per_hour = 1000001\nkey", "claims_per_hour"),
         ("key_claims_per_hour = 120", "", "key_claims_per_hour"),
+        ("reads_per_s = 500", "reads_per_s = -1", "reads_per_s"),
         ("address_connections_max = 128", "address_connections_max = -1", "address_connections_max"),
         ('signing = "keys/signing.pem"', 'signing_key = "keys/signing.pem"', "signing"),
         ("[api]", "[api", "TOML|Expected"),

@@ -12,7 +12,7 @@ from fakes import private_key, public_key
 from nodeset import ORIGIN, NodeParts, NodeSet, claim, publication
 
 from node import bodies, main
-from node.api.limits import BURST_S, Streams, TokenBuckets, WorkBudget, network_of
+from node.api.limits import BURST_S, Streams, TokenBuckets, WorkBudget, is_own, network_of
 from node.errors import UnavailableError
 from registry import signing
 
@@ -80,6 +80,8 @@ def test_one_address_does_not_take_all_streams():
 def test_the_addresses_of_one_ipv6_network_are_one_client():
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff")
     assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
+    assert {is_own(network_of(own)) for own in ("::1", "127.0.0.1", "::ffff:127.0.0.1")} == {True}
+    assert not is_own(network_of("::2"))
     assert network_of("fe80::1%eth0") == network_of("fe80::2%eth1")
     assert network_of("192.0.2.1") != network_of("192.0.2.2")
 

@@ -8,6 +8,7 @@ from nodeset import FAKE_WORKER, JOB, STATUS, NodeSet, claim, publication, seale
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.api import Services, make_app
+from node.verifier.supervisor import ENDINGS
 from registry.entry import Entry
 from registry.envelope import message_hash
 
@@ -109,7 +110,9 @@ async def test_verifications_are_timed(tmp_path: Path):
         found = await samples(nodes)
         assert found["wmreg_verification_duration_seconds_count",] == 1
         assert found["wmreg_verification_duration_seconds_sum",] > 0
-        assert found["wmreg_verifier_state", "ready"] == 1
+        assert sum(found["wmreg_verifier_state", state] for state in ("starting", "ready")) == 1
+        ended = {why: found["wmreg_verifier_processes_ended_total", why] for why in ENDINGS}
+        assert ended == {**dict.fromkeys(ENDINGS, 0), "answered": 1}
 
 
 async def test_trouble_shows_by_the_part_that_has_it(tmp_path: Path):
