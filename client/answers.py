@@ -28,6 +28,13 @@ def count(value: object) -> int:
     return value
 
 
+def truth(value: object) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value
+
+
 def time_s(value: object) -> int:
     """POSIX seconds that a calendar has."""
     if count(value) > TIME_S_MAX:

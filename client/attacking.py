@@ -150,7 +150,7 @@ class _Work:
             model=model,
             architecture=info.architecture,
             data=self._data,
-            revealed=Branch(evidence.head, info, triggers),
+            revealed=Branch(evidence.head, info, triggers, evidence.reference),
         )
 
     def _attack(self, attack: Attack) -> dict[str, Any]:
@@ -217,7 +217,7 @@ class _Work:
         bundle = Bundle(Path(tempfile.mkdtemp(dir=self._directory)))
         model_sha256 = saved_weights(forged.accused, bundle.model)
         info = forged.info.with_files(model_sha256=model_sha256, base_sha256=None)
-        save_evidence(bundle.evidence, EvidenceFile(forged.head, info, _FORGED_SALT))
+        save_evidence(bundle.evidence, EvidenceFile(forged.head, info, _FORGED_SALT, forged.reference))
         save_watermark_key(bundle.watermark_key, forger.key_file(forged.key_number))
         bundle.model.unlink()
         return bundle
@@ -232,13 +232,19 @@ class _Work:
             saved_weights(model, suspect)
             measurement, outcome, reason = self._judged(suspect, bundle, base)
         except InvalidError as error:  # nodes could not verify such a file either
-            unknown = {"matched": None, "total": None, "p_value": None}
+            unknown = dict.fromkeys(("matched", "total", "p_value", "aligned", "matched_unaligned"))
             reason = _REASONS.get(error.code, error.code)
             return point | unknown | {"outcome": str(Outcome.UNVERIFIABLE), "reason": reason}
         finally:
             self._keep(suspect, keep_as)
         matched, total = measurement.matched, measurement.total
-        counts = {"matched": matched, "total": total, "p_value": p_value(matched, total)}
+        counts = {
+            "matched": matched,
+            "total": total,
+            "p_value": p_value(matched, total),
+            "aligned": measurement.aligned,
+            "matched_unaligned": measurement.matched_unaligned,
+        }
         return point | counts | {"outcome": str(outcome), "reason": reason}
 
     def _judged(self, suspect: Path, bundle: Bundle, base: Path | None) -> tuple[Measurement, Outcome, str]:

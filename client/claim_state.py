@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from client import answers
 from client.errors import DONE, INVALID, UNAVAILABLE
-from client.output import printable, table
+from client.output import counted, printable, table
 from client.transport import UnreachableError
 from registry.verdict import Outcome
 
@@ -57,6 +57,8 @@ class NodeVote:
     permutations: int | None
     permutations_as_good: int | None
     control_best: int | None
+    aligned: bool | None
+    matched_unaligned: int | None
 
     @classmethod
     def read(cls, vote: Mapping[str, object]) -> "NodeVote":
@@ -72,6 +74,8 @@ class NodeVote:
             permutations=answers.optional(vote.get("permutations"), answers.count),
             permutations_as_good=answers.optional(vote.get("permutations_as_good"), answers.count),
             control_best=max(answers.items(vote.get("controls", []), _matched), default=None),
+            aligned=answers.optional(vote.get("aligned"), answers.truth),
+            matched_unaligned=answers.optional(vote.get("matched_unaligned"), answers.count),
         )
 
     def row(self) -> list[object]:
@@ -80,12 +84,18 @@ class NodeVote:
             self.member,
             self.outcome,
             self.reason,
-            f"{self.matched}/{self.total}" if self.total is not None else None,
+            self._counted(),
             self.p_value,
             f"{self.permutations_as_good}/{self.permutations}" if self.permutations is not None else None,
             self.control_best,
             self.device,
         ]
+
+    def _counted(self) -> str | None:
+        if self.matched is None or self.total is None:
+            return None
+        aligned = bool(self.aligned)
+        return counted(self.matched, self.total, aligned=aligned, matched_unaligned=self.matched_unaligned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from client.plots import plot_report
 from client.task import Task
 from registry.verdict import p_value
 from wm.branch import count_matched
-from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence
+from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def write_bundle(
     model_sha256 = saved_weights(marked.model, bundle.model)
     files: dict[str, Any] = {"model_sha256": model_sha256, "base_sha256": base_sha256}
     evidence_sha256 = [
-        _write_part(bundle.part(number), embedding, key_file, files)
+        _write_part(bundle.part(number), embedding, marked.model, key_file, files)
         for number, (embedding, key_file) in enumerate(zip(marked.embeddings, key_files, strict=True))
     ]
     if keep_clean:
@@ -154,11 +154,13 @@ def write_bundle(
     return report
 
 
-def _write_part(part: Bundle, embedding: wm.Embedding, key_file: WatermarkKeyFile, files: dict[str, Any]) -> str:
+def _write_part(
+    part: Bundle, embedding: wm.Embedding, released: nn.Module, key_file: WatermarkKeyFile, files: dict[str, Any]
+) -> str:
     """Write one watermark's evidence and key; return the hash of the evidence file."""
     part.directory.mkdir(parents=True, exist_ok=True)
     evidence = EvidenceFile(embedding.head, embedding.info.with_files(**files), secrets.token_bytes(SALT_BYTES))
-    sha256 = save_evidence(part.evidence, evidence)
+    sha256 = save_evidence(part.evidence, with_reference(evidence, released))
     part.evidence.chmod(0o600)  # secret until a claim: whoever holds the head can train against it
     save_watermark_key(part.watermark_key, key_file)
     return sha256

@@ -74,4 +74,6 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
             )
             for control in found.controls
         ),
+        aligned=found.aligned,
+        matched_unaligned=found.matched_unaligned,
     )

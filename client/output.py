@@ -54,6 +54,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([*lines, *(_line(row, widths, numeric) for row in cells)])
 
 
+def counted(matched: int, total: int, *, aligned: bool, matched_unaligned: int | None) -> str:
+    """A vote's count for people: 590/600, and whether channels were aligned for it."""
+    if not aligned:
+        return f"{matched}/{total}"
+    before = "" if matched_unaligned is None else f" from {matched_unaligned}"
+    return f"{matched}/{total} (aligned{before})"
+
+
 def utc(time_s: int) -> str:
     """A time for people: 2022-02-28 12:00:00 UTC; one that no calendar has, as a liar may state, in seconds."""
     if not 0 <= time_s <= TIME_S_MAX:

@@ -3,8 +3,8 @@
 Every sentence is backed by a signature or a hash that was checked against the reader's own policy.
 """
 
-from client.output import table, utc
-from registry.certificate import Attested, Story
+from client.output import counted, table, utc
+from registry.certificate import Attested, Story, VoteStory
 from registry.equivocation import FORMAT, EquivocationStory, Side, Signer
 from registry.errors import shown
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
@@ -28,7 +28,7 @@ def certificate_text(story: Story) -> str:
     """Tell a certificate: who, what, when, by whose word, with which numbers."""
     agreeing = [vote for vote in story.votes if vote.outcome == "VERIFIED"]
     headers = ["node", "vote", "reason", "matched", "p-value", "device"]
-    rows = [[v.member, v.outcome, v.reason, f"{v.matched}/{v.total}", v.p_value, v.device] for v in story.votes]
+    rows = [[v.member, v.outcome, v.reason, _counted(v), v.p_value, v.device] for v in story.votes]
     return "\n".join(
         [
             f"VERIFIED: the model with SHA-256 {story.model_sha256.hex()}",
@@ -47,6 +47,10 @@ def certificate_text(story: Story) -> str:
             f"{_LIMITS} {_LATER}",
         ]
     )
+
+
+def _counted(vote: VoteStory) -> str:
+    return counted(vote.matched, vote.total, aligned=vote.aligned, matched_unaligned=vote.matched_unaligned)
 
 
 def _moved_lines(story: Story) -> list[str]:
@@ -87,6 +91,8 @@ def certificate_document(story: Story) -> dict[str, object]:
                 "matched": vote.matched,
                 "total": vote.total,
                 "p_value": vote.p_value,
+                "aligned": vote.aligned,
+                "matched_unaligned": vote.matched_unaligned,
                 "device": vote.device,
             }
             for vote in story.votes

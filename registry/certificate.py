@@ -84,7 +84,7 @@ class Attested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteStory:
-    """One node's vote, for people."""
+    """One node's vote, for people; what the numbers mean says `registry.verdict.Measurement`."""
 
     member: str
     outcome: Outcome
@@ -93,6 +93,8 @@ class VoteStory:
     total: int
     p_value: str
     device: str
+    aligned: bool
+    matched_unaligned: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +266,8 @@ def _challenge(signed: SignedMessage) -> ChallengeStory:
 
 
 def _vote(member: str, vote: Vote) -> VoteStory:
-    matched, total = (vote.measurement.matched, vote.measurement.total) if vote.measurement else (0, 0)
+    measured = vote.measurement
+    matched, total = (measured.matched, measured.total) if measured else (0, 0)
     return VoteStory(
         member=member,
         outcome=vote.outcome,
@@ -273,6 +276,8 @@ def _vote(member: str, vote: Vote) -> VoteStory:
         total=total,
         p_value=p_value(matched, total),
         device=vote.device,
+        aligned=measured.aligned if measured else False,
+        matched_unaligned=measured.matched_unaligned if measured else None,
     )
 
 

@@ -53,6 +53,13 @@ def uint(maximum: int = UINT_MAX, minimum: int = 0) -> Checker[int]:
     return check
 
 
+def truth(value: Value) -> bool:
+    """True or false, and no number for them."""
+    if type(value) is not bool:
+        raise MalformedError("expected true or false")
+    return value
+
+
 def octets(length: int, maximum: int | None = None) -> Checker[bytes]:
     """A byte string of exactly `length` bytes, or of `length` to `maximum` bytes."""
     longest = length if maximum is None else maximum

@@ -6,6 +6,11 @@ numbers in a vote. The engine is the same for every watermark scheme.
 * S1: enough triggers matched, and the exact binomial tail at p = 1/2 is small enough.
 * S2: the head on permuted channels falls to chance; a head that does not read *this* model's channels fails.
 * S3: freshly initialised models stay near chance, and the suspect beats every control by an exact paired test.
+
+The numbers may be those of aligned channels: the suspect's were put into the order of the published model's before it
+was read. They are judged by the same three tests, since S1's null does not depend on how the features came about as
+long as the key had no part in it, and S2 and S3 were run on aligned channels too. Only that the suspect was looked at
+twice is paid for: an aligned count must be significant at half the level (Bonferroni).
 """
 
 from dataclasses import dataclass
@@ -62,6 +67,9 @@ class Measurement:
         matched, total: triggers answered as the key demands, of all.
         permutations, permutations_as_good: channel permutations drawn (S2), and those that matched as many.
         controls: the control models (S3).
+        aligned: whether the channels of the suspect and of the controls were aligned before all this was counted.
+        matched_unaligned: what the suspect matched before; None where nothing was aligned, or where its channels are
+            not as many as the head reads.
     """
 
     matched: int
@@ -69,6 +77,8 @@ class Measurement:
     permutations: int
     permutations_as_good: int
     controls: tuple[ControlCounts, ...]
+    aligned: bool = False
+    matched_unaligned: int | None = None
 
     def to_value(self) -> dict[str, Value]:
         """The measurement as part of a vote's body."""
@@ -78,6 +88,8 @@ class Measurement:
             "permutations": self.permutations,
             "permutations_as_good": self.permutations_as_good,
             "controls": [[str(c.kind), c.matched, c.suspect_only, c.control_only] for c in self.controls],
+            "aligned": self.aligned,
+            "matched_unaligned": self.matched_unaligned,
         }
 
     @classmethod
@@ -151,10 +163,11 @@ def p_value(matched: int, total: int) -> str:
 
 
 def _is_significant(measurement: Measurement, thresholds: Thresholds) -> bool:
-    """S1: matched ≥ ⌈γN⌉ and the exact tail ≤ 2^-alpha_bits."""
+    """S1: matched ≥ ⌈γN⌉ and the exact tail ≤ 2^-alpha_bits, or half of it where this is the second count."""
     if measurement.matched * 1000 < thresholds.gamma_permille * measurement.total:
         return False
-    return measurement.matched >= least_significant(measurement.total, 1 << thresholds.alpha_bits)
+    factor = 1 << (thresholds.alpha_bits + measurement.aligned)
+    return measurement.matched >= least_significant(measurement.total, factor)
 
 
 def _judge_controls(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, str]:
@@ -180,6 +193,9 @@ def _judge_controls(measurement: Measurement, thresholds: Thresholds) -> tuple[O
 def _check_counts(measurement: Measurement) -> None:
     if measurement.matched > measurement.total or measurement.permutations_as_good > measurement.permutations:
         raise MalformedError("measurement: more counted than there are")
+    before = measurement.matched_unaligned
+    if before is not None and not (measurement.aligned and before < measurement.matched):
+        raise MalformedError("measurement: an aligned count stands only where it is greater than the one before")
     matched, missed = measurement.matched, measurement.total - measurement.matched
     for control in measurement.controls:
         both = matched - control.suspect_only
@@ -203,4 +219,6 @@ _MEASUREMENT: dict[str, schema.Checker[object]] = {
     "permutations": schema.uint(10**6),
     "permutations_as_good": schema.uint(10**6),
     "controls": schema.listed(_control, CONTROLS_MAX),
+    "aligned": schema.truth,
+    "matched_unaligned": schema.optional(schema.uint(TRIGGERS_MAX)),
 }

@@ -13,7 +13,7 @@ from wm.branch import count_matched
 from wm.controls import Control
 from wm.embedding import Embedding, embed
 from wm.errors import WatermarkError
-from wm.evidence import EvidenceFile, load_evidence, save_evidence
+from wm.evidence import EvidenceFile, load_evidence, save_evidence, with_reference
 from wm.progress import Progress
 from wm.schemes.mtlsign import EmbedSettings
 from wm.verification import Evidence, verify
@@ -32,4 +32,5 @@ __all__ = [
     "load_evidence",
     "save_evidence",
     "verify",
+    "with_reference",
 ]

@@ -74,11 +74,7 @@ def pooled(outputs: Sequence[Tensor], *, pooling: int) -> Tensor:
     Returns:
         Shape (n, d): tap by tap, channel by channel, cell by cell.
     """
-    rows = []
-    for output in outputs:
-        grid = (min(pooling, output.shape[2]), min(pooling, output.shape[3]))
-        rows.append(F.adaptive_avg_pool2d(output, grid).flatten(1))
-    return torch.cat(rows, dim=1)
+    return torch.cat([part.flatten(1) for part in _pooled_each(outputs, pooling=pooling)], dim=1)
 
 
 def features(model: nn.Module, modules: Sequence[str], images: Tensor, *, pooling: int) -> Tensor:
@@ -101,6 +97,22 @@ def features_in_evaluation(model: nn.Module, modules: Sequence[str], images: Ten
             features(model, modules, part.to(device), pooling=pooling) for part in torch.split(images, BATCH_IMAGES)
         ]
     return torch.cat(rows)
+
+
+@torch.no_grad()
+def taps_in_evaluation(model: nn.Module, modules: Sequence[str], images: Tensor, *, pooling: int) -> list[Tensor]:
+    """Read and pool as `features_in_evaluation` does, and keep taps, channels and cells apart.
+
+    Returns:
+        Per tap, shape (n, channels, cells), on the model's device.
+    """
+    device = device_of(model)
+    with evaluating(model):
+        rows = [
+            _pooled_each(read_taps(model, modules, part.to(device)), pooling=pooling)
+            for part in torch.split(images, BATCH_IMAGES)
+        ]
+    return [torch.cat(parts) for parts in zip(*rows, strict=True)]
 
 
 def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int, height: int, width: int) -> list[Tap]:
@@ -209,6 +221,12 @@ def _entry(model: nn.Module) -> nn.Module:
     """Return what takes the pictures: the network, or its module called backbone."""
     backbone = getattr(model, "backbone", None)
     return backbone if isinstance(backbone, nn.Module) else model
+
+
+def _pooled_each(outputs: Sequence[Tensor], *, pooling: int) -> list[Tensor]:
+    """Per tap, shape (n, channels, cells)."""
+    grids = [(min(pooling, output.shape[2]), min(pooling, output.shape[3])) for output in outputs]
+    return [F.adaptive_avg_pool2d(output, grid).flatten(2) for output, grid in zip(outputs, grids, strict=True)]
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wm.backbone import features_in_evaluation
+from wm.alignment import Reference, read_aligned
+from wm.backbone import taps_in_evaluation
+from wm.errors import WatermarkError
 from wm.head import Head
 from wm.info import Info
 from wm.triggers import Triggers, make_triggers
@@ -16,11 +18,43 @@ from wm.triggers import Triggers, make_triggers
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What a key and an evidence file make, before any model is looked at."""
+    """What a key and an evidence file make, before any model is looked at.
+
+    Attributes:
+        head: the owner's.
+        info: how it connects.
+        triggers: D_WM.
+        reference: what every network is aligned to before it is read, the suspect as any control; None for nothing.
+    """
 
     head: Head
     info: Info
     triggers: Triggers
+    reference: Reference | None = None
+
+    def read(self, network: nn.Module) -> Tensor:
+        """Read and pool a network's taps on the triggers, as the head wants them.
+
+        Args:
+            network: in any mode; its mode is restored.
+
+        Returns:
+            Shape (triggers, d), on the network's device.
+
+        Raises:
+            WatermarkError: `mismatch`, nothing is aligned and a tap has another number of channels than the head reads.
+            ValueError: the network answers the probes of an alignment with a value that is not finite.
+        """
+        info, images = self.info, self.triggers.images
+        if self.reference is not None:
+            return read_aligned(network, info, images, self.reference)
+        parts = taps_in_evaluation(network, info.modules, images, pooling=info.pooling)
+        for tap, part in zip(info.taps, parts, strict=True):
+            if part.shape[1] != tap.channels:
+                raise WatermarkError(
+                    "mismatch", f"tap {tap.module!r} has {part.shape[1]} channels, the head reads {tap.channels}"
+                )
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
 
 
 def logit_margins(head: Head, features: Tensor) -> Tensor:
@@ -58,7 +92,9 @@ def agreements(margins: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def count_matched(model: nn.Module, head: Head, info: Info, watermark_key: bytes) -> int:
+def count_matched(
+    model: nn.Module, head: Head, info: Info, watermark_key: bytes, *, reference: Reference | None = None
+) -> int:
     """Count the triggers that a model answers as a key demands, without any control.
 
     Args:
@@ -66,6 +102,7 @@ def count_matched(model: nn.Module, head: Head, info: Info, watermark_key: bytes
         head: the owner's.
         info: how the head connects.
         watermark_key: 32 bytes.
+        reference: aligns the model's channels first; by default they are read as they are.
 
     Returns:
         An integer in [0, info.triggers].
@@ -74,6 +111,6 @@ def count_matched(model: nn.Module, head: Head, info: Info, watermark_key: bytes
         ValueError: the key's length, or a value that is not finite.
     """
     triggers = make_triggers(watermark_key, info.input, count=info.triggers)
-    read = features_in_evaluation(model, info.modules, triggers.images, pooling=info.pooling)
+    read = Branch(head, info, triggers, reference).read(model)
     margins = logit_margins(head.to(read.device), read)
     return int(agreements(margins, triggers.labels.to(read.device)).sum())

@@ -9,6 +9,9 @@ never seen. Neither survives two questions (SCHEMES 0 and 4.4):
 * S3, is it *this* model? The same head reads freshly initialised networks of the same architecture, seeded by what
   nobody knew when the head was published, and the base that the owner declared. A paired comparison on the same
   triggers follows from the two discordant counts.
+
+Where the suspect's channels were aligned (`wm.alignment`), its features are the aligned ones, and every control is
+aligned in the same way before the head reads it: `Branch.read` sees to it. Alignment helps whatever it is applied to.
 """
 
 import hashlib
@@ -21,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from wm.architectures import PartBuilder, skeleton
-from wm.backbone import Tap, backbone_names, device_of, evaluating, features_in_evaluation, read_taps
+from wm.backbone import Tap, backbone_names, device_of, evaluating, read_taps
 from wm.branch import Branch, agreements, logit_margins
 from wm.head import Head
 from wm.info import Info
@@ -67,7 +70,7 @@ def permutations_as_good(
 
     Args:
         branch: the head on the features' device.
-        features: the suspect's pooled taps on the triggers, shape (triggers, d).
+        features: the suspect's pooled taps on the triggers, as `Branch.read` gives them, shape (triggers, d).
         draws: permutations to draw.
         seed: decides the permutations.
         progress: called now and then.
@@ -181,10 +184,8 @@ def calibrate(network: nn.Module, info: Info, probes: Tensor) -> None:
 
 
 def _compare(name: str, network: nn.Module, branch: Branch, suspect: Tensor) -> Control:
-    info, triggers = branch.info, branch.triggers
-    read = features_in_evaluation(network, info.modules, triggers.images, pooling=info.pooling)
     with torch.no_grad():
-        control = agreements(logit_margins(branch.head, read).cpu(), triggers.labels)
+        control = agreements(logit_margins(branch.head, branch.read(network)).cpu(), branch.triggers.labels)
     return Control(name, int(control.sum()), int((suspect & ~control).sum()), int((control & ~suspect).sum()))
 
 

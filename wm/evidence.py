@@ -1,21 +1,23 @@
-"""The evidence file: one safetensors file that holds the head's tensors and the canonical `info`.
+"""The evidence file: one safetensors file that holds the head's tensors, the reference's, and the canonical `info`.
 
     metadata  format  "wmreg-evidence/1"
               salt    64 hexadecimal digits; hides the low-entropy info behind H(info)
               info    canonical JSON
-    tensors   the head's, by name
+    tensors   the head's, by name; and where the info says so, `reference.responses` and `reference.scale`,
+              to which a suspect's channels are aligned (`wm.alignment`)
 
 Source: DESIGN 4.3. The digests H(cWM) and H(info) are the ledger's business and are not computed here.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from wm import tensorfile
+from wm.alignment import Reference, make_reference, probing_for, reference_from_tensors
 from wm.architectures import skeleton
 from wm.backbone import describe_taps, feature_count
 from wm.errors import WatermarkError
@@ -24,17 +26,41 @@ from wm.info import Info, decode_info, encode_info
 
 FORMAT = "wmreg-evidence/1"
 SALT_BYTES = 32
-EVIDENCE_BYTES_MAX = 20 << 20  # 2^22 parameters of 4 bytes, and the header
+EVIDENCE_BYTES_MAX = 20 << 20  # 2^22 parameters of 4 bytes, a reference of 2 MiB, and the header
+_REFERENCE_PREFIX = "reference."
 _SALT = re.compile(rf"[0-9a-f]{{{2 * SALT_BYTES}}}")
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFile:
-    """What an evidence file says: the head, how it connects, and the salt of H(info)."""
+    """What an evidence file says: the head, how it connects, the salt of H(info), and what suspects are aligned to.
+
+    Without a reference, which `with_reference` adds, nothing is aligned.
+    """
 
     head: Head
     info: Info
     salt: bytes
+    reference: Reference | None = None
+
+
+def with_reference(evidence: EvidenceFile, model: nn.Module) -> EvidenceFile:
+    """Add the marked model's answers to the public probes, so that a copy is known whatever the order of its channels.
+
+    Args:
+        evidence: of a mark that the model carries.
+        model: the model as it will be released; with several watermarks, the one that carries them all.
+
+    Returns:
+        The evidence with a reference; without one where a tap has more channels than can be aligned.
+
+    Raises:
+        ValueError: the model answers with a value that is not finite.
+    """
+    probing = probing_for(evidence.info.taps, pooling=evidence.info.pooling)
+    info = replace(evidence.info, reference=probing)
+    reference = None if probing is None else make_reference(model, info)
+    return replace(evidence, info=info, reference=reference)
 
 
 def save_evidence(path: Path, evidence: EvidenceFile) -> str:
@@ -48,13 +74,16 @@ def save_evidence(path: Path, evidence: EvidenceFile) -> str:
         SHA-256 of the file, lower-case hexadecimal.
 
     Raises:
-        ValueError: the salt's length or the missing hash.
+        ValueError: the salt's length, the missing hash, or a reference that the info does not tell of.
         OSError: the folder cannot be written.
     """
     if len(evidence.salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(evidence.salt)}")
+    if (evidence.reference is None) != (evidence.info.reference is None):
+        raise ValueError("a reference and what the info says of it go together: use with_reference")
     metadata = {"format": FORMAT, "salt": evidence.salt.hex(), "info": encode_info(evidence.info)}
-    return tensorfile.write(path, evidence.head.tensors(), metadata)
+    reference = evidence.reference.tensors() if evidence.reference else {}
+    return tensorfile.write(path, evidence.head.tensors() | reference, metadata)
 
 
 def load_evidence(path: Path) -> EvidenceFile:
@@ -64,7 +93,7 @@ def load_evidence(path: Path) -> EvidenceFile:
         path: the file.
 
     Returns:
-        The head in evaluation mode on the CPU, info and salt.
+        The head in evaluation mode on the CPU, info, salt and reference.
 
     Raises:
         WatermarkError: with the code and the field or tensor at fault.
@@ -77,8 +106,9 @@ def load_evidence(path: Path) -> EvidenceFile:
         check_taps(info)
         tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     inputs = feature_count(info.taps, pooling=info.pooling)
+    answers = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_REFERENCE_PREFIX)}
     head = head_from_tensors(tensors, inputs=inputs, hidden=info.hidden)
-    return EvidenceFile(head, info, bytes.fromhex(metadata["salt"]))
+    return EvidenceFile(head, info, bytes.fromhex(metadata["salt"]), reference_from_tensors(answers, info))
 
 
 def check_taps(info: Info) -> None:

@@ -17,7 +17,7 @@ from wm.architectures import Architecture
 from wm.backbone import Tap
 from wm.errors import WatermarkError
 from wm.head import FAMILY
-from wm.triggers import InputSpec, Normalisation
+from wm.triggers import PROBES, InputSpec, Normalisation
 from wm.triggers.prg import COUNT_MAX
 from wm.triggers.qr import ENCODER, MODULES
 
@@ -26,6 +26,7 @@ TAPS_MAX = 16
 SIDE_MAX = 1024  # pixels
 TRIGGERS_LEAST = 100
 POOLING_MAX = 64  # cells per side
+PROBES_LEAST = 2  # of fewer there is no correlation
 
 _KEYS = frozenset(
     {
@@ -37,6 +38,7 @@ _KEYS = frozenset(
         "model_sha256",
         "normalisation",
         "pooling",
+        "reference",
         "scheme",
         "taps",
         "trigger_encoder",
@@ -46,6 +48,14 @@ _KEYS = frozenset(
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODULE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probing:
+    """How the reference of an alignment was read: how many public probes, and into how many cells per side."""
+
+    probes: int
+    pooling: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +72,7 @@ class Info:
     input: InputSpec
     model_sha256: str | None = None
     base_sha256: str | None = None
+    reference: Probing | None = None
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -75,7 +86,7 @@ class Info:
 
 def info_as_dict(info: Info) -> dict[str, Any]:
     """Spell an `Info` as JSON-able values."""
-    spec = info.input
+    spec, reference = info.input, info.reference
     return {
         "scheme": info.scheme,
         "architecture": {"name": info.architecture.name, "arguments": dict(info.architecture.arguments)},
@@ -89,6 +100,7 @@ def info_as_dict(info: Info) -> dict[str, Any]:
         "normalisation": {"mean": list(spec.normalisation.mean), "std": list(spec.normalisation.std)},
         "model_sha256": info.model_sha256,
         "base_sha256": info.base_sha256,
+        "reference": {"probes": reference.probes, "pooling": reference.pooling} if reference else None,
     }
 
 
@@ -132,6 +144,7 @@ def decode_info(text: str) -> Info:
         input=_input(fields["input"], fields["normalisation"]),
         model_sha256=_sha256(fields["model_sha256"], "model_sha256"),
         base_sha256=None if fields["base_sha256"] is None else _sha256(fields["base_sha256"], "base_sha256"),
+        reference=None if fields["reference"] is None else _probing(fields["reference"]),
     )
 
 
@@ -238,6 +251,14 @@ def _tap(value: object) -> Tap:
         raise _malformed("taps.shape", "channels, height and width")
     channels, height, width = (_integer(side, "taps.shape", 1, 1 << 16) for side in shape)
     return Tap(module, channels, height, width)
+
+
+def _probing(value: object) -> Probing:
+    fields = _object(value, "reference", {"probes", "pooling"})
+    return Probing(
+        probes=_integer(fields["probes"], "reference.probes", PROBES_LEAST, PROBES),
+        pooling=_integer(fields["pooling"], "reference.pooling", 1, POOLING_MAX),
+    )
 
 
 def _input(size: object, normalisation: object) -> InputSpec:

@@ -4,19 +4,26 @@ What the counts mean is judged elsewhere, by the ledger's verdict engine in exac
 happens, and as little of it as possible differs between machines: evaluation mode, fp32, no TF32, deterministic
 kernels, a fixed batch size and order.
 
-Source: Li et al. 2022, Algorithm 1; controls: SCHEMES 4.4.
+The suspect is first read as it is. Only where that does not convict, and the evidence holds a reference, are its
+channels aligned and read again (`wm.alignment`); then all controls go the same way. Of the two counts the greater one
+stands.
+
+Source: Li et al. 2022, Algorithm 1; controls: SCHEMES 4.4; alignment: SCHEMES 4.5.
 """
 
+import math
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from wm.backbone import features_in_evaluation
+from wm.alignment import Reference
 from wm.branch import Branch, agreements, logit_margins
 from wm.controls import Control, compare_with_base, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
@@ -44,6 +51,9 @@ class Evidence:
         controls: the head on other networks (S3).
         device: what computed it, such as "cpu" or the name of a GPU.
         software: versions that computed it.
+        aligned: whether the suspect's channels, and those of all controls, were aligned for these numbers.
+        matched_unaligned: what the suspect matched before; None where nothing was aligned, or where it has other
+            numbers of channels and cannot be read as it is.
     """
 
     matched: int
@@ -54,6 +64,8 @@ class Evidence:
     controls: tuple[Control, ...]
     device: str
     software: str
+    aligned: bool = False
+    matched_unaligned: int | None = None
 
 
 def verify(  # noqa: PLR0913 (the public face: what the claim names, and what the node decides)
@@ -79,7 +91,8 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         permutations: channel permutations of S2; 0 leaves them out.
         controls: fresh networks of S3; 0 leaves them out.
         base_path: weights of the base that the owner declared, as one more control.
-        least_matched: below this count the controls are left out, since they cannot turn a no into a yes.
+        least_matched: below this count the controls are left out, since they cannot turn a no into a yes. Nothing is
+            aligned from it on, and from the info's own share of the triggers on.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         progress: called now and then.
 
@@ -97,33 +110,69 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
     with reproducible():
         info = evidence.info
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
-        branch = Branch(evidence.head.to(place), info, triggers)
         suspect = load_backbone(model_path, info).to(place)
-        read = features_in_evaluation(suspect, info.modules, triggers.images, pooling=info.pooling)
-        with torch.no_grad():
-            matches = agreements(logit_margins(branch.head, read).cpu(), triggers.labels)
-        if int(matches.sum()) < least_matched:
+        enough = max(least_matched, math.ceil(Fraction(info.gamma) * info.triggers))
+        found = _count(Branch(evidence.head.to(place), info, triggers), suspect, evidence.reference, enough=enough)
+        if found.matched < least_matched:
             permutations, controls, base_path = 0, 0, None
-        as_good = permutations_as_good(branch, read, draws=permutations, seed=control_seed, progress=progress)
+        branch, matches = found.branch, found.matches
+        as_good = permutations_as_good(branch, found.read, draws=permutations, seed=control_seed, progress=progress)
         compared = compare_with_fresh(branch, matches, count=controls, seed=control_seed, progress=progress)
         if base_path is not None:
             compared.append(compare_with_base(base_path, branch, matches))
-    matched = int(matches.sum())
     return Evidence(
-        matched=matched,
+        matched=found.matched,
         total=info.triggers,
-        p_value=tail(matched, info.triggers),
+        p_value=tail(found.matched, info.triggers),
         permutations=permutations,
         permutations_as_good=as_good,
         controls=tuple(compared),
         device=_name(place),
         software=software(),
+        aligned=branch.reference is not None,
+        matched_unaligned=found.matched_unaligned,
     )
 
 
 def software() -> str:
     """Versions that a measurement depends on."""
     return f"torch {version('torch')}, torchvision {version('torchvision')}, Python {platform.python_version()}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Count:
+    """One reading of the suspect: with which branch, the features, which triggers match, and what did before."""
+
+    branch: Branch
+    read: Tensor
+    matches: Tensor
+    matched_unaligned: int | None = None
+
+    @property
+    def matched(self) -> int:
+        return int(self.matches.sum())
+
+
+def _count(branch: Branch, suspect: nn.Module, reference: Reference | None, *, enough: int) -> _Count:
+    """Count as it is, and aligned where that is not enough; the greater count stands."""
+    plain: _Count | None = None
+    try:
+        plain = _counted(branch, suspect)
+    except WatermarkError:  # other numbers of channels than the head reads
+        if reference is None:
+            raise
+    if plain is not None and (reference is None or plain.matched >= enough):
+        return plain
+    aligned = _counted(replace(branch, reference=reference), suspect)
+    if plain is None:
+        return aligned
+    return replace(aligned, matched_unaligned=plain.matched) if aligned.matched > plain.matched else plain
+
+
+@torch.no_grad()
+def _counted(branch: Branch, suspect: nn.Module) -> _Count:
+    read = branch.read(suspect)
+    return _Count(branch, read, agreements(logit_margins(branch.head, read).cpu(), branch.triggers.labels))
 
 
 def _check_scheme(evidence: EvidenceFile) -> None:

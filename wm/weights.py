@@ -2,7 +2,8 @@
 
 An owner's own model is loaded whole. Of a suspect only the backbone counts, so that a thief who replaces the
 classifier, as anyone does who reuses a network for other classes, gains nothing: the tensors on which the taps
-depend must fit exactly, the others are never read.
+depend must fit, the others are never read. Their numbers of channels may differ from the catalogue's, as long as they
+fit each other (`wm.widths`), so that channels which nothing reads hide nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from wm.architectures import Architecture, build, skeleton
 from wm.backbone import backbone_names
 from wm.errors import WatermarkError
 from wm.info import Info
+from wm.widths import check_runs, check_widths, refit
 
 MODEL_BYTES_MAX = 2 << 30
 _BATCH_COUNT = ".num_batches_tracked"  # decides nothing in evaluation; frozen batch normalisation lacks it
@@ -79,16 +81,22 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
         file_bytes_max: largest acceptable file.
 
     Returns:
-        A model of the architecture in evaluation mode, on the CPU; behind the last tap its weights mean nothing.
+        A model of the architecture in evaluation mode, on the CPU; behind the last tap its weights mean nothing. Where
+        the file has other numbers of channels, so has the model, and its taps perhaps.
 
     Raises:
         WatermarkError: `malformed`, `too_large`, or `mismatch` naming the tensor.
         OSError: the file cannot be read.
     """
     tensors = _backbone_tensors(path, info, file_bytes_max=file_bytes_max)
-    model = build(info.architecture, seed=0)
-    _fill(model, tensors)
-    return model.eval()
+    model = build(info.architecture, seed=0).eval()
+    if _has_shapes_of(model, tensors):
+        _fill(model, tensors)
+        return model
+    refit(model, tensors)
+    spec = info.input
+    check_runs(model, info.taps, torch.zeros(1, spec.channels, spec.height, spec.width))
+    return model
 
 
 def check_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_MAX) -> None:
@@ -100,9 +108,48 @@ def _backbone_tensors(path: Path, info: Info, *, file_bytes_max: int) -> dict[st
     bare = skeleton(info.architecture)
     image = torch.empty(1, info.input.channels, info.input.height, info.input.width, device="meta")
     names = backbone_names(bare, info.modules, image)
-    shapes = bare.state_dict()
+    held = bare.state_dict()
+    expected = {name: held[name] for name in names}
     with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
-        return _read(path.name, handle, {name: shapes[name] for name in names})
+        told = _outlined(handle, expected)
+        if not _has_shapes_of(bare, told):
+            _check_others(path.name, bare, told, info, image)
+        return _read(path.name, handle, expected | told)
+
+
+def _outlined(handle: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
+    """The expected tensors as the file says they are, without their contents: its shapes, our types."""
+    held = set(handle.keys())
+    shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in expected if name in held}
+    # A shape of many dimensions is no shape of ours, and torch would refuse to outline it: it is left to be refused.
+    return {
+        name: torch.empty(shape, dtype=expected[name].dtype, device="meta")
+        for name, shape in shapes.items()
+        if len(shape) == expected[name].ndim
+    }
+
+
+def _has_shapes_of(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    held = model.state_dict()
+    return all(tensor.shape == held[name].shape for name, tensor in tensors.items())
+
+
+def _check_others(file_name: str, bare: nn.Module, told: Mapping[str, Tensor], info: Info, image: Tensor) -> None:
+    """Check numbers of channels other than the architecture's, before any tensor is read.
+
+    Raises:
+        WatermarkError: `mismatch`, `too_large`; where nothing can be aligned, also for a tap of other channels.
+    """
+    try:
+        check_widths(bare, {name: tuple(tensor.shape) for name, tensor in told.items()})
+        refit(bare, told)
+        taps = check_runs(bare, info.taps, image)
+    except WatermarkError as error:
+        raise WatermarkError(error.code, f"{file_name}: {error}") from error
+    if info.reference is None and taps != info.taps:
+        raise WatermarkError(
+            "mismatch", f"{file_name}: its taps have other channels, and the evidence cannot align them"
+        )
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -147,7 +147,12 @@ def _curve(method: dict[str, Any]) -> list[str]:
 
 
 def _count(point: dict[str, Any]) -> str | None:
-    return None if point["matched"] is None else f"{point['matched']} of {point['total']}"
+    if point["matched"] is None:
+        return None
+    if not point["aligned"]:
+        return f"{point['matched']} of {point['total']}"
+    before = point["matched_unaligned"]
+    return f"{point['matched']} of {point['total']}, aligned" + ("" if before is None else f" from {before}")
 
 
 def _verdict(point: dict[str, Any]) -> str:

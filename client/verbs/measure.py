@@ -35,11 +35,27 @@ def command(model: Path, directory: Path, device: str, *, controls: bool) -> Rep
     with phases() as show:
         measurement = measure(model, bundle, Trial(controls=controls, device=device), show)
     p = p_value(measurement.matched, measurement.total)
-    document: dict[str, object] = {"matched": measurement.matched, "total": measurement.total, "p_value": p}
+    document: dict[str, object] = {
+        "matched": measurement.matched,
+        "total": measurement.total,
+        "p_value": p,
+        "aligned": measurement.aligned,
+        "matched_unaligned": measurement.matched_unaligned,
+    }
     text = f"{measurement.matched} of {measurement.total} triggers answered as the key demands (chance: p = {p})"
+    if measurement.aligned:
+        text += f"\n{_before(measurement.matched_unaligned)}"
     if not controls:
         return Report(document=document, text=text)
     return _with_controls(measurement, document, text)
+
+
+def _before(matched: int | None) -> str:
+    reach = (
+        "whose channels are other ones than the published model's" if matched is None else "in another order or size"
+    )
+    was = "" if matched is None else f"; as it is, the model answers {matched}"
+    return f"this is after aligning its channels, {reach}, to those of the published model{was}"
 
 
 def _with_controls(measurement: "Measurement", document: dict[str, object], text: str) -> Report:

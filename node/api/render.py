@@ -102,7 +102,7 @@ def _vote(member: str, placed: Placed) -> Json:
 
 def _numbers(measurement: Measurement | None) -> Json:
     if measurement is None:
-        names = ("matched", "total", "p_value", "permutations", "permutations_as_good")
+        names = ("matched", "total", "p_value", "permutations", "permutations_as_good", "aligned", "matched_unaligned")
         return {**dict.fromkeys(names), "controls": []}
     return {
         "matched": measurement.matched,
@@ -111,4 +111,6 @@ def _numbers(measurement: Measurement | None) -> Json:
         "permutations": measurement.permutations,
         "permutations_as_good": measurement.permutations_as_good,
         "controls": [plain(control) for control in measurement.controls],
+        "aligned": measurement.aligned,
+        "matched_unaligned": measurement.matched_unaligned,
     }

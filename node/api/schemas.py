@@ -55,6 +55,10 @@ _LONG_HEX: Schema = {"type": "string", "pattern": "^([0-9a-f]{2})+$"}
 _TIME, _INDEX = ref("Time"), ref("Index")
 _COMMITTED: Schema = {"type": "array", "items": HASH, "minItems": 3, "maxItems": 3}
 _NUMBERS = ("matched", "total", "permutations", "permutations_as_good")
+_ALIGNED = described(TRUTH, "Whether channels of suspect and controls were put into the published model's order first.")
+_MATCHED_UNALIGNED = described(
+    nullable(COUNT), "What the suspect matched before; null if nothing was aligned, or its channels are not as many."
+)
 
 _BODIES: Mapping[str, Schema] = {
     "genesis": obj(time_s=_TIME, origin=TEXT, policy=ref("Policy")),
@@ -84,7 +88,14 @@ _BODIES: Mapping[str, Schema] = {
         policy=HASH,
         outcome=ref("Outcome"),
         reason=TEXT,
-        measurement=nullable(obj(**dict.fromkeys(_NUMBERS, COUNT), controls=listed(ref("Control")))),
+        measurement=nullable(
+            obj(
+                **dict.fromkeys(_NUMBERS, COUNT),
+                controls=listed(ref("Control")),
+                aligned=_ALIGNED,
+                matched_unaligned=_MATCHED_UNALIGNED,
+            )
+        ),
         device=TEXT,
         software=TEXT,
     ),
@@ -180,6 +191,8 @@ _ANSWERS: Mapping[str, Schema] = {
         **dict.fromkeys(_NUMBERS, nullable(COUNT)),
         p_value=nullable(TEXT),
         controls=listed(ref("Control")),
+        aligned=nullable(_ALIGNED),
+        matched_unaligned=_MATCHED_UNALIGNED,
     ),
     "Claim": obj(
         claim=HASH,

@@ -93,6 +93,8 @@ def steady(job: Job, device: str, measure: Callable[[str], Answer]) -> Answer:
 def _is_near_a_threshold(measurement: Measurement, job: Job) -> bool:
     """Whether a count is within NEAR triggers of a share by which it is judged, or as few permutations were as good."""
     judged = [(measurement.matched, share) for share in (job.gamma_permille, job.refute_permille)]
+    if measurement.matched_unaligned is not None:  # near γ, another device would not have aligned
+        judged.append((measurement.matched_unaligned, job.gamma_permille))
     judged += [(c.matched, job.control_permille) for c in measurement.controls if c.kind is ControlKind.FRESH]
     is_near = any(abs(1000 * count - share * measurement.total) <= 1000 * NEAR for count, share in judged)
     return is_near or 0 < measurement.permutations_as_good <= NEAR
@@ -195,6 +197,8 @@ def _measurement(result: "wm.Evidence") -> Measurement:
         permutations=result.permutations,
         permutations_as_good=result.permutations_as_good,
         controls=controls,
+        aligned=result.aligned,
+        matched_unaligned=result.matched_unaligned,
     )
 
 

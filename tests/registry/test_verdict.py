@@ -115,8 +115,26 @@ def test_too_few_controls_convict_nobody(change):
     assert judge(measurement, THRESHOLDS) == (Outcome.INCONCLUSIVE, "too_few_controls")
 
 
+def test_an_aligned_count_is_judged_as_any_other():
+    measurement = replace(good_measurement(420), aligned=True, matched_unaligned=300)
+    assert judge(measurement, THRESHOLDS) == (Outcome.VERIFIED, "matched")
+    as_good = replace(measurement, permutations_as_good=1)
+    assert judge(as_good, THRESHOLDS) == (Outcome.REFUTED, "not_specific")
+
+
+def test_an_aligned_count_must_be_significant_at_half_the_level_since_it_is_the_second_look():
+    least = least_significant(102, 1 << THRESHOLDS.alpha_bits)
+    assert least_significant(102, 2 << THRESHOLDS.alpha_bits) == least + 1
+    plain = good_measurement(least, total=102)
+    aligned = replace(plain, aligned=True, matched_unaligned=50)
+    assert judge(plain, THRESHOLDS)[1] != "between_bounds"
+    assert judge(aligned, THRESHOLDS) == (Outcome.INCONCLUSIVE, "between_bounds")
+
+
 def test_a_measurement_survives_its_encoding():
-    assert Measurement.from_value(good_measurement(450).to_value()) == good_measurement(450)
+    plain = good_measurement(450)
+    for measurement in (plain, replace(plain, aligned=True, matched_unaligned=300), replace(plain, aligned=True)):
+        assert Measurement.from_value(measurement.to_value()) == measurement
 
 
 @pytest.mark.parametrize(
@@ -134,6 +152,12 @@ def test_a_measurement_survives_its_encoding():
         {"controls": [["sibling", 300, 300, 0]]},
         {"controls": [["fresh", 300, 300]]},
         {"controls": [["fresh", 300, 300, 0]] * 33},
+        {"aligned": 1},
+        {"aligned": None},
+        {"matched_unaligned": 300},
+        {"aligned": True, "matched_unaligned": 600},
+        {"aligned": True, "matched_unaligned": -1},
+        {"aligned": True, "matched_unaligned": False},
     ],
 )
 def test_counts_that_contradict_each_other_are_malformed(change):

@@ -65,5 +65,6 @@ def owner(few_digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) ->
     embedding = wm.embed(clean, few_digits, KEY, architecture=ARCHITECTURE, settings=SETTINGS, seed=1)
     model_path, evidence_path = directory / "model.safetensors", directory / "evidence.safetensors"
     info = embedding.info.with_files(model_sha256=save_weights(embedding.model, model_path), base_sha256=None)
-    wm.save_evidence(evidence_path, wm.EvidenceFile(embedding.head, info, bytes(32)))
+    evidence = wm.with_reference(wm.EvidenceFile(embedding.head, info, bytes(32)), embedding.model)
+    wm.save_evidence(evidence_path, evidence)
     return Owner(KEY, OTHER_KEY, ARCHITECTURE, SETTINGS, embedding, model_path, evidence_path, clean)

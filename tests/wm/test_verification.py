@@ -1,5 +1,9 @@
-"""Promised: files in, counts out; the owner's key on the owner's model passes and every twin fails."""
+"""Promised: files in, counts out; the owner's key on the owner's model passes and every twin fails.
 
+Channels are aligned where the plain count is not enough and the evidence has a reference, and nowhere else.
+"""
+
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +11,7 @@ import torch
 
 import wm
 from wm.architectures import build
+from wm.attacks import ATTACKS, Stolen, attacked
 from wm.weights import save_weights
 
 SEED = bytes(32)
@@ -47,3 +52,78 @@ def test_evidence_given_as_a_model_is_refused(owner) -> None:
     with pytest.raises(wm.WatermarkError) as caught:
         measured(owner.evidence_path, owner)
     assert caught.value.code == "mismatch"
+
+
+def attacked_file(owner, few_digits, path: Path, **strengths: float) -> Path:
+    stolen = Stolen(model=owner.embedding.model, architecture=owner.architecture, data=few_digits)
+    for name, strength in strengths.items():
+        stolen = replace(stolen, model=attacked(ATTACKS[name], stolen, strength=strength, seed=1))
+    save_weights(stolen.model, path)
+    return path
+
+
+def without_reference(owner, path: Path) -> Path:
+    evidence = wm.load_evidence(owner.evidence_path)
+    wm.save_evidence(path, replace(evidence, info=replace(evidence.info, reference=None), reference=None))
+    return path
+
+
+def test_what_convicts_as_it_is_is_not_aligned(owner) -> None:
+    found = measured(owner.model_path, owner)
+    assert (found.aligned, found.matched_unaligned) == (False, None)
+
+
+def test_a_permuted_copy_is_recognised_with_aligned_controls(owner, few_digits, tmp_path: Path) -> None:
+    hidden = attacked_file(owner, few_digits, tmp_path / "hidden", permutation=1.0, scaling=5.0)
+    found = measured(hidden, owner, permutations=20, controls=1)
+    assert found.matched >= 95
+    assert found.aligned
+    assert found.matched_unaligned <= 75
+    assert found.permutations_as_good == 0
+    assert found.controls[0].matched <= 75
+    assert found == measured(hidden, owner, permutations=20, controls=1)
+
+
+def test_a_count_above_the_callers_bound_and_the_infos_own_is_not_improved(owner, few_digits, tmp_path: Path) -> None:
+    few = attacked_file(owner, few_digits, tmp_path / "few", scaling=1.5)
+    plain = measured(few, owner)
+    assert 70 <= plain.matched < 100
+    assert not plain.aligned
+    asked_for_all = wm.verify(
+        few, owner.evidence_path, owner.key, control_seed=SEED, permutations=0, controls=0, least_matched=100
+    )
+    assert asked_for_all.aligned
+    assert asked_for_all.matched_unaligned == plain.matched < asked_for_all.matched
+
+
+def test_a_permuted_copy_is_lost_to_evidence_without_a_reference(owner, few_digits, tmp_path: Path) -> None:
+    hidden = attacked_file(owner, few_digits, tmp_path / "hidden", permutation=1.0)
+    old = replace(owner, evidence_path=without_reference(owner, tmp_path / "evidence"))
+    found = measured(hidden, old)
+    assert found.matched <= 75
+    assert not found.aligned
+
+
+def test_a_widened_copy_is_recognised_if_there_is_something_to_align_it_to(owner, few_digits, tmp_path: Path) -> None:
+    hidden = attacked_file(owner, few_digits, tmp_path / "hidden", dummy_neurons=0.1)
+    found = measured(hidden, owner, controls=1)
+    assert found.matched >= 95
+    assert (found.aligned, found.matched_unaligned) == (True, None)
+    with pytest.raises(wm.WatermarkError) as caught:
+        measured(hidden, replace(owner, evidence_path=without_reference(owner, tmp_path / "evidence")))
+    assert caught.value.code == "mismatch"
+
+
+def test_controls_go_through_the_alignment_of_the_suspect(owner, few_digits, tmp_path: Path) -> None:
+    hidden = attacked_file(owner, few_digits, tmp_path / "hidden", permutation=1.0)
+    found = wm.verify(
+        hidden,
+        owner.evidence_path,
+        owner.key,
+        control_seed=SEED,
+        permutations=0,
+        controls=0,
+        base_path=attacked_file(owner, few_digits, tmp_path / "base", scaling=3.0),
+    )
+    assert found.aligned
+    assert found.controls[0].matched >= 95  # a base whose mark only the alignment finds

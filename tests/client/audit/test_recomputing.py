@@ -80,6 +80,26 @@ def test_counts_that_devices_may_explain_are_no_finding_and_others_are(answer, d
 
 
 @pytest.mark.parametrize(
+    ("here", "differs"),
+    [
+        (good_measurement(421), False),  # enough as it is, on this device
+        (good_measurement(423), True),
+        (replace(good_measurement(600), aligned=True, matched_unaligned=419), False),
+        (replace(good_measurement(590), aligned=True, matched_unaligned=419), True),
+        (replace(good_measurement(600), aligned=True), False),
+    ],
+)
+def test_devices_that_disagree_whether_to_align_are_compared_by_the_count_before(here, differs):
+    maker = LedgerMaker()
+    digest = maker.claim("alice", maker.publish("alice"))
+    maker.vote(2, digest, measurement=replace(good_measurement(600), aligned=True, matched_unaligned=418))
+
+    found = list(compare(maker.ledger.claim_state(digest), replace(measured(600), measurement=here), []))
+
+    assert bool(found) is differs
+
+
+@pytest.mark.parametrize(
     ("outcome", "reason", "found", "remarked"),
     [
         (Outcome.UNVERIFIABLE, "unreachable", 0, 1),

@@ -101,6 +101,9 @@ def test_a_device_that_others_fill_ends_the_process_and_one_that_the_claim_fills
         ({"controls": (control(357),)}, True),
         ({"controls": (control(358),)}, False),
         ({"controls": (control(350), control(354, ControlKind.BASE))}, False),
+        ({"aligned": True, "matched_unaligned": 417}, True),
+        ({"aligned": True, "matched_unaligned": 416}, False),
+        ({"aligned": True, "matched_unaligned": None}, False),
     ],
 )
 def test_what_a_gpu_finds_near_a_threshold_is_counted_again_on_the_cpu(changes: dict[str, object], again: bool):

@@ -14,6 +14,7 @@ from wm.attacks.forgeries.forgery import fit_head
 from wm.backbone import Tap, features_in_evaluation
 from wm.branch import Branch
 from wm.data import Examples
+from wm.evidence import EvidenceFile, with_reference
 from wm.head import initial_head
 from wm.info import Info
 from wm.progress import silent
@@ -81,7 +82,8 @@ def stolen_once(digits: data.Dataset) -> Stolen:
     read = features_in_evaluation(model, info.modules, triggers.images, pooling=info.pooling)
     head = initial_head(read, info.taps, pooling=info.pooling, hidden=info.hidden, seed=1)
     fit_head(head, read, triggers.labels, steps=200, progress=silent)
-    branch = Branch(head, info, triggers)
+    evidence = with_reference(EvidenceFile(head, info, bytes(32)), model)
+    branch = Branch(head, evidence.info, triggers, evidence.reference)
     return Stolen(model=model, architecture=ARCHITECTURE, data=digits, revealed=branch)
 
 
@@ -111,11 +113,11 @@ def answers():
 
 @pytest.fixture
 def matched():
-    """How many of the 200 triggers a model answers as the stolen one's owner wants."""
+    """How many of the 200 triggers a model answers as the stolen one's owner wants, aligned if the branch says so."""
 
     def count(model: nn.Module, branch: Branch) -> int:
         from wm.branch import count_matched
 
-        return count_matched(model, branch.head, branch.info, KEY)
+        return count_matched(model, branch.head, branch.info, KEY, reference=branch.reference)
 
     return count

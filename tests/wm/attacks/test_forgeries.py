@@ -115,6 +115,8 @@ def judged(found: Forged, directory, *, with_base: bool = False) -> tuple[Outcom
         permutations=measured.permutations,
         permutations_as_good=measured.permutations_as_good,
         controls=controls,
+        aligned=measured.aligned,
+        matched_unaligned=measured.matched_unaligned,
     )
     return judge(numbers, Thresholds())
 

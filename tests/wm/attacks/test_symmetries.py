@@ -1,7 +1,9 @@
-"""Promised: permutation, scaling and dummy neurons change the weights and not the outputs; the first breaks the mark.
+"""Promised: permutation, scaling and dummy neurons change the weights and not the outputs, and alignment undoes them.
 
 Outputs are equal within 1e-4 of the largest logit: fp32 adds up in another order.
 """
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from wm.attacks import ATTACKS, Stolen, attacked
 from wm.attacks.channels import free_streams
 from wm.attacks.permutation import partial_order, reorder
 from wm.errors import WatermarkError
-from wm.randomness import generator
+from wm.randomness import generator, seeded
 from wm.weights import load_weights, save_weights
 
 TOLERANCE = 1e-4
@@ -64,10 +66,34 @@ def test_a_permutation_that_forgets_one_reader_is_seen_in_the_outputs(stolen: St
     assert difference(before, answers(stolen.model, stolen.data.test)) > 10 * TOLERANCE
 
 
-def test_a_permutation_breaks_the_mark_and_costs_nothing(stolen: Stolen, matched) -> None:
-    moved = attacked(ATTACKS["permutation"], stolen, strength=1.0, seed=1)
+@pytest.mark.parametrize(("name", "strength"), [("permutation", 1.0), ("scaling", 10), ("scaling", 1000)])
+def test_what_moves_channels_breaks_the_mark_until_they_are_aligned(
+    stolen: Stolen, matched, name: str, strength: float
+) -> None:
+    moved = attacked(ATTACKS[name], stolen, strength=strength, seed=1)
     assert matched(stolen.model, stolen.revealed) >= 190
-    assert matched(moved, stolen.revealed) < 140
+    assert matched(moved, replace(stolen.revealed, reference=None)) < 140
+    assert matched(moved, stolen.revealed) >= 190
+
+
+def test_all_of_them_at_once_are_undone_and_a_fresh_network_stays_at_chance(stolen: Stolen, matched) -> None:
+    hidden = stolen
+    for name, strength in (("permutation", 1.0), ("scaling", 10), ("dummy_neurons", 0.5)):
+        hidden = replace(hidden, model=attacked(ATTACKS[name], hidden, strength=strength, seed=1))
+    with pytest.raises(WatermarkError):
+        matched(hidden.model, replace(stolen.revealed, reference=None))
+    assert matched(hidden.model, stolen.revealed) >= 190
+    with seeded("another small net"):
+        fresh = type(stolen.model)()
+    assert matched(fresh, stolen.revealed) < 140
+
+
+def test_a_copy_that_was_tuned_first_is_aligned_to_what_it_answers_as_it_is(stolen: Stolen, matched) -> None:
+    tuned = attacked(ATTACKS["ftal"], stolen, strength=1e-4, seed=1)
+    hidden = attacked(ATTACKS["permutation"], replace(stolen, model=tuned), strength=1.0, seed=1)
+    as_it_is = matched(tuned, replace(stolen.revealed, reference=None))
+    assert matched(hidden, replace(stolen.revealed, reference=None)) < 140
+    assert matched(hidden, stolen.revealed) >= as_it_is - 10
 
 
 @pytest.mark.parametrize(("share", "moved"), [(0.001, 2), (0.25, 16), (1.0, 64)])

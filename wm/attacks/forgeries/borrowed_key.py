@@ -13,7 +13,9 @@ from wm.progress import ProgressCallback
 
 def _forge(stolen: Stolen, _strength: float, _seed: int, _key_of: KeyOf, _progress: ProgressCallback) -> Forged:
     revealed = revealed_by(stolen)
-    return Forged(accused=stolen.model, head=revealed.head, info=revealed.info, key_number=None)
+    return Forged(
+        accused=stolen.model, head=revealed.head, info=revealed.info, key_number=None, reference=revealed.reference
+    )
 
 
 BORROWED_KEY = Forgery(

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from wm.alignment import Reference
 from wm.architectures import Architecture, default_taps, skeleton
 from wm.attacks.attack import Scale, Stolen
 from wm.backbone import describe_taps
@@ -32,6 +33,7 @@ class Forged:
         accused: the model that he says carries his mark.
         head, info: his evidence.
         key_number: which of his watermark keys; None where he shows the owner's.
+        reference: to what suspects are aligned; None where the forger lets nothing be aligned.
         base: the public model that the accused one descends from, as a judge would know it; None where there is none.
     """
 
@@ -40,6 +42,7 @@ class Forged:
     info: Info
     key_number: int | None
     base: nn.Module | None = None
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

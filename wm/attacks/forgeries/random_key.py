@@ -16,7 +16,13 @@ def _forge(stolen: Stolen, tries: float, _seed: int, key_of: KeyOf, progress: Pr
     for number in range(int(tries)):
         counts.append(count_matched(stolen.model, revealed.head, revealed.info, key_of(number)))
         progress(Progress("trying keys", number + 1, int(tries), f"best {max(counts)}"))
-    return Forged(accused=stolen.model, head=revealed.head, info=revealed.info, key_number=counts.index(max(counts)))
+    return Forged(
+        accused=stolen.model,
+        head=revealed.head,
+        info=revealed.info,
+        key_number=counts.index(max(counts)),
+        reference=revealed.reference,
+    )
 
 
 RANDOM_KEY = Forgery(

@@ -1,0 +1,179 @@
+"""Promised: renumbered, scaled, split, added and dropped channels are found again; a stranger's are not made the owner's.
+
+On numbers alone first, then on a marked ResNet-18.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wm.alignment import (
+    CHANNELS_MAX,
+    REFERENCE_BYTES_MAX,
+    RESPONSES,
+    SCALE,
+    Reference,
+    make_reference,
+    match_channels,
+    probing_for,
+    reference_from_tensors,
+)
+from wm.architectures import Architecture, build
+from wm.attacks import ATTACKS, Stolen, attacked
+from wm.backbone import Tap, feature_count
+from wm.branch import count_matched
+from wm.errors import WatermarkError
+from wm.evidence import load_evidence
+from wm.info import Probing
+
+CHANNELS, ANSWERS = 12, 60
+
+
+def answers(seed: int, channels: int = CHANNELS) -> np.ndarray:
+    """What a tap behind a ReLU answers: nothing below 0."""
+    return np.maximum(np.random.default_rng(seed).normal(size=(channels, ANSWERS)), 0)
+
+
+def mapped(reference: np.ndarray, suspect: np.ndarray) -> np.ndarray:
+    found = match_channels(reference, suspect)
+    return found.slope[:, None] * suspect[found.source] + found.offset[:, None]
+
+
+@given(st.integers(0, 1000), st.integers(0, 5), st.integers(0, 30))
+def test_channels_in_any_order_and_size_among_others_are_found_again(seed: int, added: int, exponent: int) -> None:
+    draws, reference = np.random.default_rng(seed), answers(seed)
+    factors = 10 ** draws.uniform(-exponent, exponent, size=(CHANNELS, 1))
+    others = np.concatenate([reference * factors, answers(seed + 1, added), reference[:added]])
+    suspect = others[draws.permutation(len(others))]
+    assert np.allclose(mapped(reference, suspect), reference, rtol=1e-9)
+
+
+def test_the_order_of_the_suspects_channels_changes_nothing() -> None:
+    reference, suspect = answers(1), answers(2)
+    order = np.random.default_rng(3).permutation(CHANNELS)
+    assert np.array_equal(mapped(reference, suspect), mapped(reference, suspect[order]))
+
+
+def test_a_channel_split_in_two_is_read_once_at_its_whole_size() -> None:
+    reference = answers(1)
+    halves = np.concatenate([reference, reference[:3]])
+    halves[:3] *= 0.3
+    halves[-3:] *= 0.7
+    assert np.allclose(mapped(reference, halves), reference)
+
+
+def test_what_is_dead_or_lost_reads_as_the_mean_that_it_had() -> None:
+    reference = answers(1)
+    reference[0], reference[1] = 0, 2.5  # answer alike to everything
+    suspect = np.delete(reference, 5, axis=0)  # dropped by the thief
+    found = mapped(reference, suspect)
+    for lost in (0, 1, 5):
+        assert np.allclose(found[lost], reference[lost].mean())
+    others = [row for row in range(CHANNELS) if row not in {0, 1, 5}]
+    assert np.allclose(found[others], reference[others])
+
+
+def test_behind_a_relu_no_channel_is_turned_over() -> None:
+    reference = answers(1)
+    found = match_channels(reference, reference.max(1, keepdims=True) - reference)
+    assert (found.slope >= 0).all()
+    assert (found.offset[found.slope > 0] == 0).all()
+
+
+def test_in_front_of_a_relu_sign_and_offset_are_found_as_well() -> None:
+    reference = np.random.default_rng(1).normal(size=(CHANNELS, ANSWERS))
+    factors = np.random.default_rng(2).normal(size=(CHANNELS, 1))
+    suspect = (reference * factors + 3)[::-1]
+    assert np.allclose(mapped(reference, suspect), reference)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_not_finite_is_refused(value: float) -> None:
+    suspect = answers(2)
+    suspect[3, 7] = value
+    with pytest.raises(ValueError, match="finite"):
+        match_channels(answers(1), suspect)
+
+
+@pytest.mark.parametrize("channels", [(8,), (64, 128, 256), (256, 512, 1024), (CHANNELS_MAX,) * 16])
+def test_a_reference_of_any_taps_stays_below_its_limit(channels: tuple[int, ...]) -> None:
+    taps = [Tap(f"layer{number}", count, 8, 8) for number, count in enumerate(channels)]
+    probing = probing_for(taps, pooling=4)
+    width = feature_count(taps, pooling=probing.pooling)
+    assert 2 * probing.probes * width <= REFERENCE_BYTES_MAX
+    assert probing == probing_for(taps, pooling=4)
+    assert 16 <= probing.probes <= 256
+
+
+def test_a_tap_too_wide_to_be_aligned_has_no_reference() -> None:
+    assert probing_for([Tap("layer1", CHANNELS_MAX + 1, 8, 8)], pooling=4) is None
+
+
+SMALL = Reference(torch.ones(4, 12, dtype=torch.float16), torch.ones(2))
+
+
+def small(owner, **tensors: torch.Tensor | None) -> Reference | None:
+    taps = (Tap("layer1", 2, 8, 8), Tap("layer2", 1, 4, 4))
+    info = replace(owner.embedding.info, taps=taps, reference=Probing(probes=4, pooling=2))
+    changed = SMALL.tensors() | {name.replace("_", "."): value for name, value in tensors.items()}
+    return reference_from_tensors({name: value for name, value in changed.items() if value is not None}, info)
+
+
+def test_a_reference_that_fits_its_info_is_read(owner) -> None:
+    assert torch.equal(small(owner).responses, SMALL.responses)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "code"),
+    [
+        (RESPONSES, None, "mismatch"),
+        (SCALE, None, "mismatch"),
+        (RESPONSES, torch.ones(4, 11, dtype=torch.float16), "mismatch"),
+        (RESPONSES, torch.ones(5, 12, dtype=torch.float16), "mismatch"),
+        (RESPONSES, torch.ones(4, 12), "mismatch"),
+        (RESPONSES, torch.full((4, 12), torch.inf, dtype=torch.float16), "malformed"),
+        (SCALE, torch.ones(3), "mismatch"),
+        (SCALE, torch.tensor([1.0, 0.0]), "malformed"),
+        (SCALE, torch.tensor([1.0, torch.nan]), "malformed"),
+        ("reference.more", torch.ones(1), "mismatch"),
+    ],
+)
+def test_a_reference_that_does_not_is_refused(owner, name: str, tensor: torch.Tensor | None, code: str) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        small(owner, **{name.replace(".", "_"): tensor})
+    assert caught.value.code == code
+
+
+def test_a_reference_that_the_info_does_not_tell_of_is_refused(owner) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        reference_from_tensors(SMALL.tensors(), replace(owner.embedding.info, reference=None))
+    assert caught.value.code == "mismatch"
+    assert reference_from_tensors({}, replace(owner.embedding.info, reference=None)) is None
+
+
+def test_a_model_that_answers_probes_with_infinity_has_no_reference(owner) -> None:
+    evidence, model = load_evidence(owner.evidence_path), build(owner.architecture, seed=1)
+    torch.nn.init.constant_(model.conv1.weight, 3e38)
+    with pytest.raises(ValueError, match="finite"):
+        make_reference(model, evidence.info)
+
+
+def test_a_permuted_and_scaled_copy_is_read_as_the_original_and_a_stranger_is_not(owner, few_digits) -> None:
+    evidence = load_evidence(owner.evidence_path)
+    stolen = Stolen(model=owner.embedding.model, architecture=owner.architecture, data=few_digits)
+    moved = attacked(ATTACKS["permutation"], stolen, strength=1.0, seed=1)
+    hidden = attacked(ATTACKS["scaling"], replace(stolen, model=moved), strength=10.0, seed=1)
+    stranger = build(Architecture("resnet18", {"num_classes": 10}), seed=99)
+
+    def matched(model: torch.nn.Module, key: bytes, *, aligned: bool) -> int:
+        reference = evidence.reference if aligned else None
+        return count_matched(model, evidence.head, evidence.info, key, reference=reference)
+
+    assert matched(hidden, owner.key, aligned=False) <= 75
+    assert matched(hidden, owner.key, aligned=True) >= 95
+    assert matched(hidden, owner.other_key, aligned=True) <= 75
+    assert matched(stranger, owner.key, aligned=True) <= 75
