@@ -18,7 +18,7 @@ import torch
 
 from wm.backbone import features_in_evaluation
 from wm.branch import Branch, agreements, logit_margins
-from wm.controls import Control, compare_with_base, compare_with_fresh, permutations_as_good
+from wm.controls import Control, ControlFiles, compare_with_files, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence
 from wm.progress import ProgressCallback, silent
@@ -29,6 +29,7 @@ from wm.weights import load_backbone
 SCHEMES = ("mtlsign",)
 PERMUTATIONS = 999
 CONTROLS = 8
+NO_FILES = ControlFiles()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
     control_seed: bytes,
     permutations: int = PERMUTATIONS,
     controls: int = CONTROLS,
-    base_path: Path | None = None,
+    control_files: ControlFiles = NO_FILES,
     least_matched: int = 0,
     device: str = "cpu",
     progress: ProgressCallback = silent,
@@ -78,7 +79,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         control_seed: decides permutations and fresh networks; must not have been known to the owner when he published.
         permutations: channel permutations of S2; 0 leaves them out.
         controls: fresh networks of S3; 0 leaves them out.
-        base_path: weights of the base that the owner declared, as one more control.
+        control_files: the base that the owner declared and public models, as further controls.
         least_matched: below this count the controls are left out, since they cannot turn a no into a yes.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         progress: called now and then.
@@ -103,11 +104,10 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         with torch.no_grad():
             matches = agreements(logit_margins(branch.head, read).cpu(), triggers.labels)
         if int(matches.sum()) < least_matched:
-            permutations, controls, base_path = 0, 0, None
+            permutations, controls, control_files = 0, 0, NO_FILES
         as_good = permutations_as_good(branch, read, draws=permutations, seed=control_seed, progress=progress)
         compared = compare_with_fresh(branch, matches, count=controls, seed=control_seed, progress=progress)
-        if base_path is not None:
-            compared.append(compare_with_base(base_path, branch, matches))
+        compared += compare_with_files(branch, matches, control_files, progress=progress)
     matched = int(matches.sum())
     return Evidence(
         matched=matched,

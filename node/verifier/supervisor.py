@@ -262,6 +262,7 @@ def _worker_command(settings: VerifierSettings, readable: Sequence[Path]) -> tup
         *("--memory-bytes-max", str(settings.memory_bytes_max)),
         *("--parent", str(os.getpid())),
         *(f"--readable={directory.resolve()}" for directory in readable),
+        *([f"--public={Path(settings.controls_directory).resolve()}"] if settings.controls_directory else []),
     )
 
 

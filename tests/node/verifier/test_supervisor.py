@@ -63,7 +63,9 @@ class Run:
     def __init__(self, tmp_path: Path, behaviour: str, *, timeout_s: int = 30, more: Sequence[str] = ()) -> None:
         self.starts = tmp_path / "starts"
         self.starts.mkdir()
-        settings = VerifierSettings(device="cpu", threads=1, timeout_s=timeout_s, memory_bytes_max=2**31)
+        settings = VerifierSettings(
+            device="cpu", threads=1, timeout_s=timeout_s, memory_bytes_max=2**31, controls_directory=""
+        )
         command = (sys.executable, "-c", PROGRAM, behaviour, str(self.starts), *more)
         self.verifier = Verifier(settings, readable=(), command=command)
 
@@ -176,7 +178,7 @@ async def test_a_process_that_was_killed_between_jobs_is_started_again(tmp_path:
 
 
 async def test_a_program_that_is_not_there_is_no_answer():
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=1, memory_bytes_max=2**31)
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=1, memory_bytes_max=2**31, controls_directory="")
     with pytest.raises(VerifierTroubleError):
         await Verifier(settings, readable=(), command=("/nonexistent/program",)).verify(job(1))
 

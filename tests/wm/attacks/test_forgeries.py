@@ -100,14 +100,11 @@ def judged(found: Forged, directory, *, with_base: bool = False) -> tuple[Outcom
         evidence,
         forgers_key(found.key_number),
         control_seed=bytes(32),
-        base_path=base if with_base else None,
+        control_files=wm.ControlFiles(public=(base,) if with_base else ()),
         least_matched=1,
     )
     controls = tuple(
-        ControlCounts(
-            ControlKind.BASE if it.name == "base" else ControlKind.FRESH, it.matched, it.suspect_only, it.control_only
-        )
-        for it in measured.controls
+        ControlCounts(ControlKind(it.kind), it.matched, it.suspect_only, it.control_only) for it in measured.controls
     )
     numbers = Measurement(
         matched=measured.matched,
