@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 def command(  # noqa: PLR0913 (one parameter for each option)
     *,
     task: Task,
-    base: Path | None,
     scheme: str,
     watermarks: int,
     keep_clean: bool,
@@ -64,7 +63,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     from client.keystore import create_watermark_key
 
     key_files = [create_watermark_key(private_key, origin=origin) for _ in range(watermarks)]
-    return _report(_make(replace(task, base=base), key_files, scheme=scheme, keep_clean=keep_clean, out=out), out)
+    return _report(_make(task, key_files, scheme=scheme, keep_clean=keep_clean, out=out), out)
 
 
 def _make(

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import safetensors.numpy
+from safetensors import safe_open
 
 from client.api import open_ledger
 from client.memory import Memory
@@ -52,58 +53,50 @@ def test_the_model_and_the_evidence_are_uploaded_to_every_node(ledger, alice, pu
         assert sorted(node.blobs.values()) == sorted([stolen.read_bytes(), alice.bundle.evidence.read_bytes()])
 
 
-@pytest.fixture
-def declaring(alice):
-    """Alice's bundle, whose evidence declares a base; the base is still to be put into the bundle."""
-    from safetensors import safe_open
-
-    base = alice.model.read_bytes()
-    with safe_open(alice.bundle.evidence, "numpy") as file:
+def declare(bundle, base: bytes) -> None:
+    """Let a bundle's evidence declare a base, and put that into the bundle."""
+    with safe_open(bundle.evidence, "numpy") as file:
         metadata, head = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     info = json.loads(metadata["info"]) | {"base_sha256": hashlib.sha256(base).hexdigest()}
     metadata["info"] = json.dumps(info, sort_keys=True, separators=(",", ":"))
-    alice.bundle.evidence.write_bytes(safetensors.numpy.save(head, metadata=metadata))
-    return base
+    bundle.evidence.write_bytes(safetensors.numpy.save(head, metadata=metadata))
+    bundle.base.write_bytes(base)
 
 
-def test_the_declared_base_is_uploaded_to_every_node(ledger, alice, declaring, publish, claim, stolen):
-    alice.bundle.base.write_bytes(declaring)
+def test_the_declared_base_is_uploaded_to_every_node(ledger, alice, publish, claim, stolen):
+    base = alice.model.read_bytes()
+    declare(alice.bundle, base)
     publish(alice)
 
     assert claim(alice, stolen, "--no-wait").code == 0
 
-    files = [stolen.read_bytes(), alice.bundle.evidence.read_bytes(), declaring]
+    files = [stolen.read_bytes(), alice.bundle.evidence.read_bytes(), base]
     for node in ledger.nodes:
         assert sorted(node.blobs.values()) == sorted(files)
 
 
-@pytest.mark.parametrize("base", [None, b"another file"])
-def test_without_the_declared_base_no_key_is_revealed(ledger, alice, declaring, publish, claim, stolen, base):
-    if base is not None:
-        alice.bundle.base.write_bytes(base)
+@pytest.mark.parametrize("instead", [None, b"another file"])
+def test_without_the_declared_base_no_key_is_revealed(ledger, alice, publish, claim, stolen, instead):
+    declare(alice.bundle, alice.model.read_bytes())
     publish(alice)
+    alice.bundle.base.unlink()
+    if instead is not None:
+        alice.bundle.base.write_bytes(instead)
 
     refused = claim(alice, stolen, "--json")
 
     assert (refused.code, refused.document["error"]["code"]) == (1, "base_missing")
-    assert hashlib.sha256(declaring).hexdigest() in refused.document["error"]["message"]
+    assert hashlib.sha256(alice.model.read_bytes()).hexdigest() in refused.document["error"]["message"]
     assert [node.blobs for node in ledger.nodes] == [{}] * len(ledger.nodes)
 
 
-def test_a_declared_base_that_no_node_can_read_reveals_no_key(
-    ledger, alice, declaring, publish, claim, stolen, tmp_path
-):
-    (tmp_path / "garbage").write_bytes(b"garbage")
-    garbage = (tmp_path / "garbage").read_bytes()
-    evidence = alice.bundle.evidence.read_bytes()
-    stated, other = hashlib.sha256(declaring).hexdigest().encode(), hashlib.sha256(garbage).hexdigest().encode()
-    alice.bundle.evidence.write_bytes(evidence.replace(stated, other))
-    alice.bundle.base.write_bytes(garbage)
+def test_a_declared_base_that_no_node_can_read_reveals_no_key(ledger, alice, publish, claim, stolen):
+    declare(alice.bundle, b"garbage")
     publish(alice)
 
     refused = claim(alice, stolen, "--json")
 
-    assert (refused.code, refused.document["error"]["code"]) == (1, "malformed")
+    assert (refused.code, refused.document["error"]["code"]) == (1, "malformed"), refused.out
     assert [node.blobs for node in ledger.nodes] == [{}] * len(ledger.nodes)
 
 
