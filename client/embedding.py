@@ -82,6 +82,8 @@ def embed(
     check_taps(architecture, settings)
     model = clean = trained_model(task, architecture, data, show)
     base = _base(task, architecture, clean)
+    if settings is None and base is not None:
+        settings = wm.EmbedSettings.beside_a_base()
     embeddings = []
     for number, key_file in enumerate(key_files):
         with watermark_errors():

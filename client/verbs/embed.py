@@ -51,8 +51,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     Writes the marked model, the evidence, the watermark key and a report into --out. Only the model may ever be
     given away, and only after `wmreg publish`.
 
-    If the model is a fine-tuned one that everybody can have, name it with --base, or others who fine-tuned it may be
-    taken for thieves. Training begins there, unless --weights names a model that you already fine-tuned from it. The
+    If the model comes from weights that anybody can have, name those with --base, or others who fine-tuned them may be
+    taken for thieves. Training begins there, unless --weights names a model that you already fine-tuned from them. The
     base is declared in the evidence, copied into --out, and uploaded with a claim. --weights alone is for a model of
     your own that nobody else has.
     """

@@ -66,6 +66,14 @@ class EmbedSettings:
             _check(name, getattr(self, name) >= 0)
 
     @classmethod
+    def beside_a_base(cls) -> Self:
+        """The measured recipe where a public base must be kept out: the backbone has to move away from it.
+
+        docs/attacks.md tells what that costs.
+        """
+        return cls(backbone_lr=1e-4, lambda1=0.01)
+
+    @classmethod
     def paper(cls) -> Self:
         """The loss as the paper prints it: sums over the triggers, no primary term, R_DA through the tuned weights.
 

@@ -38,3 +38,10 @@ def test_the_papers_loss_has_no_primary_term_and_lies_in_the_papers_grid() -> No
     assert (paper.primary_weight, paper.reduction, paper.tuning_regularizer) == (0, "sum", "fomaml")
     assert all(0.02 <= weight <= 0.2 for weight in (paper.lambda1, paper.lambda2))
     assert paper.triggers == EmbedSettings().triggers
+
+
+def test_beside_a_base_the_backbone_is_given_more_room_to_move() -> None:
+    usual, beside = EmbedSettings(), EmbedSettings.beside_a_base()
+    assert beside.backbone_lr > usual.backbone_lr
+    assert beside.lambda1 < usual.lambda1
+    assert min(beside.negative_weight, beside.siblings, beside.fresh_negatives) > 0
