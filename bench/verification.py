@@ -56,7 +56,7 @@ def main() -> None:
 
 async def _measure(directory: Path) -> list[Row]:
     job, images = _make_claim(directory), make_triggers(KEY, INPUT, count=600).images
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=600, memory_bytes_max=2**33)
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=600, memory_bytes_max=2**33, controls_directory="")
     verifier = Verifier(settings, readable=(directory,))
     try:
         await verifier.warm_up()
@@ -166,6 +166,7 @@ def _make_claim(directory: Path) -> Job:
         evidence_path=str(directory / "evidence"),
         evidence_sha256=hashlib.sha256(evidence).digest(),
         evidence_bytes_max=2**30,
+        base_path="",
         scheme=info.scheme,
         head_commitment=parsed.head_commitment,
         info_commitment=parsed.info_commitment,

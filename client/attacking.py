@@ -203,9 +203,9 @@ class _Work:
         bundle = self._forged_bundle(forged, forger)
         point = {"strength": strength, **self._examined(forged.accused, bundle, keep_as=None)}
         if forged.base is not None:
-            base = self._directory / "base.safetensors"
-            saved_weights(forged.base, base)
-            point["with_base_as_control"] = self._examined(forged.accused, bundle, keep_as=None, base=base)
+            public = self._directory / "public.safetensors"
+            saved_weights(forged.base, public)
+            point["with_base_as_control"] = self._examined(forged.accused, bundle, keep_as=None, public=(public,))
         try:
             binding = forger.key_file(forged.key_number).binding
             verify_binding(binding, origin=self._key_file.origin, owner=forger.public_key)
@@ -223,14 +223,14 @@ class _Work:
         return bundle
 
     def _examined(
-        self, model: nn.Module, bundle: Bundle, *, keep_as: str | None, base: Path | None = None
+        self, model: nn.Module, bundle: Bundle, *, keep_as: str | None, public: tuple[Path, ...] = ()
     ) -> dict[str, Any]:
         """Measure and judge a model; without the controls where they could not change the verdict any more."""
         point: dict[str, Any] = {"task_accuracy": round(task_accuracy(model, self._data), 4)}
         suspect = self._directory / "suspect.safetensors"
         try:
             saved_weights(model, suspect)
-            measurement, outcome, reason = self._judged(suspect, bundle, base)
+            measurement, outcome, reason = self._judged(suspect, bundle, public)
         except InvalidError as error:  # nodes could not verify such a file either
             unknown = dict.fromkeys(("matched", "total", "p_value", "aligned", "matched_unaligned"))
             reason = _REASONS.get(error.code, error.code)
@@ -247,13 +247,13 @@ class _Work:
         }
         return point | counts | {"outcome": str(outcome), "reason": reason}
 
-    def _judged(self, suspect: Path, bundle: Bundle, base: Path | None) -> tuple[Measurement, Outcome, str]:
+    def _judged(self, suspect: Path, bundle: Bundle, public: tuple[Path, ...]) -> tuple[Measurement, Outcome, str]:
         device = self._plan.task.device
         counted = measure(suspect, bundle, Trial(controls=False, device=device), self._show)
         outcome, reason = judge(counted, Thresholds())
         if reason != "too_few_controls":
             return counted, outcome, reason
-        found = measure(suspect, bundle, Trial(controls=True, device=device, base=base), self._show)
+        found = measure(suspect, bundle, Trial(controls=True, device=device, public=public), self._show)
         return found, *judge(found, Thresholds())
 
     def _keep(self, suspect: Path, name: str | None) -> None:

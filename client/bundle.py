@@ -4,6 +4,7 @@
 
     model.safetensors        the marked model, which may be released after the publication
     clean.safetensors        the model before the embedding, if it was kept
+    base.safetensors         the public weights that the training began with, if any; a claim uploads them
     evidence.safetensors     head, salt and info; secret until a claim
     watermark_key.json       nonce and signature; secret until a claim
     report.json, report.png  how the embedding went
@@ -22,12 +23,14 @@ from pathlib import Path
 from typing import cast
 
 from client.errors import InputError, InvalidError
-from client.files import read_limited
+from client.files import read_limited, sha256_file
 from client.keystore import WatermarkKeyFile, load_watermark_key
 from registry.envelope import ENVELOPE_BYTES_MAX, SignedMessage, unseal
 from registry.errors import MalformedError, RefusedError
 from registry.evidence import EVIDENCE_BYTES_MAX, EvidenceFile, parse_evidence
 from registry.messages import Publication
+
+_FURTHER = "further"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class Bundle:
     def clean(self) -> Path:
         """The model before the embedding."""
         return self.directory / "clean.safetensors"
+
+    @property
+    def base(self) -> Path:
+        """The public weights that the training began with."""
+        return self.directory / "base.safetensors"
 
     @property
     def evidence(self) -> Path:
@@ -83,7 +91,7 @@ class Bundle:
 
     def part(self, number: int) -> "Bundle":
         """Where evidence, key, claims and certificate of one watermark are: 0 is the first, which is here."""
-        return self if number == 0 else Bundle(self.directory / "further" / str(number))
+        return self if number == 0 else Bundle(self.directory / _FURTHER / str(number))
 
     def parts(self) -> "list[Bundle]":
         """All watermarks of the model, the first one first."""
@@ -144,6 +152,31 @@ def open_bundle(directory: Path) -> Bundle:
         if not path.is_file():
             raise InputError(f"{path}: no such file; is {directory} the --out directory of wmreg embed?")
     return bundle
+
+
+def declared_base(bundle: Bundle, evidence: EvidenceFile) -> Path | None:
+    """The file of the base that the evidence declares; None when it declares none.
+
+    Args:
+        bundle: of one watermark; the base is with the first.
+        evidence: the bundle's.
+
+    Raises:
+        InvalidError: code base_missing, the bundle has no such file: nodes could verify no claim.
+        OSError: it cannot be read.
+    """
+    try:
+        declared = evidence.base_sha256
+    except MalformedError as error:
+        raise InvalidError(f"{bundle.evidence}: {error}", code=error.code) from error
+    if declared is None:
+        return None
+    whole = bundle.directory.resolve()
+    path = Bundle(whole.parents[1] if whole.parent.name == _FURTHER else bundle.directory).base
+    if not path.is_file() or sha256_file(path)[0] != declared:
+        message = f"{path}: not the base that the evidence declares; put the file with SHA-256 {declared.hex()} there"
+        raise InvalidError(message, code="base_missing")
+    return path
 
 
 def stated_model_sha256(evidence: EvidenceFile) -> bytes | None:

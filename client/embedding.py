@@ -5,7 +5,7 @@ Nothing appears under the bundle's name until every file of it is written; what 
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 import wm
 from client.bundle import Bundle
+from client.errors import InvalidError
 from client.files import write_atomic
 from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.models import (
@@ -21,6 +22,7 @@ from client.models import (
     check_scheme,
     check_taps,
     load_data,
+    loaded_base,
     reporting,
     saved_weights,
     task_accuracy,
@@ -29,6 +31,7 @@ from client.models import (
 )
 from client.plots import plot_report
 from client.task import Task
+from registry.policy import Thresholds
 from registry.verdict import p_value
 from wm.branch import count_matched
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
@@ -71,13 +74,16 @@ def embed(
         show: is told how far it is.
 
     Raises:
-        InputError, InvalidError: the task cannot be done as it is put.
+        InputError, InvalidError: the task cannot be done as it is put, or the base could not be kept out of the mark.
     """
     check_scheme(scheme)
     data = load_data(task)
     architecture = architecture_of(task, data)
     check_taps(architecture, settings)
     model = clean = trained_model(task, architecture, data, show)
+    base = _base(task, architecture, clean)
+    if settings is None and base is not None:
+        settings = wm.EmbedSettings.beside_a_base()
     embeddings = []
     for number, key_file in enumerate(key_files):
         with watermark_errors():
@@ -88,14 +94,18 @@ def embed(
                 architecture=architecture,
                 scheme=scheme,
                 settings=settings,
+                negatives=[] if base is None else [base, clean],
                 seed=task.seed + number,
                 progress=reporting(show),
             )
         embeddings.append(embedding)
         model = embedding.model
+    networks = {"clean": clean, "marked": model} | ({} if base is None else {"base": base})
     first, *further = (
-        _matched(clean, model, embedding, key_file) for embedding, key_file in zip(embeddings, key_files, strict=True)
+        _matched(networks, embedding, key_file) for embedding, key_file in zip(embeddings, key_files, strict=True)
     )
+    for told in (first, *further):
+        _check_base_out(told)
     report = {
         "scheme": scheme,
         "arch": task.arch,
@@ -110,14 +120,33 @@ def embed(
     return Marked(clean=clean, embeddings=tuple(embeddings), report=report)
 
 
-def _matched(
-    clean: nn.Module, marked: nn.Module, embedding: wm.Embedding, key_file: WatermarkKeyFile
-) -> dict[str, object]:
-    """How one watermark stands in the model before, and in the one that carries them all."""
+def _base(task: Task, architecture: wm.Architecture, clean: nn.Module) -> nn.Module | None:
+    """The public weights that the task names, where the model before the embedding is."""
+    if task.base is None:
+        return None
+    device = next(clean.parameters()).device
+    return loaded_base(task.base, architecture, seed=task.seed).to(device)
+
+
+def _check_base_out(told: Mapping[str, Any]) -> None:
+    """Check that a base answers by chance, as nodes will.
+
+    Raises:
+        InvalidError: code base_passes; whoever else fine-tunes the base would pass too, so nodes refute such a claim.
+    """
+    matched, triggers, most = told["matched"].get("base", 0), told["triggers"], Thresholds().control_permille
+    if matched * 1000 > most * triggers:
+        message = (
+            f"the base itself answers {matched} of {triggers} triggers, more than {most / 10:g} %: nodes would refute "
+            "every claim on this mark, and nothing is kept; embed again with another --seed or more --data"
+        )
+        raise InvalidError(message, code="base_passes")
+
+
+def _matched(networks: Mapping[str, nn.Module], embedding: wm.Embedding, key_file: WatermarkKeyFile) -> dict[str, Any]:
+    """How one watermark stands in the model before, in the one that carries them all, and in the base."""
     head, info, watermark_key = embedding.head, embedding.info, key_file.binding.watermark_key
-    matched = {
-        name: count_matched(it, head, info, watermark_key) for name, it in (("clean", clean), ("marked", marked))
-    }
+    matched = {name: count_matched(it, head, info, watermark_key) for name, it in networks.items()}
     return {
         "matched": matched,
         "triggers": info.triggers,
@@ -135,7 +164,7 @@ def write_bundle(
         bundle: in a staged directory.
         marked: what to write.
         key_files: the watermark keys that were embedded.
-        base_sha256: hash of the weights that the training began with, if any.
+        base_sha256: hash of the public weights that the training began with, if any; nodes will ask for the file.
         keep_clean: whether to write the model before the embedding as well.
     """
     model_sha256 = saved_weights(marked.model, bundle.model)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import wm
-from client.bundle import Bundle
+from client.bundle import Bundle, declared_base
 from client.models import Show, device_of, reporting, watermark_errors
 from registry.verdict import ControlCounts, ControlKind, Measurement
 
@@ -24,16 +24,16 @@ class Trial:
     Attributes:
         controls: whether to run S2 and S3 as well, with a fresh seed.
         device: torch's word for where to compute, or "auto".
-        base: weights of a public model, as one more control; None for none, as nodes measure.
+        public: weights of public models, as further controls.
     """
 
     controls: bool
     device: str
-    base: Path | None = None
+    public: tuple[Path, ...] = ()
 
 
 def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measurement:
-    """Count the matched triggers, and run the controls if they are wanted.
+    """Count the matched triggers, and run the controls if they are wanted, the bundle's declared base among them.
 
     Args:
         model: the suspect's weights, safetensors.
@@ -47,7 +47,8 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
         OSError: a file cannot be read.
     """
     watermark_key = bundle.load_watermark_key().binding.watermark_key
-    bundle.load_evidence()  # the ledger's own, stricter reading of the file
+    evidence = bundle.load_evidence()  # the ledger's own, stricter reading of the file
+    base = declared_base(bundle, evidence) if trial.controls else None
     with watermark_errors():
         found = wm.verify(
             model,
@@ -56,7 +57,7 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
             control_seed=secrets.token_bytes(SEED_BYTES),
             permutations=PERMUTATIONS if trial.controls else 0,
             controls=CONTROLS if trial.controls else 0,
-            base_path=trial.base,
+            control_files=wm.ControlFiles(base=base, public=trial.public),
             device=str(device_of(trial.device)),
             progress=reporting(show),
         )
@@ -67,7 +68,7 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
         permutations_as_good=found.permutations_as_good,
         controls=tuple(
             ControlCounts(
-                kind=ControlKind.BASE if control.name == "base" else ControlKind.FRESH,
+                kind=ControlKind(control.kind),
                 matched=control.matched,
                 suspect_only=control.suspect_only,
                 control_only=control.control_only,

@@ -20,7 +20,7 @@ from wm.architectures import Architecture, build, classifiers, default_taps
 from wm.progress import Progress, ProgressCallback
 from wm.schemes import mtlsign
 from wm.training import accuracy, fit
-from wm.weights import load_weights, save_weights
+from wm.weights import load_transferred, load_weights, save_weights
 
 DIGITS = "digits"
 FROM_CATALOGUE = "resnet18, resnet50, resnext50_32x4d or wide_resnet50_2"
@@ -54,7 +54,7 @@ def watermark_errors(path: Path | None = None) -> Iterator[None]:
 
 def schedule_of(task: Task) -> Schedule:
     """The plain training that comes first."""
-    usual = FROM_SCRATCH if task.weights is None else FINE_TUNING
+    usual = FROM_SCRATCH if task.weights is None and task.base is None else FINE_TUNING
     return usual if task.epochs is None else replace(usual, epochs=task.epochs)
 
 
@@ -119,17 +119,29 @@ def trained_model(task: Task, architecture: Architecture, data: datasets.Dataset
     Raises:
         InvalidError: the weights are not such a network's.
     """
-    if task.weights is None:
-        model = build(architecture, seed=task.seed)
-    else:
+    if task.weights is not None:
         with watermark_errors():
             model = load_weights(task.weights, architecture)
+    elif task.base is not None:
+        model = loaded_base(task.base, architecture, seed=task.seed)
+    else:
+        model = build(architecture, seed=task.seed)
     with watermark_errors():
         model.to(device_of(task.device))
         if schedule_of(task).epochs:
             schedule = schedule_of(task)
             fit(model, data, epochs=schedule.epochs, lr=schedule.lr, seed=task.seed, progress=reporting(show))
     return model.eval()
+
+
+def loaded_base(path: Path, architecture: Architecture, *, seed: int) -> nn.Module:
+    """Load public weights into the network; a classifier for other classes stays as it is initialised.
+
+    Raises:
+        InvalidError: the weights are not such a network's.
+    """
+    with watermark_errors():
+        return load_transferred(path, architecture, seed=seed)
 
 
 def saved_weights(model: nn.Module, path: Path) -> str:

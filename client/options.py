@@ -241,7 +241,7 @@ def task(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def with_task(**options: Any) -> object:  # noqa: ANN401 (whatever options the verb has)
-        named = {field.name: options.pop(field.name) for field in fields(Task)}
+        named = {field.name: options.pop(field.name) for field in fields(Task) if field.name in options}
         return function(task=Task(**named), **options)
 
     decorators = (

@@ -12,7 +12,9 @@ class Task:
         data: "digits", or the path of an .npz file.
         fraction: share of the training set that is used, in (0, 1].
         arch: name in the catalogue.
-        weights: safetensors to begin with; None trains from scratch.
+        weights: safetensors to begin with, of exactly the network; None begins with the base, if any.
+        base: public weights to begin with, safetensors of a network that may tell other classes apart; None for none.
+            Without both the training is from scratch.
         seed: decides the initial weights, the share and every order.
         epochs: of the plain training; None takes the default of the two schedules.
         device: torch's word for where to compute, or "auto".
@@ -25,3 +27,4 @@ class Task:
     seed: int
     epochs: int | None
     device: str
+    base: Path | None = None

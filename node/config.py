@@ -82,7 +82,7 @@ class BlobSettings:
 
     Attributes:
         blob_bytes_max, total_bytes_max: of one upload, of all.
-        cache_bytes_max: of all files fetched for claims; room for the policy's largest model and evidence.
+        cache_bytes_max: of all files fetched for claims; room for the policy's largest model, evidence and base.
         unclaimed_age_max_s: how long an upload is kept that no claim names.
     """
 
@@ -118,12 +118,15 @@ class VerifierSettings:
         threads: CPU threads of one verification.
         timeout_s: longest time for one claim; then the process is killed and the vote says so.
         memory_bytes_max: private memory that a verification on the CPU may add.
+        controls_directory: public weights to hold every claim against, <architecture>/<name>.safetensors; an absolute
+            path, empty for none. Nodes of one ledger do well to keep the same ones.
     """
 
     device: str
     threads: int
     timeout_s: int
     memory_bytes_max: int
+    controls_directory: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +257,7 @@ _TOP: dict[str, schema.Checker[object]] = {
             "threads": schema.uint(1024, 1),
             "timeout_s": schema.uint(_DAY_S, 1),
             "memory_bytes_max": schema.uint(64 * 1024 * _GIB, 64 * 2**20),
+            "controls_directory": _absolute_or_empty,
         },
     ),
 }

@@ -332,6 +332,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "threads": options.verifier_threads,
             "timeout_s": options.verifier_timeout_s,
             "memory_bytes_max": 8 * 2**30,
+            "controls_directory": "",
         },
     }
     return "\n".join(_spell_section(name, values) for name, values in sections.items())

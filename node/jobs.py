@@ -1,34 +1,34 @@
 """What the verifier is asked about a claim: the same by every node, and by an auditor who does it again."""
 
 import hashlib
-from pathlib import Path
 from typing import cast
 
+from node.claim_files import ClaimFiles
 from node.verifier.protocol import Job
 from registry import merkle
 from registry.claims import ClaimState
 from registry.messages import Publication
 
 
-def job_of(state: ClaimState, entry: bytes, *, model: Path, evidence: Path) -> Job:
+def job_of(state: ClaimState, entry: bytes, files: ClaimFiles) -> Job:
     """The job of a claim.
 
     Args:
         state: the claim and the policy that judges it.
         entry: the claim's entry in the log.
-        model: the fetched weights.
-        evidence: the fetched evidence.
+        files: what was fetched for it.
     """
     claim = state.message
     publication = cast("Publication", state.publication.signed.message)
     policy = state.policy
     return Job(
-        model_path=str(model.absolute()),
+        model_path=str(files.model.absolute()),
         model_sha256=claim.model_sha256,
         model_bytes_max=policy.model_bytes_max,
-        evidence_path=str(evidence.absolute()),
+        evidence_path=str(files.evidence.absolute()),
         evidence_sha256=claim.evidence_sha256,
         evidence_bytes_max=policy.evidence_bytes_max,
+        base_path=str(files.base.absolute()) if files.base else "",
         scheme=publication.scheme,
         head_commitment=state.committed.head,
         info_commitment=state.committed.info,

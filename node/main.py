@@ -275,8 +275,8 @@ def _proof(config: Config, state: _State, ledger: LedgerService, gatherer: Gathe
 def _open_blobs(config: Config, store: Store) -> tuple[BlobStore, FileCache]:
     """Open the store of uploads and the cache of what is fetched for claims."""
     limits, policy = config.blobs, store.policy
-    if policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
-        logger.warning("[blobs] cache_bytes_max has no room for the largest model and evidence that the policy allows")
+    if 2 * policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
+        logger.warning("[blobs] cache_bytes_max has no room for the policy's largest model, evidence and base")
     uploads = BlobLimits(
         blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max, reserve_bytes=RESERVE_BYTES
     )

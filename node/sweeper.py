@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from node.blobs import BlobLimits, BlobStore
+from node.claim_files import NeededUploads
 from node.logs import fields
 from node.store import Store
 from registry.messages import Claim
@@ -36,6 +37,7 @@ class Uploads(BlobStore):
     def __init__(self, directory: Path, limits: BlobLimits, *, store: Store, clock: Callable[[], float]) -> None:
         super().__init__(directory, limits)
         self._store, self._clock = store, clock
+        self._needed = NeededUploads(self)
 
     def make_room(self, wanted_bytes: int) -> None:
         """Remove what is wanted least until so many bytes are free, or nothing more may go."""
@@ -54,7 +56,7 @@ class Uploads(BlobStore):
             state = self._store.claim_state(digest)
             if state is not None:
                 verdict = self._store.verdict(digest, as_of_s=int(self._clock()))
-                for sha256 in (state.message.model_sha256, state.message.evidence_sha256):
+                for sha256 in self._needed.by(state.message):
                     is_open[sha256] = is_open.get(sha256, False) or verdict.outcome is None
         kept = [sha256 for sha256, _, _ in self.by_age() if not is_open.get(sha256, False)]
         return sorted(kept, key=lambda sha256: sha256 in is_open)
@@ -73,6 +75,7 @@ class Sweeper:
     def __init__(self, blobs: BlobStore, store: Store, *, age_max_s: float, clock: Callable[[], float]) -> None:
         self._blobs, self._store, self._age_max_s, self._clock = blobs, store, age_max_s, clock
         self._claimed: set[bytes] = set()
+        self._needed = NeededUploads(blobs)
         self._claims_seen = 0
 
     async def run(self) -> None:
@@ -87,8 +90,7 @@ class Sweeper:
         for digest in claims[self._claims_seen :]:
             placed = self._store.find(digest)
             if placed is not None:
-                message = cast("Claim", placed.signed.message)
-                self._claimed |= {message.model_sha256, message.evidence_sha256}
+                self._claimed |= self._needed.by(cast("Claim", placed.signed.message))
         self._claims_seen = len(claims)
         for sha256 in self._blobs.unused_since(self._clock() - self._age_max_s):
             if sha256 not in self._claimed:

@@ -22,6 +22,7 @@ from enum import StrEnum
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from node.claim_files import ClaimFiles, fetch_files
 from node.download import FetchError
 from node.errors import UnavailableError
 from node.fetch import Fetcher
@@ -190,8 +191,7 @@ class Voter:
             digest = state.claim.signed.hash
             self._working[digest] = _Work(state)
             try:
-                with self._fetcher.holding(_files_of(state)):
-                    await self._settle(state)
+                await self._settle(state)
             finally:
                 del self._working[digest]
 
@@ -292,28 +292,23 @@ class Voter:
 
     async def _examine(self, state: ClaimState) -> Answer | None:
         """What this node finds; None when the files may still turn up."""
-        claim, policy = state.message, state.policy
-        try:
-            with self._turns.charged(state.claim.signed.signer):
-                evidence = await self._fetcher.fetch(
-                    claim.evidence_pointer, claim.evidence_sha256, bytes_max=policy.evidence_bytes_max
-                )
-                model = await self._fetcher.fetch(
-                    claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max
-                )
-        except FetchError as error:
-            if error.may_pass and self._may_wait(state.claim.signed.hash, error):
-                return None
-            return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
-        job = job_of(state, self._ledger.store.entry(state.claim.index), model=model, evidence=evidence)
-        answer = await self._measure(state, job)
+        with ExitStack() as held:
+            try:
+                with self._turns.charged(state.claim.signed.signer):
+                    files = await fetch_files(self._fetcher, state, held)
+            except FetchError as error:
+                if error.may_pass and self._may_wait(state.claim.signed.hash, error):
+                    return None
+                return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
+            job = job_of(state, self._ledger.store.entry(state.claim.index), files)
+            answer = await self._measure(state, job, files)
         logger.info(
             "claim examined",
             extra=fields(claim=state.claim.signed.hash.hex(), reason=answer.reason or "measured", detail=answer.detail),
         )
         return answer
 
-    async def _measure(self, state: ClaimState, job: Job) -> Answer:
+    async def _measure(self, state: ClaimState, job: Job, files: ClaimFiles) -> Answer:
         """Run the verifier on the claim's files when it is its turn, and charge its owner for it.
 
         Raises:
@@ -329,7 +324,7 @@ class Voter:
             self._show(digest, Progress.FETCHED)
             answer = await self._verifier.verify(job, on_begun=begin)
         if answer.reason == "hash_mismatch":  # the fetcher keeps nothing that does not have the hash
-            for sha256 in _files_of(state):
+            for sha256 in files.hashes:
                 self._fetcher.discard(sha256)
             raise OSError(errno.EIO, "a fetched file was damaged on this node's disk")
         return answer
@@ -386,7 +381,3 @@ class Voter:
 
 def _is_outside(state: ClaimState) -> bool:
     return not (state.message.model_pointer.startswith("blob:") and state.message.evidence_pointer.startswith("blob:"))
-
-
-def _files_of(state: ClaimState) -> tuple[bytes, bytes]:
-    return state.message.model_sha256, state.message.evidence_sha256

@@ -6,8 +6,9 @@ keys, no spaces, ASCII, and no floats.
 """
 
 import json
+import re
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import safetensors
 
@@ -19,6 +20,7 @@ FORMAT = "wmreg-evidence/1"
 EVIDENCE_BYTES_MAX = 64 * 2**20
 HEADER_BYTES_MAX = 256 * 1024
 TENSORS_MAX = 256
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,15 @@ class EvidenceFile:
             raise MalformedError("evidence: info names no scheme")
         return scheme
 
+    @property
+    def base_sha256(self) -> bytes | None:
+        """Hash of the base's weights that the info declares; None when it declares none.
+
+        Raises:
+            MalformedError: what it says is no hash.
+        """
+        return _base_of(self.info)
+
 
 def parse_evidence(raw: bytes) -> EvidenceFile:
     """Read an evidence file.
@@ -73,6 +84,25 @@ def parse_evidence(raw: bytes) -> EvidenceFile:
         TensorBytes(name, str(t["dtype"]), tuple(t["shape"]), bytes(t["data"])) for name, t in sorted(listing)
     )
     return EvidenceFile(tensors=tensors, salt=_salt(metadata["salt"]), info=_info(metadata["info"]))
+
+
+def read_base_sha256(file: BinaryIO) -> bytes | None:
+    """Hash of the base's weights that an evidence file declares, from the file's header alone.
+
+    Raises:
+        MalformedError: no evidence file, or what it says is no hash.
+    """
+    metadata = _metadata(file.read(8 + HEADER_BYTES_MAX))
+    return _base_of(_info(metadata.get("info", "")))
+
+
+def _base_of(info: bytes) -> bytes | None:
+    digits = json.loads(info).get("base_sha256")
+    if digits is None:
+        return None
+    if not isinstance(digits, str) or not _SHA256.fullmatch(digits):
+        raise MalformedError("evidence: info's base_sha256 is neither null nor 64 hexadecimal digits in lower case")
+    return bytes.fromhex(digits)
 
 
 def _metadata(raw: bytes) -> dict[str, str]:

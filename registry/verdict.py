@@ -38,10 +38,17 @@ class Outcome(StrEnum):
 
 
 class ControlKind(StrEnum):
-    """Where a control model comes from: a seeded fresh initialisation, or the base that the owner declared."""
+    """Where a control model comes from.
+
+    Members:
+        FRESH: a seeded fresh initialisation.
+        BASE: what the owner declared to have fine-tuned.
+        PUBLIC: weights that the node's operator knows to be public.
+    """
 
     FRESH = "fresh"
     BASE = "base"
+    PUBLIC = "public"
 
 
 class ControlCounts(NamedTuple):
@@ -185,8 +192,8 @@ def _judge_controls(measurement: Measurement, thresholds: Thresholds) -> tuple[O
     for control in measurement.controls:
         discordant = control.suspect_only + control.control_only
         if control.suspect_only < least_significant(discordant, factor):
-            base = control.kind is ControlKind.BASE
-            return Outcome.REFUTED, "shared_ancestor" if base else "not_specific"
+            is_fresh = control.kind is ControlKind.FRESH
+            return Outcome.REFUTED, "not_specific" if is_fresh else "shared_ancestor"
     return Outcome.VERIFIED, "matched"
 
 

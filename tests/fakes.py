@@ -6,6 +6,7 @@ checkpoints, so whatever it makes is what an honest cluster would have made.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -65,6 +66,15 @@ def good_measurement(matched: int = 600, *, total: int = 600) -> Measurement:
         kind=ControlKind.FRESH, matched=chance, suspect_only=matched - both, control_only=chance - both
     )
     return Measurement(matched=matched, total=total, permutations=999, permutations_as_good=0, controls=(control,) * 8)
+
+
+def with_control(measurement: Measurement, kind: ControlKind, matched: int) -> Measurement:
+    """The measurement with one more control, which matches what the suspect matches as far as it can."""
+    both = min(matched, measurement.matched)
+    control = ControlCounts(
+        kind=kind, matched=matched, suspect_only=measurement.matched - both, control_only=matched - both
+    )
+    return replace(measurement, controls=(*measurement.controls, control))
 
 
 def binding(owner: str, *, origin: str = ORIGIN, number: int = 0) -> watermark_key.KeyBinding:

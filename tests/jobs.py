@@ -17,8 +17,9 @@ from registry.evidence import parse_evidence
 MODEL = b"not really a model"
 
 
-def evidence_bytes(*, scheme: str = "mtlsign") -> bytes:
-    info = json.dumps({"scheme": scheme}, separators=(",", ":"))
+def evidence_bytes(*, scheme: str = "mtlsign", base: bytes | None = None) -> bytes:
+    base_sha256 = None if base is None else hashlib.sha256(base).hexdigest()
+    info = json.dumps({"base_sha256": base_sha256, "scheme": scheme}, separators=(",", ":"))
     metadata = {"format": "wmreg-evidence/1", "salt": "00" * 32, "info": info}
     return save({"w": np.zeros(3, np.float32)}, metadata)
 

@@ -54,6 +54,7 @@ JOB = Job(
     evidence_path="/tmp/evidence",
     evidence_sha256=b"e" * 32,
     evidence_bytes_max=2,
+    base_path="",
     scheme="mtlsign",
     head_commitment=b"h" * 32,
     info_commitment=b"i" * 32,
@@ -211,7 +212,7 @@ class NodeSet:
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)
         verifier = Verifier(
-            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31),
+            VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31, controls_directory=""),
             readable=(blobs.directory, cache.directory),
             command=self._command,
         )
@@ -299,11 +300,13 @@ def claim(published: bytes, owner: str = "alice", *, number: int = 0, **fields: 
     return sealed(message, private_key(owner))
 
 
-# A verifier process that reads its answer from the model's file: "<matched> of 600", or the word for a crash.
+# A verifier process that reads its answer from the model's file: "<matched> of 600", or the word for a crash. A base's
+# file says what the base matches.
 _FAKE_WORKER_PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from fakes import good_measurement
+from fakes import good_measurement, with_control
+from registry.verdict import ControlKind
 from node.verifier.protocol import Answer, Job, READY, frame, frame_bytes
 
 out, given = sys.stdout.buffer, sys.stdin.buffer
@@ -314,6 +317,9 @@ while header := given.read(4):
     if word == "crash":
         sys.exit(1)
     measurement = good_measurement(int(word))
+    if job.base_path:
+        matched = int(open(job.base_path).read().split()[0])
+        measurement = with_control(measurement, ControlKind.BASE, matched)
     answer = Answer(measurement=measurement, outcome=None, reason="", detail="", device="cpu", software="fake 1")
     out.write(frame(answer.encode())); out.flush()
 """

@@ -10,7 +10,7 @@ The library knows nothing of ledgers, claims or the network; what a count is wor
 
 from wm.architectures import Architecture
 from wm.branch import count_matched
-from wm.controls import Control
+from wm.controls import Control, ControlFiles
 from wm.embedding import Embedding, embed
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence, with_reference
@@ -21,6 +21,7 @@ from wm.verification import Evidence, verify
 __all__ = [
     "Architecture",
     "Control",
+    "ControlFiles",
     "EmbedSettings",
     "Embedding",
     "Evidence",

@@ -7,8 +7,8 @@ never seen. Neither survives two questions (SCHEMES 0 and 4.4):
   channels of an unrelated network are exchangeable, the true order is one draw among all orders, so the rank of its
   count is an exact p-value. A head that reads channels alike, whichever they are, loses nothing by a permutation.
 * S3, is it *this* model? The same head reads freshly initialised networks of the same architecture, seeded by what
-  nobody knew when the head was published, and the base that the owner declared. A paired comparison on the same
-  triggers follows from the two discordant counts.
+  nobody knew when the head was published, the base that the owner declared, and weights that are known to be public. A
+  paired comparison on the same triggers follows from the two discordant counts.
 
 Where the suspect's channels were aligned (`wm.alignment`), its features are the aligned ones, and every control is
 aligned in the same way before the head reads it: `Branch.read` sees to it. Alignment helps whatever it is applied to.
@@ -45,7 +45,7 @@ class Control:
     """The head on one control model, beside the suspect on the same triggers.
 
     Attributes:
-        name: "fresh-0", "fresh-1", …, or "base".
+        name: its kind and, where there may be several, a number: "fresh-0", "fresh-1", …, "base", "public-0", ….
         matched: triggers that the control answers as the key demands.
         suspect_only: triggers that only the suspect answers so.
         control_only: triggers that only the control answers so.
@@ -55,6 +55,29 @@ class Control:
     matched: int
     suspect_only: int
     control_only: int
+
+    @property
+    def kind(self) -> str:
+        """fresh, base or public."""
+        return self.name.partition("-")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlFiles:
+    """Weights of networks that do not belong to the claimant, safetensors, each of the suspect's architecture.
+
+    Attributes:
+        base: what the owner says that he fine-tuned; None for nothing.
+        public: weights that are known to be public.
+    """
+
+    base: Path | None = None
+    public: tuple[Path, ...] = ()
+
+    def named(self) -> dict[str, Path]:
+        """Each file by the name of its control."""
+        base = {} if self.base is None else {"base": self.base}
+        return base | {f"public-{number}": path for number, path in enumerate(self.public)}
 
 
 @torch.no_grad()
@@ -158,13 +181,26 @@ def _move(network: nn.Module, device: torch.device) -> None:
     move(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
 
 
-def compare_with_base(path: Path, branch: Branch, suspect: Tensor) -> Control:
-    """Run the head on the base from which the owner fine-tuned.
+def compare_with_files(
+    branch: Branch, suspect: Tensor, files: ControlFiles, *, progress: ProgressCallback
+) -> list[Control]:
+    """Run the head on the declared base and on public models (S3), one loaded at a time.
+
+    Args:
+        branch: what the claim reveals.
+        suspect: which triggers the suspect matches, bool, shape (triggers,), on the CPU.
+        files: read as any stranger's.
+        progress: called after each network.
 
     Raises:
         WatermarkError, OSError: as for any weights file.
     """
-    return _compare("base", load_backbone(path, branch.info).to(device_of(branch.head)), branch, suspect)
+    controls, named = [], files.named()
+    for name, path in named.items():
+        network = load_backbone(path, branch.info).to(device_of(branch.head))
+        controls.append(_compare(name, network, branch, suspect))
+        progress(Progress("known controls", len(controls), len(named)))
+    return controls
 
 
 @torch.no_grad()

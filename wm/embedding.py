@@ -3,6 +3,7 @@
 Source: DESIGN 6.1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ def embed(  # noqa: PLR0913 (the public face)
     architecture: Architecture,
     scheme: str = mtlsign.NAME,
     settings: EmbedSettings | None = None,
+    negatives: Sequence[nn.Module] = (),
     seed: int,
     progress: ProgressCallback = silent,
 ) -> Embedding:
@@ -55,6 +57,8 @@ def embed(  # noqa: PLR0913 (the public face)
         architecture: what the model was built from.
         scheme: its name; "mtlsign".
         settings: the scheme's recipe, by default the measured one.
+        negatives: networks that must answer by chance, such as the public base that the model was fine-tuned from; of
+            the architecture in front of the last tap, on the model's device, left untouched.
         seed: with one seed and one thread count the result is bit-identical on one machine.
         progress: called after every step.
 
@@ -73,6 +77,7 @@ def embed(  # noqa: PLR0913 (the public face)
         watermark_key,
         architecture=architecture,
         settings=settings or EmbedSettings(),
+        negatives=negatives,
         seed=seed,
         progress=progress,
     )

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from wm.alignment import Reference
 from wm.branch import Branch, agreements, logit_margins
-from wm.controls import Control, compare_with_base, compare_with_fresh, permutations_as_good
+from wm.controls import Control, ControlFiles, compare_with_files, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence
 from wm.progress import ProgressCallback, silent
@@ -36,6 +36,7 @@ from wm.weights import load_backbone
 SCHEMES = ("mtlsign",)
 PERMUTATIONS = 999
 CONTROLS = 8
+NO_FILES = ControlFiles()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
     control_seed: bytes,
     permutations: int = PERMUTATIONS,
     controls: int = CONTROLS,
-    base_path: Path | None = None,
+    control_files: ControlFiles = NO_FILES,
     least_matched: int = 0,
     device: str = "cpu",
     progress: ProgressCallback = silent,
@@ -90,7 +91,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         control_seed: decides permutations and fresh networks; must not have been known to the owner when he published.
         permutations: channel permutations of S2; 0 leaves them out.
         controls: fresh networks of S3; 0 leaves them out.
-        base_path: weights of the base that the owner declared, as one more control.
+        control_files: the base that the owner declared and public models, as further controls.
         least_matched: below this count the controls are left out, since they cannot turn a no into a yes. Nothing is
             aligned from it on, and from the info's own share of the triggers on.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
@@ -114,12 +115,11 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         enough = max(least_matched, math.ceil(Fraction(info.gamma) * info.triggers))
         found = _count(Branch(evidence.head.to(place), info, triggers), suspect, evidence.reference, enough=enough)
         if found.matched < least_matched:
-            permutations, controls, base_path = 0, 0, None
+            permutations, controls, control_files = 0, 0, NO_FILES
         branch, matches = found.branch, found.matches
         as_good = permutations_as_good(branch, found.read, draws=permutations, seed=control_seed, progress=progress)
         compared = compare_with_fresh(branch, matches, count=controls, seed=control_seed, progress=progress)
-        if base_path is not None:
-            compared.append(compare_with_base(base_path, branch, matches))
+        compared += compare_with_files(branch, matches, control_files, progress=progress)
     return Evidence(
         matched=found.matched,
         total=info.triggers,

@@ -72,6 +72,37 @@ def load_weights(path: Path, architecture: Architecture, *, file_bytes_max: int 
     return model.eval()
 
 
+def load_transferred(
+    path: Path, architecture: Architecture, *, seed: int, file_bytes_max: int = MODEL_BYTES_MAX
+) -> nn.Module:
+    """Load what of a file fits a model of the same architecture for another task; the rest is freshly initialised.
+
+    What does not fit is a classifier for other classes. That the features fit is checked where they are read.
+
+    Args:
+        path: a safetensors file.
+        architecture: what to build.
+        seed: decides what the file does not.
+        file_bytes_max: largest acceptable file.
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        WatermarkError: `malformed`, `too_large`, or `mismatch` where nothing or a tensor's type does not fit.
+        OSError: the file cannot be read.
+    """
+    model = build(architecture, seed=seed)
+    with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
+        shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+        fitting = {name: like for name, like in model.state_dict().items() if shapes.get(name) == tuple(like.shape)}
+        if not fitting:
+            raise WatermarkError("mismatch", f"{path.name} holds no tensor of {architecture.name}")
+        tensors = _read(path.name, handle, fitting)
+    _fill(model, tensors)
+    return model.eval()
+
+
 def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_MAX) -> nn.Module:
     """Load what a suspect has in front of the last tap.
 

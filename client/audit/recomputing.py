@@ -7,8 +7,8 @@ claims are drawn follows from a seed and from nothing that a node could know, an
 
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.audit.findings import Finding, Findings
@@ -16,6 +16,7 @@ from client.audit.mirror import Mirror
 from client.audit.sampling import Sample
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
+from node.claim_files import fetch_files
 from node.config import FetchSettings, VerifierSettings
 from node.download import FetchError
 from node.fetch import Fetcher
@@ -25,14 +26,18 @@ from node.verifier.supervisor import Verifier, VerifierTroubleError
 from registry.audit import Replay
 from registry.claims import ClaimState
 from registry.messages import Vote
-from registry.verdict import Measurement, Outcome, judge
+from registry.verdict import ControlKind, Measurement, Outcome, judge
 
 Show = Callable[[str], None]
 APART_MAX = 3  # matched triggers by which two devices may honestly differ
 _FETCH = FetchSettings(allow_private_addresses=False, file_directory="", timeout_s=3600, unreachable_retry_s=0)
-_VERIFIER = VerifierSettings(device="auto", threads=1, timeout_s=3600, memory_bytes_max=8 * 2**30)
+_VERIFIER = VerifierSettings(
+    device="auto", threads=1, timeout_s=3600, memory_bytes_max=8 * 2**30, controls_directory=""
+)
 # What a machine or a moment is to blame for, and not the claim's files.
-_CIRCUMSTANCES = frozenset({"unreachable", "unsupported_pointer", "timeout", "hash_mismatch", "too_large", "crashed"})
+_CIRCUMSTANCES = frozenset(
+    {"unreachable", "base_unreachable", "unsupported_pointer", "timeout", "hash_mismatch", "too_large", "crashed"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,7 @@ class Recomputation:
 
     def _open(self, stack: AsyncExitStack, claims: Sequence[ClaimState]) -> "_Bench":
         largest = max((max(c.policy.model_bytes_max, c.policy.evidence_bytes_max) for c in claims), default=0)
-        limits = BlobLimits(blob_bytes_max=largest, total_bytes_max=2 * largest)
+        limits = BlobLimits(blob_bytes_max=largest, total_bytes_max=3 * largest)
         blobs, cache = BlobStore(self.directory / "blobs", limits), FileCache(self.directory / "fetched", limits)
         fetcher = Fetcher(blobs, cache, peer_urls=self.urls, settings=self.fetch, peer_tls=self.tls)
         stack.push_async_callback(fetcher.close)
@@ -116,17 +121,10 @@ class _Bench:
             VerifierTroubleError: the verifier does not run here.
             OSError: no room for them.
         """
-        message, policy = claim.message, claim.policy
-        files = (message.evidence_sha256, message.model_sha256)
-        with self.fetcher.holding(files):
-            evidence = await self.fetcher.fetch(
-                message.evidence_pointer, message.evidence_sha256, bytes_max=policy.evidence_bytes_max
-            )
-            model = await self.fetcher.fetch(
-                message.model_pointer, message.model_sha256, bytes_max=policy.model_bytes_max
-            )
-            answer = await self.verifier.verify(job_of(claim, entry, model=model, evidence=evidence))
-        for sha256 in files:
+        with ExitStack() as held:
+            files = await fetch_files(self.fetcher, claim, held)
+            answer = await self.verifier.verify(job_of(claim, entry, files))
+        for sha256 in files.hashes:
             self.fetcher.discard(sha256)
         return answer
 
@@ -139,20 +137,35 @@ def compare(claim: ClaimState, answer: Answer, remarks: list[str]) -> Iterator[F
         answer: what came out here.
         remarks: takes votes that say nothing of the files.
     """
-    outcome, reason = answer.outcome, answer.reason
+    thresholds, outcome, reason = claim.policy.thresholds, answer.outcome, answer.reason
     if answer.measurement is not None:
-        outcome, reason = judge(answer.measurement, claim.policy.thresholds)
+        outcome, reason = judge(answer.measurement, thresholds)
     here = _said(outcome, reason, answer.measurement)
     for member, placed in claim.votes.items():
         vote = placed.signed.message
         if not isinstance(vote, Vote):
             raise TypeError("a claim's votes are votes")
-        there = _said(vote.outcome, vote.reason, vote.measurement)
+        there, judged = _said(vote.outcome, vote.reason, vote.measurement), vote.outcome
+        if vote.measurement is not None and (public := _public(vote.measurement)):
+            remarks.append(
+                f"entry {placed.index}: {member} has {public} public models, which cannot be counted again here"
+            )
+            judged, _ = judge(_without_public(vote.measurement), thresholds)
         if vote.reason in _CIRCUMSTANCES:
             remarks.append(f"entry {placed.index}: {member} voted {there}; with the files of now it is {here}")
-        elif vote.outcome is not outcome or _are_apart(vote.measurement, answer.measurement):
+        elif judged is not outcome or _are_apart(vote.measurement, answer.measurement):
             what = f"{member} voted {there}; the same files give {here} on this machine"
             yield Finding(code="vote_differs", where=f"entry {placed.index}", what=what)
+
+
+def _public(measurement: Measurement) -> int:
+    return sum(control.kind is ControlKind.PUBLIC for control in measurement.controls)
+
+
+def _without_public(measurement: Measurement) -> Measurement:
+    """The measurement as it is of a node without public models: which ones a node has is its operator's word."""
+    controls = tuple(control for control in measurement.controls if control.kind is not ControlKind.PUBLIC)
+    return replace(measurement, controls=controls)
 
 
 def _are_apart(one: Measurement | None, other: Measurement | None) -> bool:

@@ -61,8 +61,9 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 ) -> Report:
     """Claim that MODEL carries the mark that was published from the --evidence directory.
 
-    MODEL is a file (it is uploaded to the nodes), an https:// URL with --sha256, or blob:sha256:... A claim reveals the
-    watermark key for good. Everything that can be checked beforehand is checked before it is revealed.
+    MODEL is a file (it is uploaded to the nodes), an https:// URL with --sha256, or blob:sha256:... The base that the
+    evidence declares is uploaded too. A claim reveals the watermark key for good. Everything that can be checked
+    beforehand is checked before it is revealed.
 
     Exit codes: 0 the claim is verified and prevails, 1 it does not, 4 there is no verdict yet, or none that a quorum of
     the nodes tells alike.

@@ -1,6 +1,8 @@
 """`wmreg embed`: make a watermarked model and everything that will prove it."""
 
+from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 @click.command("embed", epilog="Example:  wmreg embed --arch resnet18 --data digits --out mymodel")
 @options.task
+@click.option(
+    "--base",
+    type=options.FILE,
+    help="Public weights (safetensors) that the model comes from: they are kept out of the mark, and nodes check it.",
+)
 @click.option("--scheme", default="mtlsign", show_default=True, help="Watermark scheme.")
 @click.option(
     "--watermarks",
@@ -43,6 +50,11 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 
     Writes the marked model, the evidence, the watermark key and a report into --out. Only the model may ever be
     given away, and only after `wmreg publish`.
+
+    If the model comes from weights that anybody can have, name those with --base, or others who fine-tuned them may be
+    taken for thieves. Training begins there, unless --weights names a model that you already fine-tuned from them. The
+    base is declared in the evidence, copied into --out, and uploaded with a claim. --weights alone is for a model of
+    your own that nobody else has.
     """
     check_output(out)
     origin = options.load_policy(policy_path).origin
@@ -61,8 +73,11 @@ def _make(
     from client.embedding import embed, write_bundle
     from client.progress import phases
 
-    base_sha256 = sha256_file(task.weights)[0].hex() if task.weights else None
+    base_sha256 = None
     with staged_directory(out) as staging:
+        if task.base is not None:
+            task = replace(task, base=copyfile(task.base, Bundle(staging).base))
+            base_sha256 = sha256_file(Bundle(staging).base)[0].hex()
         with phases() as show:
             marked = embed(task, key_files, scheme=scheme, show=show)
         return write_bundle(Bundle(staging), marked, key_files, base_sha256=base_sha256, keep_clean=keep_clean)
@@ -73,6 +88,8 @@ def _report(report: dict[str, Any], out: Path) -> Report:
     text = [
         f"task accuracy     {accuracy['clean']:.2%} before, {accuracy['marked']:.2%} after",
         f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
+        *([f"matched by base   {matched['base']} of {triggers}: no more than chance"] if "base" in matched else []),
+        f"weights moved by  {report['embedding']['weight_change']:.2%}",
         f"chance            p = {report['p_value']}",
         *(
             f"watermark {number}       {told['matched']['marked']} matched, of {told['triggers']}"

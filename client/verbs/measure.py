@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
-from client.errors import DONE, INVALID
+from client.errors import DONE, INVALID, InputError
 from client.output import Report
 
 if TYPE_CHECKING:
@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 @click.argument("model", type=options.FILE)
 @click.option("--evidence", "directory", type=options.DIRECTORY, required=True, help="Directory that embed made.")
 @click.option("--controls", is_flag=True, help="Run the nodes' control tests too, and say how they would vote.")
+@click.option(
+    "--control",
+    "public",
+    type=options.FILE,
+    multiple=True,
+    help="Public weights (safetensors) to hold the mark against, as nodes may do; with --controls, and repeatable.",
+)
 @options.device
 @options.as_json
-def command(model: Path, directory: Path, device: str, *, controls: bool) -> Report:
+def command(model: Path, directory: Path, device: str, *, controls: bool, public: tuple[Path, ...]) -> Report:
     """Count the triggers of the mark in the --evidence directory that MODEL answers.
 
-    No ledger is asked and nothing is revealed. What an owner does before he claims.
+    No ledger is asked and nothing is revealed. What an owner does before he claims. A base that the evidence declares
+    is among the control tests, as it is with the nodes.
 
     Exit codes: 0 it was counted, whatever the count is; with --controls 0 if nodes would vote VERIFIED, else 1.
     """
@@ -31,9 +39,11 @@ def command(model: Path, directory: Path, device: str, *, controls: bool) -> Rep
     from client.progress import phases
     from registry.verdict import p_value
 
+    if public and not controls:
+        raise InputError("--control: only together with --controls")
     bundle = open_bundle(directory)
     with phases() as show:
-        measurement = measure(model, bundle, Trial(controls=controls, device=device), show)
+        measurement = measure(model, bundle, Trial(controls=controls, device=device, public=public), show)
     p = p_value(measurement.matched, measurement.total)
     document: dict[str, object] = {
         "matched": measurement.matched,
@@ -61,14 +71,16 @@ def _before(matched: int | None) -> str:
 def _with_controls(measurement: "Measurement", document: dict[str, object], text: str) -> Report:
     from client.claim_state import REASONS
     from registry.policy import Thresholds
-    from registry.verdict import Outcome, judge
+    from registry.verdict import ControlKind, Outcome, judge
 
     outcome, reason = judge(measurement, Thresholds())
-    best = max(control.matched for control in measurement.controls)
+    fresh = [control.matched for control in measurement.controls if control.kind is ControlKind.FRESH]
+    known = [control for control in measurement.controls if control.kind is not ControlKind.FRESH]
     lines = [
         text,
         f"{measurement.permutations_as_good} of {measurement.permutations} channel permutations answer as many",
-        f"{best} triggers answered by the best of {len(measurement.controls)} unrelated networks",
+        f"{max(fresh, default=0)} triggers answered by the best of {len(fresh)} unrelated networks",
+        *(f"{control.matched} triggers answered by a control of kind {control.kind}" for control in known),
         f"nodes with the usual thresholds would vote {outcome}: {REASONS.get(reason, reason)}",
     ]
     found = {"measurement": measurement.to_value(), "outcome": str(outcome), "reason": reason}

@@ -170,6 +170,7 @@ def worker_command(settings: VerifierSettings, readable: Sequence[Path]) -> tupl
         *("--memory-bytes-max", str(settings.memory_bytes_max)),
         *("--parent", str(os.getpid())),
         *(f"--readable={directory.resolve()}" for directory in readable),
+        *([f"--public={Path(settings.controls_directory).resolve()}"] if settings.controls_directory else []),
     )
 
 

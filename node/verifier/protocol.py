@@ -25,7 +25,8 @@ class Job:
     Attributes:
         model_path, evidence_path: the fetched files.
         model_sha256, evidence_sha256: what they must hash to.
-        model_bytes_max, evidence_bytes_max: their largest sizes.
+        model_bytes_max, evidence_bytes_max: their largest sizes; a base is a model.
+        base_path: the fetched weights of the base that the evidence declares; empty where it declares none.
         scheme, head_commitment, info_commitment: what the owner published.
         watermark_key: revealed by the claim; its binding was checked by the rules.
         control_seed: where the controls' randomness comes from; nobody knew it when the claim was signed.
@@ -40,6 +41,7 @@ class Job:
     evidence_path: str
     evidence_sha256: bytes
     evidence_bytes_max: int
+    base_path: str
     scheme: str
     head_commitment: bytes
     info_commitment: bytes
@@ -149,6 +151,7 @@ _JOB: dict[str, schema.Checker[object]] = {
     "evidence_path": schema.text(4096),
     "evidence_sha256": _HASH,
     "evidence_bytes_max": schema.uint(),
+    "base_path": schema.text(4096, 0),
     "scheme": schema.text(64),
     "head_commitment": _HASH,
     "info_commitment": _HASH,

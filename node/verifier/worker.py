@@ -32,10 +32,11 @@ from node.verifier.protocol import (
 from node.verifier.sandbox import Report, confine, drop_privileges
 from registry.errors import MalformedError
 from registry.evidence import EvidenceFile, parse_evidence
-from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
+from registry.verdict import CONTROLS_MAX, ControlCounts, ControlKind, Measurement, Outcome
 
 if TYPE_CHECKING:
     import wm
+    from wm.info import Info
 
 # What CUDA holds beside the tensors counts as other programs', for this process and for the next one, which starts
 # while this one works; each is less than a GiB.
@@ -53,12 +54,13 @@ class _Settled(Exception):  # noqa: N818 -- not an error: the answer is known ea
         self.answer = unmeasured(outcome, reason, detail)
 
 
-def answer(job: Job, *, device: str) -> Answer:
+def answer(job: Job, *, device: str, public: Path | None = None) -> Answer:
     """Verify one claim's files.
 
     Args:
         job: what to verify.
         device: torch's word for where to compute.
+        public: directory of public weights, in a folder for each architecture; None for none.
 
     Returns:
         The counts, or why there are none. Whatever else goes wrong is raised, and is a crash.
@@ -68,8 +70,9 @@ def answer(job: Job, *, device: str) -> Answer:
         _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
         evidence = parse_evidence(Path(job.evidence_path).read_bytes())
         _check_commitments(evidence, job)
+        _check_base(evidence, job)
         least_matched = _least_matched(evidence, job.gamma_permille)
-        return steady(job, device, lambda place: _measure(job, place, least_matched=least_matched))
+        return steady(job, device, lambda place: _measure(job, place, public, least_matched=least_matched))
     except _Settled as settled:
         return settled.answer
     except MalformedError as error:  # the evidence, or the info in it
@@ -122,18 +125,30 @@ def _check_commitments(evidence: EvidenceFile, job: Job) -> None:
         raise _Settled(Outcome.REFUTED, "info_mismatch", "the scheme is not the one that was published")
 
 
+def _check_base(evidence: EvidenceFile, job: Job) -> None:
+    """Check that the job brings the base that the evidence declares, and none besides."""
+    sha256 = evidence.base_sha256
+    if (sha256 is None) != (not job.base_path):
+        sys.stderr.write("the job does not bring the base that the evidence declares\n")
+        raise SystemExit(EXIT_TROUBLE)
+    if sha256 is not None:
+        _check_file(Path(job.base_path), sha256, job.model_bytes_max)
+
+
 def _least_matched(evidence: EvidenceFile, gamma_permille: int) -> int:
     """The count below which the rules ask for no controls; 0 when the info's number of triggers is nonsense."""
     triggers = json.loads(evidence.info).get("triggers")
     return -(-gamma_permille * triggers // 1000) if isinstance(triggers, int) else 0
 
 
-def _measure(job: Job, device: str, *, least_matched: int) -> Answer:
+def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) -> Answer:
     import torch  # noqa: PLC0415 -- a second: the process answers for missing files without it, and so do its tests
 
     import wm  # noqa: PLC0415 -- likewise
 
     try:
+        info = wm.load_evidence(Path(job.evidence_path)).info
+        files = wm.ControlFiles(base=_usable_base(job, info), public=_usable_public(public, job, info))
         result = wm.verify(
             Path(job.model_path),
             Path(job.evidence_path),
@@ -141,6 +156,7 @@ def _measure(job: Job, device: str, *, least_matched: int) -> Answer:
             control_seed=job.control_seed,
             permutations=job.permutations,
             controls=job.controls,
+            control_files=files,
             least_matched=least_matched,
             device=device,
         )
@@ -166,6 +182,45 @@ def _measure(job: Job, device: str, *, least_matched: int) -> Answer:
     )
 
 
+def _usable_base(job: Job, info: "Info") -> Path | None:
+    """The declared base, if it declares one; what is wrong with its file is not the suspect's fault."""
+    import wm  # noqa: PLC0415 -- loaded by now
+    from wm.weights import check_backbone  # noqa: PLC0415 -- likewise
+
+    if not job.base_path:
+        return None
+    try:
+        check_backbone(Path(job.base_path), info)
+    except wm.WatermarkError as error:
+        raise _Settled(Outcome.UNVERIFIABLE, "base_unusable", f"the declared base: {error}") from error
+    return Path(job.base_path)
+
+
+def _usable_public(directory: Path | None, job: Job, info: "Info") -> tuple[Path, ...]:
+    """Public weights of the evidence's architecture, by name, as many as a vote takes beside the other controls.
+
+    A file that cannot be read as such a network says nothing of the claim: it is passed over, with a line in the log.
+    """
+    import wm  # noqa: PLC0415 -- loaded by now
+    from wm.weights import check_backbone  # noqa: PLC0415 -- likewise
+
+    if directory is None:
+        return ()
+    room, usable = CONTROLS_MAX - job.controls - bool(job.base_path), []
+    for path in sorted((directory / info.architecture.name).glob("*.safetensors")):  # the name is in the catalogue
+        try:
+            check_backbone(path, info)
+        except (wm.WatermarkError, OSError) as error:
+            sys.stderr.write(f"{path} is no control: {error}\n")
+        else:
+            usable.append(path)
+    if len(usable) > room:
+        sys.stderr.write(
+            f"{len(usable) - room} public models of {info.architecture.name} are left out: a vote is full\n"
+        )
+    return tuple(usable[:room])
+
+
 def _blame_others(memory: tuple[int, int], *, reserved_bytes: int) -> None:
     """End the process if the device is full because of other programs: the claim may fit another time.
 
@@ -184,7 +239,7 @@ def _blame_others(memory: tuple[int, int], *, reserved_bytes: int) -> None:
 def _measurement(result: "wm.Evidence") -> Measurement:
     controls = tuple(
         ControlCounts(
-            kind=ControlKind.BASE if control.name == "base" else ControlKind.FRESH,
+            kind=ControlKind(control.kind),
             matched=control.matched,
             suspect_only=control.suspect_only,
             control_only=control.control_only,
@@ -244,7 +299,9 @@ def main() -> None:
     parser.add_argument("--memory-bytes-max", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--readable", type=Path, action="append", default=[], metavar="DIRECTORY")
+    parser.add_argument("--public", type=Path, metavar="DIRECTORY")
     arguments = parser.parse_args()
+    public: Path | None = arguments.public
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the frames
@@ -252,12 +309,13 @@ def main() -> None:
     os.environ["PATH"] = "/nonexistent"
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = "/proc"
     report = Report()
-    drop_privileges(arguments.parent, readable=arguments.readable, report=report)
+    readable = arguments.readable if public is None else [*arguments.readable, public]
+    drop_privileges(arguments.parent, readable=readable, report=report)
     device = _warm_up(arguments.device, arguments.threads)
     is_cpu = device == "cpu"
     confine(arguments.memory_bytes_max if is_cpu else None, with_devices=not is_cpu, report=report)
     sys.stderr.write(f"{report}\n")
-    serve(sys.stdin.buffer, answers, lambda job: answer(job, device=device))
+    serve(sys.stdin.buffer, answers, lambda job: answer(job, device=device, public=public))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 # ruff: noqa: PLR0917 -- pytest's fixtures are positional parameters
 
 import asyncio
+import hashlib
 import itertools
 import json
 import time
@@ -9,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import safetensors.numpy
+from safetensors import safe_open
 
 from client.api import open_ledger
 from client.memory import Memory
@@ -49,6 +51,53 @@ def test_the_model_and_the_evidence_are_uploaded_to_every_node(ledger, alice, pu
 
     for node in ledger.nodes:
         assert sorted(node.blobs.values()) == sorted([stolen.read_bytes(), alice.bundle.evidence.read_bytes()])
+
+
+def declare(bundle, base: bytes) -> None:
+    """Let a bundle's evidence declare a base, and put that into the bundle."""
+    with safe_open(bundle.evidence, "numpy") as file:
+        metadata, head = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    info = json.loads(metadata["info"]) | {"base_sha256": hashlib.sha256(base).hexdigest()}
+    metadata["info"] = json.dumps(info, sort_keys=True, separators=(",", ":"))
+    bundle.evidence.write_bytes(safetensors.numpy.save(head, metadata=metadata))
+    bundle.base.write_bytes(base)
+
+
+def test_the_declared_base_is_uploaded_to_every_node(ledger, alice, publish, claim, stolen):
+    base = alice.model.read_bytes()
+    declare(alice.bundle, base)
+    publish(alice)
+
+    assert claim(alice, stolen, "--no-wait").code == 0
+
+    files = [stolen.read_bytes(), alice.bundle.evidence.read_bytes(), base]
+    for node in ledger.nodes:
+        assert sorted(node.blobs.values()) == sorted(files)
+
+
+@pytest.mark.parametrize("instead", [None, b"another file"])
+def test_without_the_declared_base_no_key_is_revealed(ledger, alice, publish, claim, stolen, instead):
+    declare(alice.bundle, alice.model.read_bytes())
+    publish(alice)
+    alice.bundle.base.unlink()
+    if instead is not None:
+        alice.bundle.base.write_bytes(instead)
+
+    refused = claim(alice, stolen, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (1, "base_missing")
+    assert hashlib.sha256(alice.model.read_bytes()).hexdigest() in refused.document["error"]["message"]
+    assert [node.blobs for node in ledger.nodes] == [{}] * len(ledger.nodes)
+
+
+def test_a_declared_base_that_no_node_can_read_reveals_no_key(ledger, alice, publish, claim, stolen):
+    declare(alice.bundle, b"garbage")
+    publish(alice)
+
+    refused = claim(alice, stolen, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (1, "malformed"), refused.out
+    assert [node.blobs for node in ledger.nodes] == [{}] * len(ledger.nodes)
 
 
 def test_a_refuted_claim_says_why_and_ends_with_1(ledger, alice, publish, claim, stolen, poor):

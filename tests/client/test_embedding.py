@@ -10,14 +10,16 @@ import safetensors.torch
 import torch
 
 from client.bundle import Bundle
-from client.embedding import write_bundle
+from client.embedding import _check_base_out, embed, write_bundle
 from client.errors import InputError, InvalidError
 from client.files import staged_directory
 from client.keystore import WatermarkKeyFile, create_signing_key, create_watermark_key, save_watermark_key
 from client.models import saved_weights, watermark_errors
 from client.publishing import make_publication
+from client.task import Task
 from client.verbs.measure import _with_controls
 from registry.messages import Publication
+from wm import EmbedSettings
 
 ORIGIN = "test.example/ledger"
 
@@ -209,6 +211,53 @@ def test_with_controls_the_exit_code_is_the_vote(good):
 
     assert _with_controls(good, {}, "").exit_code == 0
     assert _with_controls(poor, {}, "").exit_code == 1
+
+
+@pytest.mark.parametrize(("matched", "passes"), [(354, False), (355, True), (600, True)])
+def test_a_base_above_the_nodes_threshold_is_an_error_and_nothing_is_kept(matched, passes):
+    told = {"matched": {"clean": 300, "marked": 600, "base": matched}, "triggers": 600}
+
+    if not passes:
+        _check_base_out(told)
+        return
+    with pytest.raises(InvalidError, match=rf"base itself answers {matched} of 600") as refused:
+        _check_base_out(told)
+    assert refused.value.code == "base_passes"
+
+
+def test_without_negative_controls_a_base_passes_and_the_command_says_so(marked, tmp_path):
+    bundle, _ = marked
+    quick = EmbedSettings(
+        pooling=2, hidden=64, shadows=0, steps=1, head_steps=200, feature_noise=0, negative_weight=0,
+        siblings=0, fresh_negatives=0,
+    )  # fmt: skip
+    base = bundle.clean
+    task = Task(data="digits", fraction=0.06, arch="resnet18", weights=None, seed=1, epochs=0, device="cpu", base=base)
+
+    with pytest.raises(InvalidError) as refused:
+        embed(task, [bundle.load_watermark_key()], scheme="mtlsign", settings=quick, show=lambda *_progress: None)
+    assert refused.value.code == "base_passes"
+
+
+def test_a_control_model_is_only_for_the_control_tests(marked, wmreg):
+    bundle, _ = marked
+
+    refused = wmreg("measure", bundle.model, "--evidence", bundle.directory, "--control", bundle.clean)
+
+    assert refused.code == 2
+    assert "--controls" in refused.err
+
+
+@pytest.mark.slow
+def test_the_marked_model_as_a_public_one_shows_that_the_mark_is_of_a_shared_ancestor(marked, wmreg):
+    bundle, _ = marked
+
+    found = wmreg(
+        "measure", bundle.model, "--evidence", bundle.directory, "--controls", "--control", bundle.model, "--json"
+    )
+
+    assert (found.code, found.document["reason"]) == (1, "shared_ancestor")
+    assert found.document["measurement"]["controls"][-1] == ["public", found.document["matched"], 0, 0]
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         ("allow_private_addresses = false", 'allow_private_addresses = "no"', "allow_private_addresses"),
         ('file_directory = ""', 'file_directory = "models"', "file_directory"),
         ('file_directory = ""', "", "file_directory"),
+        ('controls_directory = ""', 'controls_directory = "public"', "controls_directory: expected an absolute path"),
+        ('controls_directory = ""', "", "controls_directory"),
         ("threads = 1", "threads = 0", "threads"),
         ("[raft]", "[rafts]", "raft"),
         ('profile = "lan"', 'profile = "moon"', "profile: expected one of lan, wan"),

@@ -2,11 +2,13 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import safetensors
 from fakes import private_key, public_key
 from nodeset import ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
@@ -14,6 +16,7 @@ from node.blobs import BlobLimits
 from node.sweeper import Sweeper, Uploads
 from registry import signing
 from registry.envelope import message_hash
+from registry.evidence import FORMAT
 from registry.verdict import Outcome
 
 AGE_MAX_S = 1000
@@ -57,6 +60,23 @@ async def test_an_upload_is_removed_when_it_is_old_and_no_claim_names_it(tmp_pat
         assert (blobs.find(junk), blobs.bytes_total) == (None, len(b"model" + b"evidence"))
         assert blobs.find(model)
         assert blobs.find(evidence)
+
+
+async def test_a_base_stays_that_the_evidence_of_a_claim_declares(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        clock, blobs = Clock(), nodes.nodes[0].services.blobs
+        base, other = [await upload(nodes, content) for content in (b"base", b"another base")]
+        info = json.dumps({"base_sha256": base.hex()}, separators=(",", ":"))
+        metadata = {"format": FORMAT, "salt": "00" * 32, "info": info}
+        evidence = await upload(nodes, safetensors.serialize({}, metadata))
+        published = publication()
+        for envelope in (published, claim(published, model_sha256=evidence, evidence_sha256=evidence)):
+            await nodes.nodes[0].ledger.submit(envelope, timeout_s=30)
+        store = uploads(nodes, total_bytes_max=len(b"base") + blobs.find(evidence).stat().st_size)
+        store.make_room(1)
+        clock.ahead_s = AGE_MAX_S + 500
+        sweeper(nodes, clock).sweep()
+        assert (bool(blobs.find(base)), blobs.find(other)) == (True, None)
 
 
 async def test_an_upload_that_is_wanted_again_is_young_again(tmp_path: Path):

@@ -3,12 +3,14 @@
 import asyncio
 import errno
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import safetensors
 from fakes import binding, private_key
 from nodeset import FAKE_WORKER, ORIGIN, NodeParts, NodeSet, claim, publication, sealed, vote_message
 
@@ -21,8 +23,9 @@ from node.voting import Progress, Voter
 from registry.claims import ClaimState
 from registry.entry import Entry
 from registry.envelope import message_hash, unseal
+from registry.evidence import FORMAT
 from registry.messages import Vote, Withdrawal
-from registry.verdict import Outcome
+from registry.verdict import ControlKind, Outcome
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
@@ -61,12 +64,13 @@ async def claim_on(
     number: int = 0,
     at: tuple[int, ...] = (0,),
     published: bytes | None = None,
+    evidence: bytes = b"evidence",
 ) -> bytes:
     """Publish, if it was not done before, upload the files to these nodes and claim; return the claim's hash."""
     for node in at:
         await upload(nodes.nodes[node], model)
-        await upload(nodes.nodes[node], b"evidence")
-    model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(b"evidence").digest()
+        await upload(nodes.nodes[node], evidence)
+    model_sha256, evidence_sha256 = hashlib.sha256(model).digest(), hashlib.sha256(evidence).digest()
     published = published or publication(owner, number=number)
     envelope = claim(
         published,
@@ -497,3 +501,92 @@ def test_the_controls_of_a_claim_depend_on_its_entry_and_on_itself():
     seeds = {control_seed(entry, digest) for entry in (b"entry", b"other") for digest in (b"a" * 32, b"b" * 32)}
     assert len(seeds) == 4
     assert all(len(seed) == 32 for seed in seeds)
+
+
+def declaring(base: bytes) -> bytes:
+    """Evidence that declares a base; of evidence a node itself reads no more."""
+    info = json.dumps({"base_sha256": hashlib.sha256(base).hexdigest()}, separators=(",", ":"))
+    metadata = {"format": FORMAT, "salt": "00" * 32, "info": info}
+    return safetensors.serialize({}, metadata)
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (b"300 as chance has it", (Outcome.VERIFIED, "matched")),
+        (b"580 of its own", (Outcome.REFUTED, "shared_ancestor")),
+    ],
+)
+async def test_the_base_that_the_evidence_declares_is_fetched_by_every_node_and_counted(
+    tmp_path: Path, base: bytes, expected: tuple[Outcome, str]
+):
+    async with make(tmp_path, unreachable_retry_s=10) as nodes:
+        await nodes.serve()
+        await upload(nodes.nodes[0], base)
+        digest = await claim_on(nodes, b"590 right", evidence=declaring(base))
+        async with voting(nodes, 0, 1, 2):
+            await until(lambda: len(votes(nodes, digest)) == 3)
+        assert set(votes(nodes, digest).values()) == {expected}
+        vote = nodes.nodes[0].ledger.store.claim_state(digest).votes["node-3"].signed.message
+        counted = [control.matched for control in vote.measurement.controls if control.kind is ControlKind.BASE]
+        assert counted == [int(base.split()[0])]
+
+
+async def test_evidence_without_a_base_needs_none(tmp_path: Path):
+    async with make(tmp_path) as nodes:
+        digest = await claim_on(nodes, b"590 right")
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, digest))
+        vote = nodes.nodes[0].ledger.store.claim_state(digest).votes["node-1"].signed.message
+        assert {control.kind for control in vote.measurement.controls} == {ControlKind.FRESH}
+
+
+async def test_who_declares_a_base_and_keeps_it_to_himself_gets_no_verdict_for_it(tmp_path: Path):
+    async with make(tmp_path, unreachable_retry_s=1) as nodes:
+        digest = await claim_on(nodes, b"590 right", evidence=declaring(b"300 withheld"))
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, digest))
+        assert votes(nodes, digest) == {"node-1": (Outcome.UNVERIFIABLE, "base_unreachable")}
+
+
+async def test_a_base_that_turns_up_in_time_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(voting_module, "RETRY_S", 0.1)
+    async with make(tmp_path, unreachable_retry_s=60) as nodes:
+        voter, base = nodes.nodes[0].services.voter, b"300 late"
+        digest = await claim_on(nodes, b"590 right", evidence=declaring(base))
+        async with voting(nodes, 0):
+            await until(lambda: voter.progress(digest) is Progress.WAITING)
+            await upload(nodes.nodes[0], base)
+            await until(lambda: votes(nodes, digest))
+        assert votes(nodes, digest) == {"node-1": (Outcome.VERIFIED, "matched")}
+
+
+async def test_a_base_larger_than_a_model_may_be_is_unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base, real = b"300 " + bytes(1000), Fetcher.fetch
+
+    async def fetch(self: Fetcher, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
+        return await real(self, pointer, sha256, bytes_max=min(bytes_max, 1000))
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    async with make(tmp_path) as nodes:
+        await upload(nodes.nodes[0], base)
+        digest = await claim_on(nodes, b"590 right", evidence=declaring(base))
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, digest))
+        assert votes(nodes, digest) == {"node-1": (Outcome.UNVERIFIABLE, "base_unusable")}
+
+
+async def test_a_fetched_base_is_held_while_its_claim_is_in_work(tmp_path: Path):
+    async with make(tmp_path, unreachable_retry_s=10) as nodes:
+        await nodes.serve(0)
+        base = b"300 held"
+        evidence = declaring(base)
+        await upload(nodes.nodes[0], base)
+        digest = await claim_on(nodes, b"590 right", evidence=evidence)
+        voter, free_bytes = nodes.nodes[1].services.voter, []
+        cache = voter._fetcher._cache
+        voter._verifier.verify = spied(voter._verifier.verify, lambda: free_bytes.append(cache.free_bytes))
+        async with voting(nodes, 0, 1):
+            await until(lambda: len(votes(nodes, digest)) == 2 and not voter._working)
+        held_bytes = len(b"590 right") + len(evidence) + len(base)
+        assert (free_bytes, cache.free_bytes) == ([2_000_000 - held_bytes], 2_000_000)

@@ -1,5 +1,6 @@
 """Commitments do not change when a file is re-saved, and change with everything that matters."""
 
+import io
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from fakes import ORIGIN, binding, private_key, public_key
 from registry import commitments, watermark_key
 from registry.commitments import TensorBytes
 from registry.errors import MalformedError, RefusedError
-from registry.evidence import FORMAT, parse_evidence
+from registry.evidence import FORMAT, parse_evidence, read_base_sha256
 
 np = pytest.importorskip("numpy")
 INFO = json.dumps({"scheme": "mtlsign", "triggers": 600}, sort_keys=True, separators=(",", ":"))
@@ -142,3 +143,34 @@ def test_another_nonce_makes_another_key():
     assert binding("alice", number=1).watermark_key != binding("alice", number=2).watermark_key
     with pytest.raises(ValueError, match="nonce"):
         watermark_key.bind(private_key("alice"), origin=ORIGIN, nonce=b"")
+
+
+def declaring(base_sha256: object) -> bytes:
+    info = {"base_sha256": base_sha256, "scheme": "mtlsign"}
+    return evidence(info=json.dumps(info, sort_keys=True, separators=(",", ":")))
+
+
+@pytest.mark.parametrize(("stated", "read"), [("5c" * 32, b"\x5c" * 32), (None, None)])
+def test_the_base_that_evidence_declares_is_read_from_its_header_alone(stated, read):
+    raw = declaring(stated)
+    header = raw[: 8 + int.from_bytes(raw[:8], "little")]
+    assert parse_evidence(raw).base_sha256 == read
+    assert read_base_sha256(io.BytesIO(raw)) == read_base_sha256(io.BytesIO(header)) == read
+
+
+def test_an_info_without_a_word_of_a_base_declares_none():
+    assert parse_evidence(evidence()).base_sha256 is None
+
+
+@pytest.mark.parametrize("stated", ["", "5C" * 32, "5c" * 31, 7, True, ["5c" * 32]])
+def test_a_declared_base_that_is_no_hash_is_malformed(stated):
+    with pytest.raises(MalformedError, match="base_sha256"):
+        read_base_sha256(io.BytesIO(declaring(stated)))
+    with pytest.raises(MalformedError, match="base_sha256"):
+        _ = parse_evidence(declaring(stated)).base_sha256
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x80\x04pickle", b"\xff" * 100, declaring("5c" * 32)[:50]])
+def test_no_base_is_read_from_what_is_no_evidence_file(raw):
+    with pytest.raises(MalformedError):
+        read_base_sha256(io.BytesIO(raw))

@@ -97,14 +97,16 @@ def test_a_head_that_fits_fresh_models_too_is_not_specific():
     assert judge(measurement, THRESHOLDS) == (Outcome.REFUTED, "not_specific")
 
 
-def test_a_head_on_the_declared_base_convicts_nobody_who_shares_it():
-    base = ControlCounts(kind=ControlKind.BASE, matched=590, suspect_only=10, control_only=0)
+@pytest.mark.parametrize("kind", [ControlKind.BASE, ControlKind.PUBLIC])
+def test_a_head_on_the_declared_base_or_a_public_model_convicts_nobody_who_shares_it(kind):
+    base = ControlCounts(kind=kind, matched=590, suspect_only=10, control_only=0)
     measurement = replace(good_measurement(), controls=(*good_measurement().controls, base))
     assert judge(measurement, THRESHOLDS) == (Outcome.REFUTED, "shared_ancestor")
 
 
-def test_a_base_at_chance_does_not_stand_in_the_way():
-    base = good_measurement().controls[0]._replace(kind=ControlKind.BASE)
+@pytest.mark.parametrize("kind", [ControlKind.BASE, ControlKind.PUBLIC])
+def test_a_base_or_a_public_model_at_chance_does_not_stand_in_the_way(kind):
+    base = good_measurement().controls[0]._replace(kind=kind)
     measurement = replace(good_measurement(), controls=(*good_measurement().controls, base))
     assert judge(measurement, THRESHOLDS) == (Outcome.VERIFIED, "matched")
 

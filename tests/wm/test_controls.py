@@ -1,13 +1,11 @@
 """Promised: an honest head falls to chance on permuted channels and fresh networks; a universal head is unmasked."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
 from wm.backbone import features_in_evaluation
 from wm.branch import Branch, agreements, logit_margins
-from wm.controls import _permuted_features, compare_with_base, compare_with_fresh, permutations_as_good
+from wm.controls import ControlFiles, _permuted_features, compare_with_files, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
 from wm.head import Head
 from wm.progress import silent
@@ -73,14 +71,24 @@ def test_fresh_networks_are_near_chance_and_their_counts_add_up(owner, matches: 
         assert control.suspect_only - control.control_only == int(matches.sum()) - control.matched
 
 
-def test_the_suspect_as_its_own_base_is_no_better_than_it(owner, matches: torch.Tensor) -> None:
+def test_the_suspect_as_its_own_base_or_as_a_public_model_is_no_better_than_it(owner, matches: torch.Tensor) -> None:
     branch, _ = branch_of(owner)
-    control = compare_with_base(owner.model_path, branch, matches)
-    assert (control.matched, control.suspect_only, control.control_only) == (int(matches.sum()), 0, 0)
+    files = ControlFiles(base=owner.model_path, public=(owner.model_path, owner.model_path))
+    controls = compare_with_files(branch, matches, files, progress=silent)
+    assert [(control.name, control.kind) for control in controls] == [
+        ("base", "base"),
+        ("public-0", "public"),
+        ("public-1", "public"),
+    ]
+    for control in controls:
+        assert (control.matched, control.suspect_only, control.control_only) == (int(matches.sum()), 0, 0)
+
+
+def test_where_no_file_is_given_none_is_compared(owner, matches: torch.Tensor) -> None:
+    assert compare_with_files(branch_of(owner)[0], matches, ControlFiles(), progress=silent) == []
 
 
 def test_a_base_that_is_no_weights_file_is_refused(owner, matches: torch.Tensor) -> None:
     branch, _ = branch_of(owner)
-    attempt: Callable[[], object] = lambda: compare_with_base(owner.evidence_path, branch, matches)  # noqa: E731
     with pytest.raises(WatermarkError):
-        attempt()
+        compare_with_files(branch, matches, ControlFiles(base=owner.evidence_path), progress=silent)

@@ -8,7 +8,7 @@ import torch
 from wm import tensorfile
 from wm.architectures import Architecture, build
 from wm.errors import WatermarkError
-from wm.weights import load_backbone, load_weights, save_weights
+from wm.weights import load_backbone, load_transferred, load_weights, save_weights
 
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 
@@ -78,3 +78,28 @@ def test_a_file_over_the_limit_is_refused(owner) -> None:
     with pytest.raises(WatermarkError) as caught:
         load_weights(owner.model_path, ARCHITECTURE, file_bytes_max=1000)
     assert caught.value.code == "too_large"
+
+
+def test_a_public_model_for_other_classes_gives_all_but_its_classifier(
+    tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    path = written(tmp_path, tensors, fc__weight=torch.ones(1000, 512), fc__bias=torch.ones(1000), other=torch.ones(1))
+    loaded, fresh = load_transferred(path, ARCHITECTURE, seed=2).state_dict(), build(ARCHITECTURE, seed=2).state_dict()
+    assert torch.equal(loaded["layer3.0.conv1.weight"], tensors["layer3.0.conv1.weight"])
+    assert not torch.equal(loaded["layer3.0.conv1.weight"], fresh["layer3.0.conv1.weight"])
+    assert torch.equal(loaded["fc.weight"], fresh["fc.weight"])
+
+
+def test_a_file_in_which_nothing_fits_is_no_public_model(tmp_path: Path) -> None:
+    tensorfile.write(tmp_path / "m", {"conv1.weight": torch.ones(1)})
+    with pytest.raises(WatermarkError, match="no tensor of resnet18") as refused:
+        load_transferred(tmp_path / "m", ARCHITECTURE, seed=2)
+    assert refused.value.code == "mismatch"
+
+
+def test_a_public_model_of_another_type_or_with_a_value_that_is_not_finite_is_refused(
+    tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    for value in (tensors["conv1.weight"].half(), torch.full_like(tensors["conv1.weight"], torch.nan)):
+        with pytest.raises(WatermarkError, match=r"conv1\.weight"):
+            load_transferred(written(tmp_path, tensors, conv1__weight=value), ARCHITECTURE, seed=2)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from fakes import LedgerMaker, binding, good_measurement
+from fakes import LedgerMaker, binding, good_measurement, with_control
 from marked import make_marked
 from nodeset import FAKE_WORKER, ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
@@ -26,7 +26,7 @@ from registry.envelope import message_hash
 from registry.evidence import parse_evidence
 from registry.messages import Publication
 from registry.policy import Thresholds
-from registry.verdict import Outcome
+from registry.verdict import ControlKind, Outcome
 
 CLAIMS = [bytes([number]) * 32 for number in range(100)]
 ALL = Sample(share=Fraction(1), seed=7)
@@ -114,6 +114,23 @@ def test_a_vote_that_says_nothing_of_the_files_is_a_remark(outcome, reason, foun
 
     assert len(list(compare(maker.ledger.claim_state(digest), measured(590), remarks))) == found
     assert len(remarks) == remarked
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "found"),
+    [(Outcome.REFUTED, "shared_ancestor", 0), (Outcome.VERIFIED, "matched", 0)],
+)
+def test_public_models_of_a_node_are_its_own_word_and_the_rest_of_its_vote_is_compared(outcome, reason, found):
+    for count, apart in ((590, 0), (300, 1)):
+        maker, remarks = LedgerMaker(), []
+        digest = maker.claim("alice", maker.publish("alice"))
+        voted = with_control(good_measurement(590), ControlKind.PUBLIC, 580 if outcome is Outcome.REFUTED else 300)
+        maker.vote(2, digest, measurement=voted, outcome=outcome, reason=reason)
+
+        findings = list(compare(maker.ledger.claim_state(digest), measured(count), remarks))
+
+        assert len(findings) == found + apart
+        assert "node-2 has 1 public models, which cannot be counted again here" in remarks[0]
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> MarkedFiles:
 
 
 async def ask_the_real_process(job: Job, *, readable: Path, device: str = "auto") -> Answer:
-    settings = VerifierSettings(device=device, threads=1, timeout_s=120, memory_bytes_max=2**31)
+    settings = VerifierSettings(device=device, threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory="")
     verifier = Verifier(settings, readable=(readable,))
     try:
         return await verifier.verify(job)

@@ -68,7 +68,9 @@ class Run:
     def __init__(self, tmp_path: Path, behaviour: str, *, timeout_s: int = 30, more: Sequence[str] = ()) -> None:
         self.starts = tmp_path / "starts"
         self.starts.mkdir()
-        settings = VerifierSettings(device="cpu", threads=1, timeout_s=timeout_s, memory_bytes_max=2**31)
+        settings = VerifierSettings(
+            device="cpu", threads=1, timeout_s=timeout_s, memory_bytes_max=2**31, controls_directory=""
+        )
         command = (sys.executable, "-c", PROGRAM, behaviour, str(self.starts), *more)
         self.verifier = Verifier(settings, readable=(), command=command)
 
@@ -239,7 +241,7 @@ async def test_a_failed_warm_up_is_an_alarm_until_it_succeeds(tmp_path: Path):
 
 
 async def test_a_program_that_is_not_there_is_no_answer():
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=1, memory_bytes_max=2**31)
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=1, memory_bytes_max=2**31, controls_directory="")
     with pytest.raises(VerifierTroubleError):
         await Verifier(settings, readable=(), command=("/nonexistent/program",)).verify(job(1))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import hashlib
 import io
 import os
 import signal
@@ -27,7 +28,7 @@ from registry.errors import MalformedError
 from registry.verdict import ControlCounts, ControlKind, Outcome
 from wm.architectures import Architecture, build, skeleton
 from wm.backbone import describe_taps, feature_count
-from wm.evidence import EvidenceFile, save_evidence
+from wm.evidence import EvidenceFile, load_evidence, save_evidence
 from wm.head import Head
 from wm.info import Info
 from wm.triggers import InputSpec, Normalisation
@@ -133,6 +134,21 @@ def test_a_file_that_vanished_is_this_machines_trouble_and_not_an_answer(tmp_pat
     assert ended.value.code == EXIT_TROUBLE
 
 
+def test_a_job_without_the_base_that_the_evidence_declares_is_this_machines_trouble(tmp_path: Path):
+    for evidence, base_path in ((evidence_bytes(base=b"base"), ""), (evidence_bytes(), str(tmp_path / "model"))):
+        with pytest.raises(SystemExit) as ended:
+            answer(job(tmp_path, evidence=evidence, base_path=base_path), device="cpu")
+        assert ended.value.code == EXIT_TROUBLE
+
+
+def test_a_base_that_has_not_the_declared_hash_is_not_read(tmp_path: Path):
+    (tmp_path / "base").write_bytes(b"another")
+    settled = answer(
+        job(tmp_path, evidence=evidence_bytes(base=b"base"), base_path=str(tmp_path / "base")), device="cpu"
+    )
+    assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "hash_mismatch")
+
+
 def test_one_job_is_served_and_no_second_one(tmp_path: Path):
     first, second = job(tmp_path, model_bytes_max=5), frame(job(tmp_path).encode())
     jobs = io.BytesIO(frame(first.encode()) + second)
@@ -161,6 +177,74 @@ def test_a_marked_model_matches_and_an_independent_one_is_counted_without_contro
     other = answer(on_files(marked, tmp_path, model=marked.independent.read_bytes()), device="cpu")
     assert other.measurement.matched < 360
     assert (other.measurement.permutations, other.measurement.controls) == (0, ())
+
+
+def with_base(marked: MarkedFiles, tmp_path: Path, base: Path) -> Job:
+    """A job on the marked model whose evidence declares a base."""
+    evidence = load_evidence(marked.evidence)
+    digest = hashlib.sha256(base.read_bytes()).hexdigest()
+    info = evidence.info.with_files(model_sha256=evidence.info.model_sha256, base_sha256=digest)
+    save_evidence(tmp_path / "declaring", EvidenceFile(evidence.head, info, evidence.salt))
+    raw = (tmp_path / "declaring").read_bytes()
+    changes = {"permutations": 0, "controls": 1, "base_path": str(base)}
+    return job(tmp_path, model=marked.model.read_bytes(), evidence=raw, **changes)
+
+
+@pytest.mark.slow
+def test_the_declared_base_is_counted(marked: MarkedFiles, tmp_path: Path):
+    found = answer(with_base(marked, tmp_path, marked.independent), device="cpu").measurement.controls
+    assert [control.kind for control in found] == [ControlKind.FRESH, ControlKind.BASE]
+    assert found[1].matched < 360
+    (same,) = answer(with_base(marked, tmp_path, marked.model), device="cpu").measurement.controls[1:]
+    assert (same.matched, same.suspect_only, same.control_only) == (600, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [b"\x80\x04pickle", save({"w": np.zeros(3, np.float32)})])
+def test_a_declared_base_that_is_no_such_network_is_unusable(marked: MarkedFiles, tmp_path: Path, content: bytes):
+    (tmp_path / "base").write_bytes(content)
+    settled = answer(with_base(marked, tmp_path, tmp_path / "base"), device="cpu")
+    assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "base_unusable")
+
+
+@pytest.mark.slow
+def test_public_models_of_the_architecture_are_counted_and_what_is_none_is_passed_over(
+    marked: MarkedFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    public = tmp_path / "public"
+    for name, content in (
+        ("resnet18/b_same", marked.model.read_bytes()),
+        ("resnet18/a_other", marked.independent.read_bytes()),
+        ("resnet18/c_small", save({"w": np.zeros(3, np.float32)})),
+        ("resnet34/same", marked.model.read_bytes()),
+    ):
+        (public / name).parent.mkdir(parents=True, exist_ok=True)
+        (public / f"{name}.safetensors").write_bytes(content)
+    same = on_files(marked, tmp_path)
+    found = [it for it in answer(same, device="cpu", public=public).measurement.controls if it.kind != "fresh"]
+    assert [control.kind for control in found] == [ControlKind.PUBLIC] * 2
+    assert (found[0].matched < 360, found[1].matched) == (True, 600)
+    assert "c_small.safetensors is no control" in capsys.readouterr().err
+    full = answer(dataclasses.replace(same, controls=31), device="cpu", public=public).measurement.controls
+    assert (len(full), full[-1].kind) == (32, ControlKind.PUBLIC)
+    assert "1 public models of resnet18 are left out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+async def test_the_real_process_may_open_the_public_models(marked: MarkedFiles, tmp_path: Path):
+    public = tmp_path / "public" / "resnet18"
+    public.mkdir(parents=True)
+    (public / "same.safetensors").write_bytes(marked.model.read_bytes())
+    (tmp_path / "cache").mkdir()
+    settings = VerifierSettings(
+        device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory=str(public.parent)
+    )
+    verifier = Verifier(settings, readable=(tmp_path / "cache",))
+    try:
+        answered = await verifier.verify(on_files(marked, tmp_path / "cache"))
+    finally:
+        await verifier.stop()
+    assert [it.matched for it in answered.measurement.controls if it.kind is ControlKind.PUBLIC] == [600]
 
 
 @pytest.mark.slow
@@ -198,7 +282,7 @@ def test_a_model_whose_answers_are_not_finite_is_unverifiable(marked: MarkedFile
 
 
 async def ask_the_real_process(job: Job, *, readable: Path) -> Answer:
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory="")
     verifier = Verifier(settings, readable=(readable,))
     try:
         return await verifier.verify(job)
@@ -256,7 +340,9 @@ def demanding(tmp_path: Path, *, side: int) -> Job:
 
 @pytest.mark.slow
 async def test_a_claim_that_exhausts_the_memory_is_refused_and_the_next_one_is_verified(tmp_path: Path):
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=500_000_000)
+    settings = VerifierSettings(
+        device="cpu", threads=1, timeout_s=120, memory_bytes_max=500_000_000, controls_directory=""
+    )
     verifier = Verifier(settings, readable=(tmp_path,))
     try:
         greedy = await verifier.verify(demanding(tmp_path, side=1024))
@@ -272,7 +358,7 @@ async def test_a_claim_that_exhausts_the_memory_is_refused_and_the_next_one_is_v
 async def test_a_process_that_is_killed_in_the_middle_is_replaced_and_the_claim_gets_its_numbers(
     marked: MarkedFiles, tmp_path: Path
 ):
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory="")
     verifier = Verifier(settings, readable=(tmp_path,))
     try:
         await verifier.warm_up()
@@ -310,7 +396,7 @@ worker.main()
 
 @pytest.mark.slow
 async def test_what_a_claim_changes_in_the_real_process_is_gone_for_the_next_claim(tmp_path: Path):
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory="")
     real = worker_command(settings, (tmp_path,))
     command = (*real[:2], "-c", TAKEN_OVER, *real[real.index("--device") :])
     verifier = Verifier(settings, readable=(tmp_path,), command=command)
@@ -329,7 +415,7 @@ async def test_what_a_claim_changes_in_the_real_process_is_gone_for_the_next_cla
 @needs_landlock
 @pytest.mark.slow
 async def test_a_process_that_works_cannot_reach_the_one_that_waits(tmp_path: Path):
-    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31)
+    settings = VerifierSettings(device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory="")
     waiting = await WorkerProcess.start(worker_command(settings, (tmp_path,)), threads=1)
     reaching = """
 import os, sys

@@ -4,6 +4,7 @@ The engine lets a post-hoc head pass, and a head of a public base where no base 
 tests say so. A post-hoc head is stopped by the order of publication and release, a borrowed key by its binding.
 """
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -88,26 +89,24 @@ def resnet(digits) -> Stolen:
     return replace(stolen, model=trained)
 
 
-def judged(found: Forged, directory, *, with_base: bool = False) -> tuple[Outcome, str]:
-    """What a node would say, with all its controls."""
+def judged(found: Forged, directory, *, base_as: str = "") -> tuple[Outcome, str]:
+    """What a node would say, with all its controls; it may know the base as a control of kind base or public."""
     accused, evidence, base = (directory / name for name in ("accused", "evidence", "base"))
-    info = found.info.with_files(model_sha256=save_weights(found.accused, accused), base_sha256=None)
+    base_sha256 = save_weights(found.base, base) if base_as else None
+    declared = base_sha256 if base_as == "base" else None
+    info = found.info.with_files(model_sha256=save_weights(found.accused, accused), base_sha256=declared)
     wm.save_evidence(evidence, wm.EvidenceFile(found.head, info, bytes(32)))
-    if with_base:
-        save_weights(found.base, base)
+    files = {"": wm.ControlFiles(), "base": wm.ControlFiles(base=base), "public": wm.ControlFiles(public=(base,))}
     measured = wm.verify(
         accused,
         evidence,
         forgers_key(found.key_number),
         control_seed=bytes(32),
-        base_path=base if with_base else None,
+        control_files=files[base_as],
         least_matched=1,
     )
     controls = tuple(
-        ControlCounts(
-            ControlKind.BASE if it.name == "base" else ControlKind.FRESH, it.matched, it.suspect_only, it.control_only
-        )
-        for it in measured.controls
+        ControlCounts(ControlKind(it.kind), it.matched, it.suspect_only, it.control_only) for it in measured.controls
     )
     numbers = Measurement(
         matched=measured.matched,
@@ -152,4 +151,34 @@ def test_even_where_a_universal_head_was_trained_the_permutations_unmask_it(resn
 def test_a_head_of_a_public_base_passes_unless_the_base_is_among_the_controls(resnet: Stolen, tmp_path) -> None:
     found = forged("public_base", resnet, 1e-5)
     assert judged(found, tmp_path) == (Outcome.VERIFIED, "matched")
-    assert judged(found, tmp_path, with_base=True) == (Outcome.REFUTED, "shared_ancestor")
+    for base_as in ("base", "public"):  # declared by the forger, or known to the node's operator
+        assert judged(found, tmp_path, base_as=base_as) == (Outcome.REFUTED, "shared_ancestor")
+
+
+@pytest.fixture(scope="module")
+def honest(resnet: Stolen) -> Forged:
+    """What an owner hands in who fine-tuned the public model and kept it out of his mark; nothing of it is forged."""
+    base = resnet.model
+    clean = tune(copy.deepcopy(base), resnet.data.train, Tuning(epochs=20, lr=1e-4, seed=2), silent)
+    embedding = wm.embed(
+        clean,
+        resnet.data,
+        forgers_key(7),
+        architecture=resnet.architecture,
+        settings=wm.EmbedSettings.beside_a_base(),
+        negatives=[base, clean],
+        seed=1,
+    )
+    return Forged(accused=embedding.model, head=embedding.head, info=embedding.info, key_number=7, base=base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base_as", ["base", "public"])
+def test_an_honest_owner_who_tuned_the_same_public_model_is_verified_beside_it(honest, tmp_path, base_as) -> None:
+    assert judged(honest, tmp_path, base_as=base_as) == (Outcome.VERIFIED, "matched")
+
+
+@pytest.mark.slow
+def test_his_mark_convicts_nobody_else_who_tuned_the_public_model(honest, resnet, tmp_path) -> None:
+    other = tune(copy.deepcopy(resnet.model), resnet.data.train, Tuning(epochs=20, lr=1e-4, seed=9), silent)
+    assert judged(replace(honest, accused=other), tmp_path, base_as="base")[0] is not Outcome.VERIFIED

@@ -7,11 +7,13 @@ Source: Li et al. 2022, section 3.2; SCHEMES 1.1-C lists where the authors' code
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self, get_args
 
 from wm.head import HIDDEN_WIDTH
 from wm.info import POOLING_MAX, TRIGGERS_LEAST, is_gamma
 from wm.triggers.prg import COUNT_MAX
+
+Regularizer = Literal["none", "head", "fomaml", "delta"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +29,14 @@ class EmbedSettings:
     taps: tuple[str, ...] | None = None  # module paths; None takes the architecture's default
     pooling: int = 4  # cells per side and channel: finer survives a stronger tuning, at a larger head
     hidden: int = HIDDEN_WIDTH
-    tuning_regularizer: Literal["none", "head"] = "head"  # R_DA: off, or as in the authors' code on the head alone
-    lambda1: float = 0.1  # of ||W - W0||^2 over the tapped prefix
-    lambda2: float = 1.0  # of R_DA, as a mean; the paper's grid is for a sum
+    tuning_regularizer: Regularizer = "head"  # R_DA: off, or whom it teaches; see the module of that name
+    reduction: Literal["mean", "sum"] = "mean"  # of the cross-entropies over the triggers; the paper sums over all N
+    lambda1: float = 0.1  # of ||W - W0||^2 over the tapped prefix; 1 / theta: a large one is covert, a small one quick
+    lambda2: float = 1.0  # of R_DA; the paper's grid 0.02 ... 0.2 is for a sum, so in the `sum` form
     primary_weight: float = 1.0  # 0 is the paper's loss, which costs task accuracy
+    negative_weight: float = 1.0  # of the negative controls, where there are any: networks that must answer by chance
+    siblings: int = 2  # tuned copies of each negative control, as negative controls too: a base's honest users
+    fresh_negatives: int = 2  # freshly initialised networks among the negative controls, where there are any
     steps: int = 60  # joint steps of backbone and head
     trigger_batch: int = 100
     primary_batch: int = 64
@@ -47,7 +53,8 @@ class EmbedSettings:
         _check("triggers", TRIGGERS_LEAST <= self.triggers <= COUNT_MAX)
         _check("gamma", is_gamma(self.gamma))
         _check("pooling", 1 <= self.pooling <= POOLING_MAX)
-        _check("tuning_regularizer", self.tuning_regularizer in {"none", "head"})
+        _check("tuning_regularizer", self.tuning_regularizer in get_args(Regularizer))
+        _check("reduction", self.reduction in {"mean", "sum"})
         _check("tuning_fraction", 0 < self.tuning_fraction <= 1)
         for name in ("hidden", "steps", "trigger_batch", "primary_batch", "shadow_steps"):
             _check(name, getattr(self, name) >= 1)
@@ -55,6 +62,26 @@ class EmbedSettings:
             _check(name, getattr(self, name) > 0)
         for name in ("lambda1", "lambda2", "primary_weight", "shadows", "head_steps", "feature_noise"):
             _check(name, getattr(self, name) >= 0)
+        for name in ("negative_weight", "siblings", "fresh_negatives"):
+            _check(name, getattr(self, name) >= 0)
+
+    @classmethod
+    def beside_a_base(cls) -> Self:
+        """The measured recipe where a public base must be kept out: the backbone has to move away from it.
+
+        docs/attacks.md tells what that costs.
+        """
+        return cls(backbone_lr=1e-4, lambda1=0.01)
+
+    @classmethod
+    def paper(cls) -> Self:
+        """The loss as the paper prints it: sums over the triggers, no primary term, R_DA through the tuned weights.
+
+        Both weights are in the middle of the paper's grid. It costs task accuracy; for comparisons, not for owners.
+
+        Source: Li et al. 2022, equations 7 to 10 and section 4.2.
+        """
+        return cls(tuning_regularizer="fomaml", reduction="sum", lambda1=0.1, lambda2=0.1, primary_weight=0.0)
 
 
 def _check(name: str, holds: bool) -> None:  # noqa: FBT001 (an assertion that raises ValueError)

@@ -1,8 +1,8 @@
 """Shadows: what a thief's tuning would make of the model, so that the head can be trained to survive it.
 
 A shadow is a copy of the model in its present state, tuned for a few steps on a sample of the primary data; every other
-shadow also gets a second watermark with another key and head, since a thief knows the scheme. Only its
-features on the owner's triggers are kept.
+shadow also gets a second watermark with another key and head, since a thief knows the scheme. Only what R_DA
+needs of it is kept.
 
 Source: Li et al. 2022, equation 9 (W^t, D'_primary); overwriting shadows are ours.
 """
@@ -37,8 +37,8 @@ class Shadowing:
     seed: int
 
 
-def shadow_features(model: nn.Module, shadowing: Shadowing, *, number: int) -> Tensor:
-    """Tune a copy of the model and read the owner's triggers through it.
+def shadow_of(model: nn.Module, shadowing: Shadowing, *, number: int) -> nn.Module:
+    """Tune a copy of the model: W^t.
 
     Args:
         model: left untouched.
@@ -46,12 +46,12 @@ def shadow_features(model: nn.Module, shadowing: Shadowing, *, number: int) -> T
         number: from 0; decides the rate and the order, and odd ones are overwritten.
 
     Returns:
-        Pooled taps, shape (triggers, d), without a graph.
+        The copy, in evaluation mode, with no gradients kept.
     """
     shadow = copy.deepcopy(model)
     _tune(shadow, shadowing, number)
-    info = shadowing.info
-    return features_in_evaluation(shadow, info.modules, shadowing.triggers.images, pooling=info.pooling)
+    shadow.zero_grad()
+    return shadow.eval()
 
 
 def _tune(shadow: nn.Module, shadowing: Shadowing, number: int) -> None:

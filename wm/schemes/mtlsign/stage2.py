@@ -1,19 +1,19 @@
 """Stage 2 of MTLSign: tune a trained model so that its taps carry the key's labels.
 
-    minimise  Σ_D_WM CE + w·CE_primary + λ1·||W - W0||² + λ2·R_DA
+    minimise  s·(CE_D_WM + λ2·R_DA + λ3·CE_negatives) + λ1·||W - W0||² + w·CE_primary
 
-Batch normalisation stays frozen throughout, so that the triggers never touch its statistics and the branch trains on
-exactly what verification reads. R_DA acts on the head alone: it must answer rightly on the features of tuned copies
-(shadows) too. A last phase trains only the head, on features that no longer change.
+where the cross-entropies are means over the triggers and s is 1, or N in the paper's form. Batch normalisation stays
+frozen throughout, so that the triggers never touch its statistics and the branch trains on exactly what verification
+reads. R_DA is the module `tuning_regularizer`'s, the negative controls are `negatives`'. A last phase trains only the
+head, on features that no longer change.
 
 Source: Li et al. 2022, equations 7 to 10. The primary term is ours: without it task accuracy falls (SCHEMES 1.1-C).
-Back-propagating R_DA through a straight-through estimate diverges (SCHEMES 0, item 6), so it is not offered.
 """
 
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,10 +29,12 @@ from wm.head import Head, initial_head
 from wm.info import Info
 from wm.progress import Progress, ProgressCallback
 from wm.randomness import generator, seed_of
+from wm.schemes.mtlsign.negatives import Negative, make_negatives, matched_by, negative_loss
 from wm.schemes.mtlsign.settings import EmbedSettings
-from wm.schemes.mtlsign.shadows import Shadowing, shadow_features
+from wm.schemes.mtlsign.shadows import Shadowing
+from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
 from wm.training import accuracy, cosine, endless_batches, primary_loss
-from wm.triggers import Triggers, make_triggers
+from wm.triggers import make_triggers
 
 NAME = "mtlsign"
 
@@ -54,6 +56,7 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
     *,
     architecture: Architecture,
     settings: EmbedSettings,
+    negatives: Sequence[nn.Module] = (),
     seed: int,
     progress: ProgressCallback,
 ) -> Marked:
@@ -65,6 +68,8 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
         watermark_key: 32 bytes.
         architecture: what the model was built from.
         settings: the recipe.
+        negatives: networks that must answer by chance, such as the public base, of the architecture in front of the
+            last tap and on the model's device; left untouched.
         seed: decides the head's first weights and every order.
         progress: called after every step.
 
@@ -78,7 +83,9 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
     started = time.monotonic()
     info = _info(data, architecture, settings)
     triggers = make_triggers(watermark_key, info.input, count=info.triggers)
-    work = _Work(model, data, info, triggers, settings, seed)
+    sample = fraction_of(data.train, settings.tuning_fraction, seed=seed_of(seed, "shadow sample"))
+    shadowing = Shadowing(info, triggers, sample, settings, seed)
+    work = _Work(model, data, shadowing, make_negatives(negatives, shadowing))
     work.run(progress)
     before, after = (accuracy(it, data.validation.images, data.validation.labels) for it in (model, work.model))
     report = {
@@ -86,6 +93,7 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
         "steps": settings.steps,
         "validation_accuracy": {"clean": before, "marked": after},
         "weight_change": work.weight_change(),
+        "negatives": work.negatives_matched(),
         "curves": work.curves,
     }
     return Marked(work.model.eval(), work.head.eval(), info, report)
@@ -118,15 +126,8 @@ class _Curves:
 class _Work:
     """One embedding under way."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Dataset,
-        info: Info,
-        triggers: Triggers,
-        settings: EmbedSettings,
-        seed: int,
-    ) -> None:
+    def __init__(self, model: nn.Module, data: Dataset, shadowing: Shadowing, negatives: Sequence[Negative]) -> None:
+        info, triggers, settings, seed = shadowing.info, shadowing.triggers, shadowing.settings, shadowing.seed
         self.model = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
         self._device = device_of(self.model)
         self._info, self._settings = info, settings
@@ -135,14 +136,15 @@ class _Work:
         first = self._read(self.model)
         self.head = initial_head(first, info.taps, pooling=info.pooling, hidden=info.hidden, seed=seed)
         self.curves: dict[str, list[list[float]]] = {"marked": [], "unseen_shadow": []}
+        if negatives:
+            self.curves["negative"] = []
         self._anchored = _anchored(self.model, info)
         self._primary = endless_batches(data.train, images=settings.primary_batch, seed=seed)
         self._chosen = _endless_choices(settings.triggers, settings.trigger_batch, seed=seed)
         self._noise = generator(seed, "feature noise")
-        self._draws = generator(seed, "shadow drawn")
-        sample = fraction_of(data.train, settings.tuning_fraction, seed=seed_of(seed, "shadow sample"))
-        self._shadowing = Shadowing(info, triggers, sample, settings, seed)
-        self._shadows: list[Tensor] = []
+        self._regularizer = TuningRegularizer(shadowing)
+        self._negatives = negatives
+        self._scale = float(settings.triggers) if settings.reduction == "sum" else 1.0
 
     def run(self, progress: ProgressCallback) -> None:
         """Do all joint steps, meeting a new shadow now and then, and train the head to the end."""
@@ -155,7 +157,7 @@ class _Work:
             fused=True,
         )
         for step in range(settings.steps):
-            if self._is_shadow_due(step):
+            if self._regularizer.is_due(step):
                 self._meet_shadow(step)
             for group, lr in zip(optimizer.param_groups, (settings.backbone_lr, settings.head_lr), strict=True):
                 group["lr"] = lr * cosine(step, settings.steps)
@@ -170,46 +172,48 @@ class _Work:
         size = sum(float(then.square().sum()) for _, then in self._anchored)
         return math.sqrt(change / size)
 
-    def _is_shadow_due(self, step: int) -> bool:
-        settings = self._settings
-        if settings.tuning_regularizer == "none" or not settings.shadows:
-            return False
-        # The first fifth is left to the mark itself: R_DA needs something to protect.
-        start = settings.steps // 5
-        every = max(1, (settings.steps - start) // settings.shadows)
-        return step >= start and (step - start) % every == 0 and len(self._shadows) < settings.shadows
+    def negatives_matched(self) -> dict[str, int]:
+        """Count for each negative control the triggers that it answers as the key demands."""
+        return matched_by(self.head, self._negatives, self._labels)
 
     def _meet_shadow(self, step: int) -> None:
-        read = shadow_features(self.model, self._shadowing, number=len(self._shadows))
-        self.curves["unseen_shadow"].append([step, self._share(read)])
-        self.curves["marked"].append([step, self._share(self._read(self.model))])
-        self._shadows.append(read)
+        self.curves["unseen_shadow"].append([step, self._share(self._regularizer.meet(self.model))])
+        self._note(step, self._read(self.model))
+
+    def _note(self, step: int, read: Tensor) -> None:
+        """Put the marked share, and the greatest of the negative controls, into the curves."""
+        self.curves["marked"].append([step, self._share(read)])
+        if self._negatives:
+            self.curves["negative"].append([step, max(self._share(it.read) for it in self._negatives)])
 
     def _joint_step(self, optimizer: torch.optim.Optimizer) -> None:
         settings = self._settings
         chosen = next(self._chosen)
         optimizer.zero_grad()
         read = features(self.model, self._info.modules, self._images[chosen], pooling=self._info.pooling)
-        loss = self._head_loss(read, chosen)
+        loss = self._scale * self._head_loss(read, chosen)
         if settings.lambda1:
             loss = loss + settings.lambda1 * self._distance()
         torch.autograd.backward(loss)
+        labels = self._labels[chosen].long()
+        weight = self._scale * settings.lambda2
+        self._regularizer.add_fresh_gradient(self.model, self.head, chosen, labels, weight=weight)
         if settings.primary_weight:
             torch.autograd.backward(settings.primary_weight * primary_loss(self.model, next(self._primary)))
         optimizer.step()
 
     def _head_loss(self, read: Tensor, chosen: Tensor) -> Tensor:
-        """Cross-entropy on the present model's features and, weighted, on those of one shadow drawn at random.
-
-        The paper sums over the shadows; drawing one has the same expectation at a fraction of the cost.
-        """
-        labels = self._labels[chosen].long()
+        """Cross-entropy on the present model's features, and weighted on a shadow's and on the negative controls'."""
+        settings, labels = self._settings, self._labels[chosen].long()
         loss = F.cross_entropy(self.head(self._noisy(read)), labels)
-        if not self._shadows:
-            return loss
-        drawn = int(torch.randint(len(self._shadows), (), generator=self._draws))
-        tuned = F.cross_entropy(self.head(self._noisy(self._shadows[drawn][chosen])), labels)
-        return loss + self._settings.lambda2 * tuned
+        tuned = self._regularizer.tuned(read, chosen)
+        if tuned is not None:
+            loss = loss + settings.lambda2 * F.cross_entropy(self.head(self._noisy(tuned)), labels)
+        if self._negatives and settings.negative_weight:
+            loss = loss + settings.negative_weight * negative_loss(
+                self.head, self._negatives, chosen, noisy=self._noisy
+            )
+        return loss
 
     def _finish_head(self, progress: ProgressCallback) -> None:
         steps, lr = self._settings.head_steps, self._settings.head_lr
@@ -222,7 +226,7 @@ class _Work:
             torch.autograd.backward(self._head_loss(read[chosen], chosen))
             optimizer.step()
             progress(Progress("finishing the head", step + 1, steps))
-        self.curves["marked"].append([self._settings.steps, self._share(read)])
+        self._note(self._settings.steps, read)
 
     def _distance(self) -> Tensor:
         return torch.stack([(now - then).square().sum() for now, then in self._anchored]).sum()
@@ -241,7 +245,7 @@ class _Work:
         return float(agreements(logit_margins(self.head, read), self._labels).float().mean())
 
     def _detail(self) -> str:
-        return f"{len(self._shadows)} shadows"
+        return f"{self._regularizer.met} shadows"
 
 
 def _anchored(model: nn.Module, info: Info) -> list[tuple[nn.Parameter, Tensor]]:

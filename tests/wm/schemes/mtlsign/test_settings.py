@@ -16,8 +16,12 @@ def test_the_defaults_are_the_papers_trigger_count_and_threshold() -> None:
         ("triggers", 50),
         ("gamma", "0.4"),
         ("pooling", 0),
-        ("tuning_regularizer", "fomaml"),
+        ("tuning_regularizer", "straight_through"),
         ("tuning_fraction", 0),
+        ("reduction", "max"),
+        ("negative_weight", -0.1),
+        ("siblings", -1),
+        ("fresh_negatives", -1),
         ("steps", 0),
         ("backbone_lr", 0),
         ("lambda1", -0.1),
@@ -27,3 +31,17 @@ def test_the_defaults_are_the_papers_trigger_count_and_threshold() -> None:
 def test_a_setting_out_of_range_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         EmbedSettings(**{name: value})
+
+
+def test_the_papers_loss_has_no_primary_term_and_lies_in_the_papers_grid() -> None:
+    paper = EmbedSettings.paper()
+    assert (paper.primary_weight, paper.reduction, paper.tuning_regularizer) == (0, "sum", "fomaml")
+    assert all(0.02 <= weight <= 0.2 for weight in (paper.lambda1, paper.lambda2))
+    assert paper.triggers == EmbedSettings().triggers
+
+
+def test_beside_a_base_the_backbone_is_given_more_room_to_move() -> None:
+    usual, beside = EmbedSettings(), EmbedSettings.beside_a_base()
+    assert beside.backbone_lr > usual.backbone_lr
+    assert beside.lambda1 < usual.lambda1
+    assert min(beside.negative_weight, beside.siblings, beside.fresh_negatives) > 0

@@ -1,0 +1,100 @@
+"""Negative controls in training: networks that must not carry the mark, although the head reads them well.
+
+A head that is trained on one model alone answers for that model's relatives too: for the public base it was fine-tuned
+from, and so for everybody who fine-tuned that base. What such a network answers is therefore trained as well, towards
+labels drawn at random for it, and the backbone learns to differ from it. Random labels, not the flattest answer: a
+flat answer still has a sign, which may be the key's for every trigger.
+
+Source: SCHEMES 5, "negative controls in training"; the random labels are its first form.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from wm.architectures import build
+from wm.backbone import device_of, features_in_evaluation
+from wm.branch import agreements, logit_margins
+from wm.controls import CALIBRATION_PROBES, calibrate
+from wm.head import Head
+from wm.randomness import generator, key_of
+from wm.schemes.mtlsign.shadows import Shadowing, shadow_of
+from wm.triggers import make_probes
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """One network, as the head sees it.
+
+    Attributes:
+        name: for the report: "given-0", "given-0 tuned-0", …, "fresh-0".
+        read: its pooled taps on the triggers, shape (triggers, d).
+        labels: what it is taught to answer, int64, shape (triggers,).
+    """
+
+    name: str
+    read: Tensor
+    labels: Tensor
+
+
+def make_negatives(given: Sequence[nn.Module], shadowing: Shadowing) -> list[Negative]:
+    """Gather the given networks, tuned copies of them, and fresh networks.
+
+    Args:
+        given: of the marked model's architecture in front of the last tap, each on the marked model's device.
+        shadowing: how copies are tuned; its seed decides every label.
+
+    Returns:
+        An empty list when nothing is given: a mark in a model that began from nothing has no relatives.
+    """
+    if not given:
+        return []
+    settings, networks = shadowing.settings, dict[str, nn.Module]()
+    for number, network in enumerate(given):
+        networks[f"given-{number}"] = network
+        for sibling in range(settings.siblings):  # numbered apart from the marked model's own shadows
+            tuned = shadow_of(network, shadowing, number=settings.shadows + number * settings.siblings + sibling)
+            networks[f"given-{number} tuned-{sibling}"] = tuned
+    for number in range(settings.fresh_negatives):
+        networks[f"fresh-{number}"] = _fresh(shadowing, number, device_of(given[0]))
+    return [_negative(name, network, shadowing) for name, network in networks.items()]
+
+
+def negative_loss(
+    head: Head, negatives: Sequence[Negative], chosen: Tensor, *, noisy: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Mean cross-entropy of the head on all negative controls, towards their random labels; a scalar with a graph.
+
+    Args:
+        head: being trained.
+        negatives: at least one.
+        chosen: which triggers, int64.
+        noisy: adds the training's noise to features.
+    """
+    read = torch.cat([negative.read[chosen] for negative in negatives])
+    labels = torch.cat([negative.labels[chosen] for negative in negatives])
+    return F.cross_entropy(head(noisy(read)), labels)
+
+
+@torch.no_grad()
+def matched_by(head: Head, negatives: Sequence[Negative], labels: Tensor) -> dict[str, int]:
+    """Count for each negative control the triggers that it answers as the key demands; labels: bool, (triggers,)."""
+    return {it.name: int(agreements(logit_margins(head, it.read), labels).sum()) for it in negatives}
+
+
+def _fresh(shadowing: Shadowing, number: int, device: torch.device) -> nn.Module:
+    """Initialise a network and give it statistics, as verification does for its own fresh controls."""
+    info = shadowing.info
+    network = build(info.architecture, seed=key_of(shadowing.seed, "fresh negative", number)).to(device).eval()
+    calibrate(network, info, make_probes(info.input, count=CALIBRATION_PROBES).to(device))
+    return network
+
+
+def _negative(name: str, network: nn.Module, shadowing: Shadowing) -> Negative:
+    info = shadowing.info
+    read = features_in_evaluation(network, info.modules, shadowing.triggers.images, pooling=info.pooling)
+    labels = torch.randint(2, (len(read),), generator=generator(shadowing.seed, "labels of a negative", name))
+    return Negative(name, read, labels.to(read.device))
