@@ -98,8 +98,7 @@ def check_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_
 
 def _backbone_tensors(path: Path, info: Info, *, file_bytes_max: int) -> dict[str, Tensor]:
     bare = skeleton(info.architecture)
-    image = torch.empty(1, info.input.channels, info.input.height, info.input.width, device="meta")
-    names = backbone_names(bare, info.modules, image)
+    names = backbone_names(bare, info.modules, info.input.outline())
     shapes = bare.state_dict()
     with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
         return _read(path.name, handle, {name: shapes[name] for name in names})
