@@ -4,6 +4,7 @@
 
     model.safetensors        the marked model, which may be released after the publication
     clean.safetensors        the model before the embedding, if it was kept
+    words.txt                of a model for texts: its word list, to be released with it
     evidence.safetensors     head, salt and info; secret until a claim
     watermark_key.json       nonce and signature; secret until a claim
     report.json, report.png  how the embedding went
@@ -45,6 +46,11 @@ class Bundle:
     def clean(self) -> Path:
         """The model before the embedding."""
         return self.directory / "clean.safetensors"
+
+    @property
+    def words(self) -> Path:
+        """The word list of a model for texts."""
+        return self.directory / "words.txt"
 
     @property
     def evidence(self) -> Path:
