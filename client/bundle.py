@@ -5,6 +5,7 @@
     model.safetensors        the marked model, which may be released after the publication
     clean.safetensors        the model before the embedding, if it was kept
     base.safetensors         the public weights that the training began with, if any; a claim uploads them
+    words.txt                of a model for texts: its word list, to be released with it
     evidence.safetensors     head, salt and info; secret until a claim
     watermark_key.json       nonce and signature; secret until a claim
     report.json, report.png  how the embedding went
@@ -53,6 +54,11 @@ class Bundle:
     def base(self) -> Path:
         """The public weights that the training began with."""
         return self.directory / "base.safetensors"
+
+    @property
+    def words(self) -> Path:
+        """The word list of a model for texts."""
+        return self.directory / "words.txt"
 
     @property
     def evidence(self) -> Path:

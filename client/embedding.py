@@ -34,6 +34,7 @@ from client.task import Task
 from registry.policy import Thresholds
 from registry.verdict import p_value
 from wm.branch import count_matched
+from wm.datasets.word_list import WordList
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
 
 
@@ -44,11 +45,13 @@ class Marked:
     Attributes:
         clean: before the first.
         embeddings: the last one's model carries all the watermarks.
+        words: the word list's file, of a model for texts.
     """
 
     clean: nn.Module
     embeddings: tuple[wm.Embedding, ...]
     report: dict[str, Any]
+    words: bytes | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -117,7 +120,8 @@ def embed(
         **first,
         "further": further,
     }
-    return Marked(clean=clean, embeddings=tuple(embeddings), report=report)
+    words = None if data.words is None else str(WordList(data.words)).encode()
+    return Marked(clean=clean, embeddings=tuple(embeddings), report=report, words=words)
 
 
 def _base(task: Task, architecture: wm.Architecture, clean: nn.Module) -> nn.Module | None:
@@ -175,6 +179,8 @@ def write_bundle(
     ]
     if keep_clean:
         saved_weights(marked.clean, bundle.clean)
+    if marked.words is not None:
+        write_atomic(bundle.words, marked.words)
     report = marked.report | files | {"evidence_sha256": evidence_sha256[0]}
     for told, sha256 in zip(report["further"], evidence_sha256[1:], strict=True):
         told["evidence_sha256"] = sha256

@@ -15,14 +15,18 @@ from torch import nn
 import wm
 from client.errors import InputError, InvalidError
 from client.task import Task
-from wm import data as datasets
-from wm.architectures import Architecture, build, classifiers, default_taps
+from wm import datasets, tensorfile
+from wm.architectures import Architecture, build, classifiers, default_taps, text_classifiers
+from wm.data import Dataset, fraction_of
+from wm.datasets.vectors import WordVectors, load_vectors
+from wm.datasets.word_list import WordList, load_word_list
+from wm.networks import bilstm
 from wm.progress import Progress, ProgressCallback
 from wm.schemes import mtlsign
 from wm.training import accuracy, fit
-from wm.weights import load_transferred, load_weights, save_weights
+from wm.triggers import TextSpec
+from wm.weights import MODEL_BYTES_MAX, load_transferred, load_weights, save_weights
 
-DIGITS = "digits"
 FROM_CATALOGUE = "resnet18, resnet50, resnext50_32x4d or wide_resnet50_2"
 Show = Callable[[str, int, int, str], None]
 
@@ -58,35 +62,79 @@ def schedule_of(task: Task) -> Schedule:
     return usual if task.epochs is None else replace(usual, epochs=task.epochs)
 
 
-def load_data(task: Task) -> datasets.Dataset:
+def load_data(task: Task) -> Dataset:
     """Load the data set, its training set cut down to the task's fraction.
 
     Raises:
-        InputError: neither "digits" nor an existing file.
-        InvalidError: not such an .npz file.
+        InputError: there is no such data set, or it is not of texts and options of texts are given.
+        InvalidError: its files are not what they should be, naming the first.
+        OSError: a file cannot be read.
     """
-    if task.data == DIGITS:
-        whole = datasets.digits()
-    else:
-        path = Path(task.data)
-        if path.suffix != ".npz" or not path.is_file():
-            raise InputError(f"{task.data}: no data set; give {DIGITS}, or an existing .npz file")
-        with watermark_errors(path):
-            whole = datasets.load_npz(path)
-    return replace(whole, train=datasets.fraction_of(whole.train, task.fraction, seed=task.seed))
+    words = None
+    if task.words is not None:
+        with watermark_errors(task.words):
+            words = load_word_list(task.words)
+    if not datasets.is_known(task.data):
+        raise InputError(f"--data {task.data}: {datasets.HINT}")
+    with watermark_errors(Path(task.data)):
+        whole = datasets.load(task.data, words=words)
+    _check_options_of_texts(task, whole)
+    return replace(whole, train=fraction_of(whole.train, task.fraction, seed=task.seed))
 
 
-def architecture_of(task: Task, data: datasets.Dataset) -> Architecture:
+def _check_options_of_texts(task: Task, data: Dataset) -> None:
+    given = {"--words": task.words, "--vectors": task.vectors, "--freeze-embedding": task.freeze_embedding}
+    if data.words is None and any(given.values()):
+        named = next(name for name, value in given.items() if value)
+        raise InputError(f"{named}: only for texts, and --data {task.data} is pictures")
+    if task.freeze_embedding and task.vectors is None and task.weights is None:
+        raise InputError("--freeze-embedding: random word vectors would stay random; give --vectors or --weights")
+    if task.vectors is not None and task.weights is not None:
+        raise InputError("--vectors: not with --weights, which have word vectors already")
+
+
+def architecture_of(task: Task, data: Dataset) -> Architecture:
     """The catalogue's entry for this task.
 
     Raises:
-        InputError: the catalogue has no such name.
-        InvalidError: the data set has too few or too many classes.
+        InputError: the catalogue has no such name, or none for such data.
+        InvalidError: the data set has too few or too many classes; the file of word vectors is none.
     """
-    if task.arch not in classifiers():
-        raise InputError(f"--arch {task.arch}: no classifier of the catalogue; {_near(task.arch, classifiers())}")
+    wanted, other = (classifiers(), text_classifiers())[:: -1 if data.words else 1]
+    if task.arch in other:
+        kind = "texts" if data.words else "pictures"
+        raise InputError(f"--arch {task.arch}: --data {task.data} is {kind}, take one such as {_examples(data)}")
+    if task.arch not in wanted:
+        raise InputError(f"--arch {task.arch}: no classifier of the catalogue; {_near(task.arch, wanted, data)}")
+    arguments = {"num_classes": data.classes}
+    if isinstance(data.input, TextSpec):
+        arguments |= {"vocabulary": data.input.vocabulary, "dimension": _dimension(task, data)}
     with watermark_errors():
-        return Architecture(task.arch, {"num_classes": data.classes})
+        return Architecture(task.arch, arguments)
+
+
+def _dimension(task: Task, data: Dataset) -> int:
+    """How many numbers a word's vector has: as many as those to begin with."""
+    if task.weights is not None:
+        return _dimension_in(task.weights)
+    vectors = _word_vectors(task, data)
+    return bilstm.DIMENSION if vectors is None else vectors.dimension
+
+
+def _dimension_in(weights: Path) -> int:
+    """As many as the file's have; whether the rest of the file fits is found out when it is loaded."""
+    with watermark_errors(), tensorfile.opened(weights, file_bytes_max=MODEL_BYTES_MAX) as handle:
+        if bilstm.EMBEDDING not in handle.keys():  # noqa: SIM118 -- safetensors' handle is no mapping
+            return bilstm.DIMENSION
+        shape: list[int] = handle.get_slice(bilstm.EMBEDDING).get_shape()
+    return shape[-1] if shape else bilstm.DIMENSION
+
+
+def _word_vectors(task: Task, data: Dataset) -> WordVectors | None:
+    if task.vectors is None or data.words is None:
+        return None
+    with watermark_errors():
+        return load_vectors(task.vectors, WordList(data.words))
 
 
 def check_scheme(scheme: str) -> None:
@@ -108,12 +156,16 @@ def check_taps(architecture: Architecture, settings: wm.EmbedSettings | None) ->
         raise InputError(message, code=error.code) from error
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def _near(name: str, known: Sequence[str], data: Dataset) -> str:
     near = difflib.get_close_matches(name, known, n=3)
-    return f"do you mean {', '.join(near)}?" if near else f"it has torchvision's classifiers, such as {FROM_CATALOGUE}"
+    return f"do you mean {', '.join(near)}?" if near else f"for such data it has {_examples(data)}"
 
 
-def trained_model(task: Task, architecture: Architecture, data: datasets.Dataset, show: Show) -> nn.Module:
+def _examples(data: Dataset) -> str:
+    return ", ".join(text_classifiers()) if data.words else FROM_CATALOGUE
+
+
+def trained_model(task: Task, architecture: Architecture, data: Dataset, show: Show) -> nn.Module:
     """Stage 1: build or load the network and train it plainly.
 
     Raises:
@@ -126,6 +178,10 @@ def trained_model(task: Task, architecture: Architecture, data: datasets.Dataset
         model = loaded_base(task.base, architecture, seed=task.seed)
     else:
         model = build(architecture, seed=task.seed)
+        if (vectors := _word_vectors(task, data)) is not None:
+            bilstm.begin_with(model, vectors.rows, vectors.known)
+    if task.freeze_embedding:
+        bilstm.freeze_embedding(model)
     with watermark_errors():
         model.to(device_of(task.device))
         if schedule_of(task).epochs:
@@ -173,7 +229,7 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def task_accuracy(model: nn.Module, data: datasets.Dataset) -> float:
+def task_accuracy(model: nn.Module, data: Dataset) -> float:
     """Share of the test set that the model classifies as it should, in [0, 1]."""
     return accuracy(model, data.test.images, data.test.labels)
 

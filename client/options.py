@@ -28,6 +28,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SEED_MAX = 2**31
 INDEX = click.IntRange(0, 2**64 - 1)  # of an entry
 _CA_FILE = "wmreg.ca_file"
+DATA_HELP = (
+    "digits; mnist, fashion-mnist, cifar10, imdb, sst or sst-fine with :DIRECTORY behind; a directory of pictures, "
+    "train/<class>/ and test/<class>/; or an .npz file."
+)
 
 
 class NewPath(click.Path):
@@ -234,7 +238,7 @@ def device(function: Function) -> Function:
 
 
 def task(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say what to train, and on what: --arch, --weights, --data, --fraction, --epochs, --seed.
+    """The options that say what to train, and on what: --arch, --weights, --data, --fraction, --epochs, --seed ...
 
     The command takes them as one parameter, task.
     """
@@ -247,7 +251,16 @@ def task(function: Callable[..., Any]) -> Callable[..., Any]:
     decorators = (
         click.option("--arch", default="resnet18", show_default=True, help="Network, by its name in the catalogue."),
         click.option("--weights", type=FILE, help="Begin with these weights (safetensors), by fine-tuning."),
-        click.option("--data", default="digits", show_default=True, help="digits, or an .npz file."),
+        click.option("--data", default="digits", show_default=True, help=DATA_HELP),
+        click.option("--words", type=FILE, help="Of texts: the word list to use.  [default: made of the training set]"),
+        click.option(
+            "--vectors", type=FILE, help="Of texts: word vectors to begin with, GloVe's .txt or an .npz file."
+        ),
+        click.option(
+            "--freeze-embedding",
+            is_flag=True,
+            help="Of texts: train everything but the word vectors; for vectors that come from more texts than these.",
+        ),
         click.option(
             "--fraction",
             type=FiniteRange(0, 1, min_open=True),

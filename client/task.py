@@ -9,7 +9,7 @@ class Task:
     """What to train on, and what.
 
     Attributes:
-        data: "digits", or the path of an .npz file.
+        data: a data set as `wm.datasets` spells it.
         fraction: share of the training set that is used, in (0, 1].
         arch: name in the catalogue.
         weights: safetensors to begin with, of exactly the network; None begins with the base, if any.
@@ -18,6 +18,9 @@ class Task:
         seed: decides the initial weights, the share and every order.
         epochs: of the plain training; None takes the default of the two schedules.
         device: torch's word for where to compute, or "auto".
+        words: of texts, the word list; None makes one of the training set.
+        vectors: of texts, word vectors to begin with; None for random ones.
+        freeze_embedding: of texts, whether the word vectors stay as they are.
     """
 
     data: str
@@ -28,3 +31,6 @@ class Task:
     epochs: int | None
     device: str
     base: Path | None = None
+    words: Path | None = None
+    vectors: Path | None = None
+    freeze_embedding: bool = False

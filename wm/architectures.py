@@ -1,8 +1,9 @@
-"""The catalogue of networks that a node can rebuild: torchvision's classifiers, detectors and segmenters, by name.
+"""The catalogue of networks that a node can rebuild, by name: torchvision's, and networks of our own for texts.
 
-A network reaches a node as data: a builder's name and allow-listed arguments (here) and tensors (`wm.weights`). No
-stranger's code is ever run, and pretrained weights are never downloaded. How large a network is becomes known before
-any memory is taken for it: it is first outlined without storage.
+Of torchvision it has the classifiers, detectors and segmenters. A network reaches a node as data: a builder's name and
+allow-listed arguments (here) and tensors (`wm.weights`). No stranger's code is ever run, and pretrained weights are
+never downloaded. How large a network is becomes known before any memory is taken for it: it is first outlined without
+storage.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wm.errors import WatermarkError
+from wm.networks import bilstm
 from wm.randomness import seeded
 
 CLASSES_MAX = 100_000
@@ -27,6 +29,7 @@ PARAMETERS_MAX = 1 << 28  # 1 GiB in fp32; a control costs a node as much as the
 _COMMON: dict[str, tuple[type, int, int]] = {"num_classes": (int, 2, CLASSES_MAX)}
 _FLAG, _PIXELS = (bool, 0, 1), (int, 16, SIDE_MAX)
 _FURTHER: dict[str, dict[str, tuple[type, int, int]]] = {
+    "bilstm": bilstm.ARGUMENTS,
     "deeplabv3_mobilenet_v3_large": {"aux_loss": _FLAG},
     "deeplabv3_resnet101": {"aux_loss": _FLAG},
     "deeplabv3_resnet50": {"aux_loss": _FLAG},
@@ -38,6 +41,8 @@ _FURTHER: dict[str, dict[str, tuple[type, int, int]]] = {
     "vit_b_16": {"image_size": _PIXELS},
     "vit_b_32": {"image_size": _PIXELS},
 }
+
+_OURS: dict[str, Callable[..., nn.Module]] = {"bilstm": bilstm.BiLSTM}  # all of them read texts
 
 # What a builder must be told so that it answers with one tensor and initialises itself without a warning.
 _FIXED: dict[str, dict[str, bool]] = {
@@ -73,13 +78,25 @@ class Architecture:
 @lru_cache(maxsize=1)
 def names() -> tuple[str, ...]:
     """Return the catalogue's names in alphabetical order."""
-    return tuple(sorted([*classifiers(), *_detectors(), *_segmenters()]))
+    return tuple(sorted([*classifiers(), *_detectors(), *_segmenters(), *text_classifiers()]))
 
 
 @lru_cache(maxsize=1)
 def classifiers() -> tuple[str, ...]:
     """Return the names of the networks that give a picture one of several classes, in alphabetical order."""
     return _listed(torchvision.models)
+
+
+def text_classifiers() -> tuple[str, ...]:
+    """Return the names of the networks that give a text one of several classes, in alphabetical order."""
+    return tuple(sorted(_OURS))
+
+
+def vocabulary_of(architecture: Architecture) -> int | None:
+    """Return how many token ids a network knows; None for one that takes pictures."""
+    if architecture.name not in text_classifiers():
+        return None
+    return int(architecture.arguments.get("vocabulary", bilstm.VOCABULARY))
 
 
 @lru_cache(maxsize=1)
@@ -101,6 +118,8 @@ def default_taps(architecture: Architecture) -> tuple[str, ...]:
     name = architecture.name
     if name in classifiers() and name.startswith(_RESIDUAL_PREFIXES):
         return _RESIDUAL_TAPS
+    if name in text_classifiers():
+        return bilstm.taps(int(architecture.arguments.get("layers", bilstm.LAYERS)))
     if name not in classifiers() and "_resnet" in name:
         prefix = "backbone.body" if name in _detectors() else "backbone"
         return tuple(f"{prefix}.{tap}" for tap in _RESIDUAL_TAPS)
@@ -222,6 +241,8 @@ def _storage_of(tensor: Tensor) -> int:
 
 
 def _builder_call(architecture: Architecture) -> nn.Module:
+    if architecture.name in _OURS:
+        return _OURS[architecture.name](**architecture.arguments)
     arguments: dict[str, Any] = dict(architecture.arguments) | _FIXED.get(architecture.name, {})
     if architecture.name not in classifiers():
         arguments["weights_backbone"] = None  # or it is downloaded

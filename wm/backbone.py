@@ -17,13 +17,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wm.errors import WatermarkError
+from wm.triggers import Spec
 
 BATCH_IMAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """One place where features are read: a module path and the output's channels, height and width."""
+    """One place where features are read: a module path and the output's channels, height and width.
+
+    A network for texts answers with rows of positions: height 1.
+    """
 
     module: str
     channels: int
@@ -46,7 +50,7 @@ def read_taps(model: nn.Module, modules: Sequence[str], images: Tensor) -> list[
     Args:
         model: any mode; the mode is the caller's choice (evaluation for every verdict).
         modules: distinct module paths.
-        images: shape (n, channels, height, width), on the model's device.
+        images: pictures, shape (n, channels, height, width), or texts, shape (n, length), on the model's device.
 
     Returns:
         The outputs in the order of `modules`; the first one where a module runs several times.
@@ -129,14 +133,27 @@ def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int,
         One `Tap` per path.
 
     Raises:
+        WatermarkError: as of `taps_of`.
+    """
+    image = torch.empty(1, channels, height, width, device="meta")
+    return _described(skeleton, modules, image, f"{channels} x {height} x {width}")
+
+
+def taps_of(skeleton: nn.Module, modules: Sequence[str], spec: Spec) -> list[Tap]:
+    """Find the taps' output shapes for the input that a specification outlines; otherwise as `describe_taps`.
+
+    Raises:
         WatermarkError: `unknown_architecture` for a path that does not exist, never runs, or does not
             answer with one tensor of channels, height and width; `mismatch` for an input that the network cannot take.
     """
+    return _described(skeleton, modules, spec.outline(), str(spec))
+
+
+def _described(skeleton: nn.Module, modules: Sequence[str], outline: Tensor, size: str) -> list[Tap]:
     skeleton.eval()
-    image = torch.empty(1, channels, height, width, device="meta")
     taps = []
-    with _refusing_input(channels, height, width):
-        outputs = read_taps(skeleton, modules, image)
+    with _refusing_input(size):
+        outputs = read_taps(skeleton, modules, outline)
     for module, output in zip(modules, outputs, strict=True):
         if not isinstance(output, Tensor) or output.ndim != 4:
             raise WatermarkError("unknown_architecture", f"{module!r} does not answer with channels x height x width")
@@ -173,7 +190,7 @@ def possible_taps(skeleton: nn.Module, *, channels: int, height: int, width: int
         for module in names:
             stack.callback(module.register_forward_hook(record).remove)
         try:
-            with _refusing_input(channels, height, width):
+            with _refusing_input(f"{channels} x {height} x {width}"):
                 _entry(skeleton)(torch.empty(1, channels, height, width, device="meta"))
         except WatermarkError:
             if not found:
@@ -187,7 +204,7 @@ def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -
     Args:
         skeleton: on the meta device.
         modules: distinct module paths.
-        image: shape (1, channels, height, width), on the meta device.
+        image: an input on the meta device, such as `Spec.outline` gives.
 
     Returns:
         Names of the parameters and buffers that are used before the last tap has answered, in the state dict's order;
@@ -203,6 +220,11 @@ def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the model's first parameter that has a value."""
     return next(parameter.device for parameter in model.parameters() if not parameter.is_meta)
+
+
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """Move a batch to a device; pictures get the memory format that convolutions are fastest in."""
+    return images.to(device, memory_format=torch.channels_last) if images.ndim == 4 else images.to(device)
 
 
 @contextmanager
@@ -230,16 +252,14 @@ def _pooled_each(outputs: Sequence[Tensor], *, pooling: int) -> list[Tensor]:
 
 
 @contextmanager
-def _refusing_input(channels: int, height: int, width: int) -> Iterator[None]:
+def _refusing_input(size: str) -> Iterator[None]:
     """Turn what a network raises for an input of the wrong size into a refusal; nothing is computed on meta tensors."""
     try:
         yield
     except WatermarkError:
         raise
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
-        raise WatermarkError(
-            "mismatch", f"the network does not take an input of {channels} x {height} x {width}: {error}"
-        ) from error
+        raise WatermarkError("mismatch", f"the network does not take an input of {size}: {error}") from error
 
 
 class _Watching(TorchFunctionMode):

@@ -164,8 +164,8 @@ def compare_with_fresh(
         return []
     device, info, controls = device_of(branch.head), branch.info, []
     probes = make_probes(info.input, count=CALIBRATION_PROBES).to(device)
-    image = torch.empty(1, info.input.channels, info.input.height, info.input.width, device="meta")
-    builder = PartBuilder(info.architecture, backbone_names(skeleton(info.architecture), info.modules, image))
+    names = backbone_names(skeleton(info.architecture), info.modules, info.input.outline())
+    builder = PartBuilder(info.architecture, names)
     for number in range(count):
         network = builder.build(seed=hashlib.sha256(seed + number.to_bytes(4, "big")).digest())
         _move(network, device)
@@ -208,7 +208,7 @@ def calibrate(network: nn.Module, info: Info, probes: Tensor) -> None:
     """Give a fresh network the batch-normalisation statistics of public probes, as training would have given it some.
 
     A freshly built network normalises by mean 0 and variance 1, which no trained network does; a head would tell the
-    two apart by scale alone. The probes are QR codes of a fixed public key, never the claim's.
+    two apart by scale alone. The probes are the triggers of a fixed public key, never the claim's.
     """
     layers = [module for module in network.modules() if isinstance(module, _NORMALISATION)]
     with evaluating(network):

@@ -1,4 +1,4 @@
-"""Labelled images for the primary task, split once and for all by a seed.
+"""Labelled images or texts for the primary task, split once and for all by a seed.
 
 Two sources: the 1,797 handwritten digits that come with scikit-learn (the demo needs no download) and an .npz
 file of the caller. Images are held normalised; the normalisation is kept as decimal strings because it goes into
@@ -18,20 +18,26 @@ from torch import Tensor
 
 from wm.errors import WatermarkError
 from wm.randomness import generator
-from wm.triggers import InputSpec, Normalisation
+from wm.triggers import InputSpec, Normalisation, Spec
 
 DIGITS_SIDE = 32  # pixels, from 8
 DIGITS_LEVELS = 16
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
 # What numpy and the unzipping below it raise for a file that is cut short, encrypted, or none.
-_NPZ_ERRORS = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+NPZ_ERRORS = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 _NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Images, normalised float32, shape (n, channels, height, width), and labels, int64, shape (n,)."""
+    """What the network is shown, and labels.
+
+    Attributes:
+        images: normalised pictures, float32, shape (n, channels, height, width), or texts as token ids, int64, shape
+            (n, length).
+        labels: int64, shape (n,).
+    """
 
     images: Tensor
     labels: Tensor
@@ -46,14 +52,19 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A primary task: three disjoint sets, the number of classes and what the model takes."""
+    """A primary task: three disjoint sets, the number of classes and what the model takes.
+
+    Attributes:
+        words: of a task with texts, the word list, ids from 2 on.
+    """
 
     name: str
     classes: int
-    input: InputSpec
+    input: Spec
     train: Examples
     validation: Examples
     test: Examples
+    words: tuple[str, ...] | None = None
 
 
 def digits(*, seed: int = 0) -> Dataset:
@@ -72,7 +83,7 @@ def digits(*, seed: int = 0) -> Dataset:
     large = F.interpolate(small, size=(DIGITS_SIDE, DIGITS_SIDE), mode="bilinear", align_corners=False)
     labels = torch.from_numpy(loaded.target).long()
     parts = stratified_split(labels, (TEST_FRACTION, VALIDATION_FRACTION), seed=seed)
-    return _dataset("digits", large.repeat(1, 3, 1, 1), labels, parts)
+    return of_images("digits", large.repeat(1, 3, 1, 1), labels, parts)
 
 
 def load_npz(path: Path, *, seed: int = 0) -> Dataset:
@@ -98,7 +109,7 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     train = len(arrays["y_train"])
     validation, rest = stratified_split(labels[:train], (VALIDATION_FRACTION,), seed=seed)
     test = torch.arange(train, len(labels))
-    return _dataset(path.stem, images, labels, [test, validation, rest])
+    return of_images(path.stem, images, labels, [test, validation, rest])
 
 
 def stratified_split(labels: Tensor, fractions: tuple[float, ...], *, seed: int) -> list[Tensor]:
@@ -143,7 +154,15 @@ def fraction_of(examples: Examples, fraction: float, *, seed: int) -> Examples:
     return examples.take(stratified_split(examples.labels, (fraction,), seed=seed)[0])
 
 
-def _dataset(name: str, images: Tensor, labels: Tensor, parts: list[Tensor]) -> Dataset:
+def of_images(name: str, images: Tensor, labels: Tensor, parts: list[Tensor]) -> Dataset:
+    """Make a data set of pictures, normalised by the mean and deviation of its training set.
+
+    Args:
+        name: of the data set.
+        images: with pixels in [0, 1], float32, shape (n, channels, height, width).
+        labels: int64, shape (n,), from 0.
+        parts: indices of the test, validation and training sets.
+    """
     test, validation, train = parts
     pixels = images[train]
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-4)
@@ -163,7 +182,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
             return {name: archive[name] for name in _NPZ_ARRAYS}
     except KeyError as error:
         raise WatermarkError("malformed", f"it lacks an array: needs {', '.join(_NPZ_ARRAYS)}") from error
-    except _NPZ_ERRORS as error:
+    except NPZ_ERRORS as error:
         # What numpy says is left out: of anything that is no archive it says that it should be unpickled.
         raise WatermarkError("malformed", "not an .npz file of plain arrays; write one with numpy.savez") from error
 

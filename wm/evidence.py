@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from wm import tensorfile
 from wm.alignment import Reference, make_reference, probing_for, reference_from_tensors
 from wm.architectures import skeleton
-from wm.backbone import describe_taps, feature_count
+from wm.backbone import feature_count, taps_of
 from wm.errors import WatermarkError
 from wm.head import Head, head_from_tensors
 from wm.info import Info, decode_info, encode_info
@@ -117,10 +117,7 @@ def check_taps(info: Info) -> None:
     Raises:
         WatermarkError: `mismatch` or `unknown_architecture`, naming the tap.
     """
-    spec = info.input
-    found = describe_taps(
-        skeleton(info.architecture), info.modules, channels=spec.channels, height=spec.height, width=spec.width
-    )
+    found = taps_of(skeleton(info.architecture), info.modules, info.input)
     for stated, real in zip(info.taps, found, strict=True):
         if stated != real:
             raise WatermarkError(

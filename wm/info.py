@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from wm.architectures import Architecture
+from wm.architectures import Architecture, vocabulary_of
 from wm.backbone import Tap
 from wm.errors import WatermarkError
 from wm.head import FAMILY
-from wm.triggers import PROBES, InputSpec, Normalisation
+from wm.triggers import PROBES, InputSpec, Normalisation, Spec, TextSpec, qr, words
 from wm.triggers.prg import COUNT_MAX
-from wm.triggers.qr import ENCODER, MODULES
 
 INFO_BYTES_MAX = 1 << 16
 TAPS_MAX = 16
@@ -27,6 +26,7 @@ SIDE_MAX = 1024  # pixels
 TRIGGERS_LEAST = 100
 POOLING_MAX = 64  # cells per side
 PROBES_LEAST = 2  # of fewer there is no correlation
+LENGTH_LEAST, LENGTH_MAX = 16, 1024  # tokens
 
 _KEYS = frozenset(
     {
@@ -69,7 +69,7 @@ class Info:
     hidden: int
     triggers: int
     gamma: str
-    input: InputSpec
+    input: Spec
     model_sha256: str | None = None
     base_sha256: str | None = None
     reference: Probing | None = None
@@ -86,21 +86,31 @@ class Info:
 
 def info_as_dict(info: Info) -> dict[str, Any]:
     """Spell an `Info` as JSON-able values."""
-    spec, reference = info.input, info.reference
+    reference = info.reference
     return {
         "scheme": info.scheme,
         "architecture": {"name": info.architecture.name, "arguments": dict(info.architecture.arguments)},
         "taps": [{"module": tap.module, "shape": [tap.channels, tap.height, tap.width]} for tap in info.taps],
         "pooling": info.pooling,
         "head": {"family": FAMILY, "hidden": info.hidden},
-        "trigger_encoder": ENCODER,
         "triggers": info.triggers,
         "gamma": info.gamma,
-        "input": {"channels": spec.channels, "height": spec.height, "width": spec.width},
-        "normalisation": {"mean": list(spec.normalisation.mean), "std": list(spec.normalisation.std)},
         "model_sha256": info.model_sha256,
         "base_sha256": info.base_sha256,
         "reference": {"probes": reference.probes, "pooling": reference.pooling} if reference else None,
+        **_spelt_input(info.input),
+    }
+
+
+def _spelt_input(spec: Spec) -> dict[str, Any]:
+    """Spell what the network takes, and how integers become it; texts have no normalisation."""
+    if isinstance(spec, TextSpec):
+        size = {"length": spec.length, "vocabulary": spec.vocabulary, "words_sha256": spec.words_sha256}
+        return {"trigger_encoder": words.ENCODER, "input": size, "normalisation": None}
+    return {
+        "trigger_encoder": qr.ENCODER,
+        "input": {"channels": spec.channels, "height": spec.height, "width": spec.width},
+        "normalisation": {"mean": list(spec.normalisation.mean), "std": list(spec.normalisation.std)},
     }
 
 
@@ -132,16 +142,16 @@ def decode_info(text: str) -> Info:
     fields = _object(parse_canonical_json(text), "info", _KEYS)
     head = _object(fields["head"], "head", {"family", "hidden"})
     _known(head["family"], FAMILY, "head.family")
-    _known(fields["trigger_encoder"], ENCODER, "trigger_encoder")
+    architecture = _architecture(fields["architecture"])
     return Info(
         scheme=_text(fields["scheme"], "scheme"),
-        architecture=_architecture(fields["architecture"]),
+        architecture=architecture,
         taps=_taps(fields["taps"]),
         pooling=_integer(fields["pooling"], "pooling", 1, POOLING_MAX),
         hidden=_integer(head["hidden"], "head.hidden", 1, 1 << 16),
         triggers=_integer(fields["triggers"], "triggers", TRIGGERS_LEAST, COUNT_MAX),
         gamma=_gamma(fields["gamma"]),
-        input=_input(fields["input"], fields["normalisation"]),
+        input=_input(fields, architecture),
         model_sha256=_sha256(fields["model_sha256"], "model_sha256"),
         base_sha256=None if fields["base_sha256"] is None else _sha256(fields["base_sha256"], "base_sha256"),
         reference=None if fields["reference"] is None else _probing(fields["reference"]),
@@ -196,7 +206,11 @@ def _text(value: object, name: str) -> str:
 
 def _known(value: object, known: str, name: str) -> None:
     if _text(value, name) != known:
-        raise WatermarkError("unknown_scheme", f"info field {name!r} is {value!r}; this version knows {known!r}")
+        raise _unknown(name, value, known)
+
+
+def _unknown(name: str, value: object, known: str) -> WatermarkError:
+    return WatermarkError("unknown_scheme", f"info field {name!r} is {value!r}; this version knows {known!r}")
 
 
 def _integer(value: object, name: str, least: int, most: int) -> int:
@@ -261,7 +275,33 @@ def _probing(value: object) -> Probing:
     )
 
 
-def _input(size: object, normalisation: object) -> InputSpec:
+def _input(fields: Mapping[str, Any], architecture: Architecture) -> Spec:
+    """Read what the network takes; which of the two it is the trigger encoder says, and the architecture must agree."""
+    encoder, vocabulary = _text(fields["trigger_encoder"], "trigger_encoder"), vocabulary_of(architecture)
+    if encoder not in {qr.ENCODER, words.ENCODER}:
+        raise _unknown("trigger_encoder", encoder, f"{qr.ENCODER}, {words.ENCODER}")
+    if (encoder == words.ENCODER) != (vocabulary is not None):
+        raise WatermarkError(
+            "mismatch", f"info field 'trigger_encoder' is {encoder!r}, not what {architecture.name} reads"
+        )
+    if vocabulary is None:
+        return _pictures(fields["input"], fields["normalisation"])
+    return _texts(fields["input"], fields["normalisation"], vocabulary)
+
+
+def _texts(size: object, normalisation: object, vocabulary: int) -> TextSpec:
+    sizes = _object(size, "input", {"length", "vocabulary", "words_sha256"})
+    if normalisation is not None:
+        raise _malformed("normalisation", "null for texts")
+    length = _integer(sizes["length"], "input.length", LENGTH_LEAST, LENGTH_MAX)
+    if _integer(sizes["vocabulary"], "input.vocabulary", 1, 1 << 31) != vocabulary:
+        # An id that the embedding lacks would be an index out of range, found only when something is computed.
+        found = sizes["vocabulary"]
+        raise WatermarkError("mismatch", f"info field 'input.vocabulary' is {found}, the architecture has {vocabulary}")
+    return TextSpec(length, vocabulary, _sha256(sizes["words_sha256"], "input.words_sha256"))
+
+
+def _pictures(size: object, normalisation: object) -> InputSpec:
     sizes = _object(size, "input", {"channels", "height", "width"})
     channels = _integer(sizes["channels"], "input.channels", 1, 16)
     levels = _object(normalisation, "normalisation", {"mean", "std"})
@@ -269,6 +309,6 @@ def _input(size: object, normalisation: object) -> InputSpec:
     std = _decimals(levels["std"], "normalisation.std", channels)
     if not all(float(value) > 0 for value in std):
         raise _malformed("normalisation.std", "positive")
-    height = _integer(sizes["height"], "input.height", MODULES, SIDE_MAX)
-    width = _integer(sizes["width"], "input.width", MODULES, SIDE_MAX)
+    height = _integer(sizes["height"], "input.height", qr.MODULES, SIDE_MAX)
+    width = _integer(sizes["width"], "input.width", qr.MODULES, SIDE_MAX)
     return InputSpec(channels, height, width, Normalisation(mean, std))

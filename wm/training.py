@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.backbone import device_of, evaluating
+from wm.backbone import device_of, evaluating, on_device
 from wm.data import Dataset, Examples, fraction_of
 from wm.progress import Progress, ProgressCallback, silent
 from wm.randomness import generator
@@ -82,7 +82,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
     Args:
         model: on any device; its mode is restored.
-        images: normalised, shape (n, channels, height, width).
+        images: normalised, shape (n, channels, height, width), or token ids, shape (n, length).
         labels: int64, shape (n,).
 
     Returns:
@@ -110,8 +110,7 @@ def primary_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Exam
 def primary_loss(model: nn.Module, batch: Examples) -> Tensor:
     """Return the mean cross-entropy of a batch, a scalar with a graph."""
     device = device_of(model)
-    images = batch.images.to(device, memory_format=torch.channels_last)
-    return F.cross_entropy(model(images), batch.labels.to(device))
+    return F.cross_entropy(model(on_device(batch.images, device)), batch.labels.to(device))
 
 
 def endless_batches(examples: Examples, *, images: int, seed: int) -> Iterator[Examples]:

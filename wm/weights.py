@@ -125,8 +125,7 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
         _fill(model, tensors)
         return model
     refit(model, tensors)
-    spec = info.input
-    check_runs(model, info.taps, torch.zeros(1, spec.channels, spec.height, spec.width))
+    check_runs(model, info.taps, torch.zeros_like(info.input.outline(), device="cpu"))
     return model
 
 
@@ -137,7 +136,7 @@ def check_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_
 
 def _backbone_tensors(path: Path, info: Info, *, file_bytes_max: int) -> dict[str, Tensor]:
     bare = skeleton(info.architecture)
-    image = torch.empty(1, info.input.channels, info.input.height, info.input.width, device="meta")
+    image = info.input.outline()
     names = backbone_names(bare, info.modules, image)
     held = bare.state_dict()
     expected = {name: held[name] for name in names}

@@ -26,7 +26,7 @@ THIEFS_FRACTION = 0.1
 @click.argument("directory", metavar="BUNDLE", type=options.DIRECTORY)
 @click.option("--attack", "names", required=True, help="Names with commas between them, or all; see docs/attacks.md.")
 @click.option("--strength", "strengths", help="Numbers with commas between them.  [default: each attack's usual ones]")
-@click.option("--data", help="The thief's data: digits, or an .npz file.  [default: what the model was trained on]")
+@click.option("--data", help="The thief's data, as of wmreg embed.  [default: what the model was trained on]")
 @click.option(
     "--fraction",
     type=options.FiniteRange(0, 1, min_open=True),
@@ -76,6 +76,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
         seed=seed,
         epochs=None,
         device=device,
+        words=bundle.words if bundle.words.is_file() else None,
     )
     with staged_directory(out) if out else contextlib.nullcontext() as staging, phases() as show:
         models = staging if keep_models else None

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from wm.architectures import Architecture, PartBuilder, build, classifiers, default_taps, names, skeleton
+from wm.architectures import (
+    Architecture,
+    PartBuilder,
+    build,
+    classifiers,
+    default_taps,
+    names,
+    skeleton,
+    text_classifiers,
+)
 from wm.backbone import possible_taps
 from wm.errors import WatermarkError
 
@@ -40,7 +49,7 @@ def test_a_name_of_the_catalogue_is_outlined_with_its_classes(name: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(names()) - TOO_LARGE))
+@pytest.mark.parametrize("name", sorted(set(names()) - TOO_LARGE - set(text_classifiers())))
 def test_every_name_of_the_catalogue_is_outlined(name: str) -> None:
     outline(name)
 
@@ -63,6 +72,7 @@ def test_the_catalogue_holds_all_of_torchvisions_classifiers_detectors_and_segme
     assert len(names()) >= 98
     assert {"resnet18", "regnet_x_400mf", "maskrcnn_resnet50_fpn", "deeplabv3_resnet101"} <= set(names())
     assert "maskrcnn_resnet50_fpn" not in classifiers()
+    assert not set(text_classifiers()) & set(classifiers())
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "lraspp_mobilenet_v3_large"])

@@ -1,6 +1,7 @@
 """Promised: info has one spelling, and a field that is wrong is named."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from wm.architectures import Architecture
 from wm.backbone import Tap
 from wm.errors import WatermarkError
 from wm.info import Info, canonical_json, decode_info, encode_info, is_gamma, parse_canonical_json
-from wm.triggers import InputSpec, Normalisation
+from wm.triggers import InputSpec, Normalisation, TextSpec
 
 INFO = Info(
     scheme="mtlsign",
@@ -26,8 +27,16 @@ INFO = Info(
 )
 
 
-def changed(field: str, value: object) -> str:
-    fields: dict[str, Any] = json.loads(encode_info(INFO))
+TEXTS = replace(
+    INFO,
+    architecture=Architecture("bilstm", {"num_classes": 2, "vocabulary": 500}),
+    taps=(Tap("layers.0.final", 200, 1, 1),),
+    input=TextSpec(64, 500, "cd" * 32),
+)
+
+
+def changed(field: str, value: object, info: Info = INFO) -> str:
+    fields: dict[str, Any] = json.loads(encode_info(info))
     *path, last = field.split(".")
     inner = fields
     for part in path:
@@ -36,8 +45,26 @@ def changed(field: str, value: object) -> str:
     return canonical_json(fields)
 
 
-def test_an_info_survives_its_encoding() -> None:
-    assert decode_info(encode_info(INFO)) == INFO
+@pytest.mark.parametrize("info", [INFO, TEXTS])
+def test_an_info_survives_its_encoding(info: Info) -> None:
+    assert decode_info(encode_info(info)) == info
+
+
+def test_the_spelling_is_the_one_that_was_published() -> None:
+    assert encode_info(INFO) == (
+        '{"architecture":{"arguments":{"num_classes":10},"name":"resnet18"},"base_sha256":null,"gamma":"0.7",'
+        '"head":{"family":"mlp2","hidden":256},"input":{"channels":1,"height":32,"width":32},'
+        f'"model_sha256":"{"ab" * 32}","normalisation":{{"mean":["0.1307"],"std":["0.3081"]}},"pooling":4,'
+        '"reference":null,"scheme":"mtlsign","taps":[{"module":"layer1","shape":[64,8,8]},{"module":"layer2","shape":[128,4,4]}],'
+        '"trigger_encoder":"qr-1H/1","triggers":600}'
+    )
+    assert encode_info(TEXTS) == (
+        '{"architecture":{"arguments":{"num_classes":2,"vocabulary":500},"name":"bilstm"},"base_sha256":null,'
+        '"gamma":"0.7","head":{"family":"mlp2","hidden":256},'
+        f'"input":{{"length":64,"vocabulary":500,"words_sha256":"{"cd" * 32}"}},"model_sha256":"{"ab" * 32}",'
+        '"normalisation":null,"pooling":4,"scheme":"mtlsign","taps":[{"module":"layers.0.final","shape":[200,1,1]}],'
+        '"trigger_encoder":"words/v1","triggers":600}'
+    )
 
 
 def test_an_unsaved_model_has_no_evidence() -> None:
@@ -125,6 +152,43 @@ def test_what_this_version_does_not_know_has_its_own_code(field: str, value: obj
     with pytest.raises(WatermarkError) as caught:
         decode_info(changed(field, value))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("input.length", 15, "malformed"),
+        ("input.length", 1025, "malformed"),
+        ("input.length", True, "malformed"),
+        ("input.vocabulary", "500", "malformed"),
+        ("input.vocabulary", 0, "malformed"),
+        ("input.vocabulary", 501, "mismatch"),
+        ("input.words_sha256", "CD" * 32, "malformed"),
+        ("input.words_sha256", None, "malformed"),
+        ("input.surprise", 1, "malformed"),
+        ("input", {"channels": 3, "height": 32, "width": 32}, "malformed"),
+        ("normalisation", {"mean": ["0"], "std": ["1"]}, "malformed"),
+        ("trigger_encoder", "qr-1H/1", "mismatch"),
+        ("trigger_encoder", "words/v2", "unknown_scheme"),
+        ("architecture", {"arguments": {"num_classes": 2}, "name": "bilstm"}, "mismatch"),
+        ("architecture", {"arguments": {"num_classes": 2}, "name": "resnet18"}, "mismatch"),
+    ],
+)
+def test_a_field_of_texts_that_does_not_fit_is_refused(field: str, value: object, code: str) -> None:
+    with pytest.raises(WatermarkError) as caught:
+        decode_info(changed(field, value, TEXTS))
+    assert caught.value.code == code
+    assert field.split(".", maxsplit=1)[0] in str(caught.value) or field == "architecture"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("trigger_encoder", "words/v1"), ("normalisation", None), ("input", json.loads('{"length":64}'))],
+)
+def test_pictures_are_not_taken_for_texts(field: str, value: object) -> None:
+    with pytest.raises(WatermarkError, match=field) as caught:
+        decode_info(changed(field, value))
+    assert caught.value.code in {"mismatch", "malformed"}
 
 
 def test_a_missing_field_is_refused() -> None:

@@ -13,6 +13,7 @@ from wm.attacks.attack import Attack, Scale, Stolen
 from wm.attacks.tuning import EPOCHS, LR, Tuning, tune
 from wm.backbone import device_of, evaluating
 from wm.data import Examples
+from wm.errors import WatermarkError
 from wm.progress import ProgressCallback
 from wm.randomness import generator
 from wm.triggers import InputSpec
@@ -50,10 +51,13 @@ def perturbed(model: nn.Module, batch: Examples, spec: InputSpec, *, levels: flo
 
 
 def _run(stolen: Stolen, levels: float, seed: int, progress: ProgressCallback) -> nn.Module:
+    spec = stolen.data.input
+    if not isinstance(spec, InputSpec):
+        raise WatermarkError("unknown_architecture", "adversarial training changes pixels, this network reads texts")
     source = generator(seed, "adversarial start")
 
     def loss(model: nn.Module, batch: Examples) -> Tensor:
-        images = perturbed(model, batch, stolen.data.input, levels=levels, source=source)
+        images = perturbed(model, batch, spec, levels=levels, source=source)
         return F.cross_entropy(model(images), batch.labels.to(images.device))
 
     return tune(stolen.model, stolen.data.train, Tuning(seed=seed, loss=loss), progress)

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from wm.alignment import Reference
 from wm.architectures import Architecture, default_taps, skeleton
 from wm.attacks.attack import Scale, Stolen
-from wm.backbone import describe_taps
+from wm.backbone import taps_of
 from wm.branch import Branch
 from wm.head import Head
 from wm.info import Info
 from wm.progress import Progress, ProgressCallback
 from wm.schemes.mtlsign import NAME, EmbedSettings
-from wm.triggers import InputSpec
+from wm.triggers import Spec
 
 KeyOf = Callable[[int], bytes]  # the forger's own watermark keys, by number from 0
 
@@ -73,14 +73,13 @@ def revealed_by(stolen: Stolen) -> Branch:
     return stolen.revealed
 
 
-def info_for(architecture: Architecture, spec: InputSpec, *, pooling: int) -> Info:
+def info_for(architecture: Architecture, spec: Spec, *, pooling: int) -> Info:
     """Describe a branch with the scheme's usual settings, as any owner would."""
     usual, modules = EmbedSettings(), default_taps(architecture)
-    size = {"channels": spec.channels, "height": spec.height, "width": spec.width}
     return Info(
         scheme=NAME,
         architecture=architecture,
-        taps=tuple(describe_taps(skeleton(architecture), modules, **size)),
+        taps=tuple(taps_of(skeleton(architecture), modules, spec)),
         pooling=pooling,
         hidden=usual.hidden,
         triggers=usual.triggers,

@@ -22,7 +22,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.architectures import Architecture, default_taps, skeleton
-from wm.backbone import backbone_names, describe_taps, device_of, features, features_in_evaluation
+from wm.backbone import backbone_names, device_of, features, features_in_evaluation, on_device, taps_of
 from wm.branch import agreements, logit_margins
 from wm.data import Dataset, fraction_of
 from wm.head import Head, initial_head
@@ -101,8 +101,7 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
 
 def _info(data: Dataset, architecture: Architecture, settings: EmbedSettings) -> Info:
     modules = settings.taps or default_taps(architecture)
-    spec = data.input
-    taps = describe_taps(skeleton(architecture), modules, channels=spec.channels, height=spec.height, width=spec.width)
+    taps = taps_of(skeleton(architecture), modules, data.input)
     return Info(
         scheme=NAME,
         architecture=architecture,
@@ -111,7 +110,7 @@ def _info(data: Dataset, architecture: Architecture, settings: EmbedSettings) ->
         hidden=settings.hidden,
         triggers=settings.triggers,
         gamma=settings.gamma,
-        input=spec,
+        input=data.input,
     )
 
 
@@ -131,7 +130,7 @@ class _Work:
         self.model = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
         self._device = device_of(self.model)
         self._info, self._settings = info, settings
-        self._images = triggers.images.to(self._device).contiguous(memory_format=torch.channels_last)
+        self._images = on_device(triggers.images, self._device)
         self._labels = triggers.labels.to(self._device)
         first = self._read(self.model)
         self.head = initial_head(first, info.taps, pooling=info.pooling, hidden=info.hidden, seed=seed)
@@ -250,8 +249,7 @@ class _Work:
 
 def _anchored(model: nn.Module, info: Info) -> list[tuple[nn.Parameter, Tensor]]:
     """Pair each parameter of the tapped prefix with its value in W0."""
-    image = torch.empty(1, info.input.channels, info.input.height, info.input.width, device="meta")
-    prefix = set(backbone_names(skeleton(info.architecture), info.modules, image))
+    prefix = set(backbone_names(skeleton(info.architecture), info.modules, info.input.outline()))
     return [(value, value.detach().clone()) for name, value in model.named_parameters() if name in prefix]
 
 
