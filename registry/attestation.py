@@ -1,9 +1,9 @@
 """When entries were recorded, by the clocks of the nodes that cosigned the log as it grew (DESIGN 2.1).
 
 A node cosigns every size of its tree, with its own clock, when it has the entry; entries that it stored together have
-the time at which it had them all. So a size that a majority cosigned by
-noon, and not before, says that the next entry came after noon; a larger size that a majority cosigned by one o'clock
-says that it was there by one. What an entry says of its own time must fit between the two.
+the time at which it had them all. So a size that a majority cosigned by noon, and not before, says that the next entry
+came after noon; a larger size that a majority cosigned by one o'clock says that it was there by one. What an entry says
+of its own time must fit between the two.
 
 A false alarm would accuse honest nodes, so the bounds are drawn with care:
 

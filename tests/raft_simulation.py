@@ -24,7 +24,13 @@ from node.raft.wire import decode, encode
 
 STEP_S = 0.02
 MEMBERS = b"members:"  # "members:ABC>ABCD" changes the members, one letter each, if ABC are the members
-SETTINGS = RaftSettings(election_timeout_min_s=0.4, election_timeout_max_s=1.4, leader_fallback_s=1.4)
+SETTINGS = RaftSettings(
+    election_timeout_min_s=0.4,
+    election_timeout_max_s=1.4,
+    leader_fallback_s=1.4,
+    heartbeat_period_s=0.1,
+    tick_period_s=0.05,
+)
 
 
 class ListMachine:
