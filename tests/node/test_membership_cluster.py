@@ -16,8 +16,10 @@ from client.command import run as run_command
 from node.config import load_config
 from node.init import ClusterOptions, init_state
 from registry import commitments
+from registry.checkpoint import Checkpoint
 from registry.entry import Entry
 from registry.envelope import seal
+from registry.errors import UntrustedError
 from registry.messages import Publication
 from registry.note import Note
 from registry.receipt import Receipt, verify_receipt
@@ -134,8 +136,7 @@ def audit(cluster: Cluster) -> list[bytes]:
     cluster.wait_until_equal(size)
     logs = set()
     for node in cluster.running:
-        note = Note.parse(node.get("/checkpoint").body.decode())
-        checkpoint = cluster.trust.check(note).checkpoint
+        checkpoint = eventually(lambda n=node: _trusted(cluster, n, size), timeout_s=60, what=f"{node.name} at {size}")
         bundles = [
             parse_entry_bundle(node.get(_tile(start // 256, min(256, checkpoint.size - start))).body)
             for start in range(0, checkpoint.size, 256)
@@ -145,6 +146,18 @@ def audit(cluster: Cluster) -> list[bytes]:
         logs.add(tuple(entries))
     (log,) = logs
     return list(log)
+
+
+def _trusted(cluster: Cluster, node: NodeProcess, size: int) -> Checkpoint | None:
+    """A node's checkpoint of at least a size; None while those who cosigned it have left, and others sign again."""
+    answer = node.get("/checkpoint")
+    if answer.status == 503:
+        return None
+    try:
+        checkpoint = cluster.trust.check(Note.parse(answer.body.decode())).checkpoint
+    except UntrustedError:
+        return None
+    return checkpoint if checkpoint.size >= size else None
 
 
 def _tile(number: int, width: int) -> str:

@@ -42,7 +42,11 @@ class Measured:
         """Print the table, and keep it if asked to."""
         if self.rows:
             print()
-            write("torture", self.rows, keep=keep)
+            run = [
+                Row(metric="share of a full run", value=PERCENT, unit="%"),
+                Row(metric="seed", value=SEED, unit=""),
+            ]
+            write("torture", [*run, *self.rows], keep=keep)
 
     def _count(self, metric: str, value: int, *, goal: int | None = None) -> None:
         met = None if goal is None else value == goal

@@ -7,22 +7,25 @@ import socket
 import ssl
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, NodeProcess, eventually
+from cluster import Cluster, NodeProcess, eventually, http
 from mutations import mutated
-from torture.load import load
+from torture.load import load, publication
 
 from node.config import load_config
 from node.init import ClusterOptions
 from node.raft.tls import PROTOCOL
 from node.raft.wire import WireError, decode, encode
-from registry.envelope import unseal
+from registry.envelope import ENVELOPE_BYTES_MAX, unseal
+from registry.tiles import entry_bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 REQUESTS = 3000
+DAMAGED, BATCH, OCTETS = 100_000, 200, {"Content-Type": "application/octet-stream"}
 STRANGERS = 1000
 FRAMES = 1000
 ANSWER_S = 0.5  # what was understood is answered sooner
@@ -129,6 +132,22 @@ def test_damaged_requests_are_refused_or_answered_and_never_a_fault(unharmed: Cl
     assert faults == []
     statuses = {answer[9:12] for answer in answers if answer.startswith(b"HTTP/1.")}
     assert {b"200", b"400", b"404"} <= statuses
+
+
+def test_a_hundred_thousand_damaged_messages_are_each_refused_with_a_code(unharmed: Cluster):
+    draw, sound = random.Random(4), [publication(10**6 + number) for number in range(8)]
+    codes: Counter[str] = Counter()
+    for _ in range(DAMAGED // BATCH):
+        damaged = [mutated(draw.choice(sound), draw, others=sound)[:ENVELOPE_BYTES_MAX] for _ in range(BATCH)]
+        damaged = [one for one in damaged if one not in sound]
+        answer = http("POST", f"{unharmed.nodes[0].url}/v1/batches", entry_bundle(damaged), headers=OCTETS)
+        assert answer.status == 200, answer.body
+        results = answer.json["results"]
+        assert {result["status"] for result in results} <= {400, 422}
+        codes.update(result["error"]["code"] for result in results)
+    assert codes.total() > 0.9 * DAMAGED
+    assert "internal" not in codes
+    assert len(codes) >= 2, codes
 
 
 OVERSIZED = {

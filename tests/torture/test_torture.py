@@ -5,7 +5,6 @@ time; `wmreg audit` finds nothing; every node's own files are sound, everything 
 service came back within the bound that the test states. `make torture SEED=1 PERCENT=100`.
 """
 
-import contextlib
 import itertools
 import os
 import random
@@ -13,94 +12,22 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cluster import Cluster, NodeProcess, eventually
 from stored import StoredNode
-from torture.load import Load, check_files, converged, leader_of, load, state_of
+from torture.arena import OPTIONS, PROGRESS_S, Arena, arena
+from torture.load import check_files, converged, leader_of, load, state_of
 from torture.measured import SEED, Measured, count_of
-from torture.proxy import INNER_HOST, Network
+from torture.proxy import Network
 
 from node.config import load_config
-from node.init import ClusterOptions
 from node.upkeep.fsck import examine
-from registry.envelope import unseal
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1500)]
-OPTIONS = ClusterOptions(submissions_per_s=0, submit_timeout_s=3)
-PROGRESS_S = 60
 PATROLLED = "own checkpoints read"
-
-
-class Arena:
-    """A cluster under load, and what is done to it."""
-
-    def __init__(self, cluster: Cluster, running: Load, network: Network | None) -> None:
-        self.cluster, self.load, self._network, self.events = cluster, running, network, 0
-
-    @property
-    def network(self) -> Network:
-        assert self._network is not None
-        return self._network
-
-    def progress(self, count: int = 20) -> None:
-        self.load.wait_for_more(count, timeout_s=PROGRESS_S)
-
-    def leader_and_others(self) -> tuple[NodeProcess, list[NodeProcess]]:
-        leader = leader_of(self.cluster)
-        return leader, [node for node in self.cluster.nodes if node is not leader]
-
-
-@contextlib.contextmanager
-def arena(
-    tmp_path: Path, measured: Measured, fault: str, *, pause_max_s: float, nodes: int = 3, through_proxy: bool = False
-) -> Iterator[Arena]:
-    """Make a cluster under load; at the end let everything run, and judge."""
-    cluster = Cluster.make(tmp_path / "ledger", nodes=nodes, options=OPTIONS)
-    network = put_between(cluster) if through_proxy else None
-    try:
-        cluster.start()
-        with load(cluster, seed=SEED) as running:
-            arena = Arena(cluster, running, network)
-            arena.progress()
-            yield arena
-            if network is not None:
-                network.delay(0)
-                network.heal()
-            for node in cluster.nodes:
-                if node.process is None:
-                    node.start()
-            cluster.wait_until_healthy()
-            arena.progress()
-        verdict = converged(cluster, running)
-        measured.add(fault, events=arena.events, verdict=verdict, pause_max_s=pause_max_s)
-        check_files(cluster)
-        assert verdict.is_sound, verdict
-        assert verdict.longest_pause_s <= pause_max_s
-    finally:
-        for node in cluster.nodes:
-            node.kill()
-        if network is not None:
-            network.stop()
-
-
-def put_between(cluster: Cluster) -> Network:
-    """Let the nodes listen where only the proxies find them."""
-    ports = {}
-    for node in cluster.nodes:
-        settings = node.directory / "node.toml"
-        settings.write_text(settings.read_text().replace('bind_host = ""', f'bind_host = "{INNER_HOST}"'))
-        policy = unseal((node.directory / "genesis").read_bytes(), origin=None).message.policy
-        ports = {member.name: member.raft_port for member in policy.members}
-    by_name = {node.name: node for node in cluster.nodes}
-
-    def pid_of(name: str) -> int | None:
-        process = by_name[name].process
-        return None if process is None else process.pid
-
-    return Network(ports, pid_of).start()
 
 
 def test_the_leader_is_killed_under_load(tmp_path: Path, measured: Measured):
@@ -271,6 +198,30 @@ def test_each_system_call_of_an_append_fails_once(tmp_path: Path, measured: Meas
             victim.wrapper = ()
             victim.start()
             a.cluster.wait_until_healthy()
+
+
+@pytest.mark.skipif(STRACE is None, reason="strace is not installed (apt-get install strace)")
+def test_disks_are_slow(tmp_path: Path, measured: Measured):
+    with arena(tmp_path, measured, "a disk whose syncs take 0.3 s", pause_max_s=20) as a:
+        for turn in range(count_of(4)):
+            leader, others = a.leader_and_others()
+            victims = [[leader], others[:1], others, a.cluster.nodes][turn % 4]
+            for victim in victims:
+                victim.kill()
+                victim.wrapper = (
+                    *(STRACE, "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"),
+                    *("-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=300000"),
+                )
+                victim.start()
+            a.cluster.wait_until_healthy()
+            a.events += 1
+            a.progress()
+            for victim in victims:
+                victim.kill()
+                victim.wrapper = ()
+                victim.start()
+            a.cluster.wait_until_healthy()
+            a.progress()
 
 
 def _failed(node: NodeProcess, log: Path) -> bool:

@@ -57,9 +57,9 @@ def test_a_gpu_counts_what_the_cpu_counts(marked: MarkedFiles, tmp_path: Path):
 
 @pytest.mark.parametrize("is_marked", [True, False])
 def test_a_gpu_comes_to_the_verdict_of_the_cpu(marked: MarkedFiles, tmp_path: Path, is_marked: bool):
-    thresholds = Thresholds(permutations_min=19, controls_min=1)
+    thresholds = Thresholds(controls_min=1)
     model = (marked.model if is_marked else marked.independent).read_bytes()
-    same = on_files(marked, tmp_path, model=model)
+    same = on_files(marked, tmp_path, model=model, permutations=thresholds.permutations_min)
     verdicts = [judge(answer(same, device=device).measurement, thresholds) for device in ("cpu", "cuda")]
     assert verdicts[0] == verdicts[1]
     assert verdicts[0][0] is (Outcome.VERIFIED if is_marked else Outcome.REFUTED)
