@@ -27,6 +27,7 @@ SIDE_MAX = 1024  # pixels
 TRIGGERS_LEAST = 100
 POOLING_MAX = 64  # cells per side
 PROBES_LEAST = 2  # of fewer there is no correlation
+PROBING_POOLING_MAX = 2  # cells per side; probes tell channels apart better than cells do
 
 _KEYS = frozenset(
     {
@@ -257,7 +258,7 @@ def _probing(value: object) -> Probing:
     fields = _object(value, "reference", {"probes", "pooling"})
     return Probing(
         probes=_integer(fields["probes"], "reference.probes", PROBES_LEAST, PROBES),
-        pooling=_integer(fields["pooling"], "reference.pooling", 1, POOLING_MAX),
+        pooling=_integer(fields["pooling"], "reference.pooling", 1, PROBING_POOLING_MAX),
     )
 
 

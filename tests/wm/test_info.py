@@ -1,6 +1,7 @@
 """Promised: info has one spelling, and a field that is wrong is named."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from wm.architectures import Architecture
 from wm.backbone import Tap
 from wm.errors import WatermarkError
-from wm.info import Info, canonical_json, decode_info, encode_info, is_gamma, parse_canonical_json
+from wm.info import Info, Probing, canonical_json, decode_info, encode_info, is_gamma, parse_canonical_json
 from wm.triggers import InputSpec, Normalisation
 
 INFO = Info(
@@ -38,6 +39,12 @@ def changed(field: str, value: object) -> str:
 
 def test_an_info_survives_its_encoding() -> None:
     assert decode_info(encode_info(INFO)) == INFO
+
+
+def test_an_info_that_tells_of_a_reference_survives_its_encoding() -> None:
+    told = replace(INFO, reference=Probing(probes=256, pooling=2))
+    assert decode_info(encode_info(told)) == told
+    assert encode_info(told) != encode_info(INFO)
 
 
 def test_an_unsaved_model_has_no_evidence() -> None:
@@ -103,6 +110,13 @@ def test_what_is_encoded_canonically_decodes_to_itself(value: object) -> None:
         ("architecture.arguments", []),
         ("surprise", 1),
         ("head.surprise", 1),
+        ("reference", {}),
+        ("reference", {"probes": 256, "pooling": 3}),
+        ("reference", {"probes": 256, "pooling": 0}),
+        ("reference", {"probes": 1, "pooling": 2}),
+        ("reference", {"probes": 257, "pooling": 2}),
+        ("reference", {"probes": 256, "pooling": True}),
+        ("reference", {"probes": 256, "pooling": 2, "surprise": 1}),
     ],
 )
 def test_a_field_out_of_its_range_is_refused_by_name(field: str, value: object) -> None:
