@@ -21,7 +21,10 @@ Binomial(N, 1/2) as before (S1). A verifier looks twice, unaligned and aligned, 
 significance. Permuting aligned channels (S2) still unmasks a head that reads all channels alike. But alignment also
 brings relatives closer, and a reference may be crafted: an aligned count convicts only beside controls that went
 through the same alignment (S3). One factor for each channel is all that is fitted: a free linear map between all
-channels could manufacture agreement out of an independent network.
+channels could manufacture agreement out of an independent network. A crafted reference goes part of that way: one made
+of the probes' pixels carries a head to first layers that it has never seen, on any grid, and only aligned controls tell
+(tests/wm/attacks/test_crafted_reference.py). So it matters what the controls are: a head that was trained to fail on
+fresh networks and to pass on trained ones needs controls that are trained ones.
 
 Source: SCHEMES 4.5; neuron alignment: Li, Wang, Zhu, arXiv 2112.14108.
 """
@@ -37,13 +40,12 @@ from torch import Tensor, nn
 
 from wm.backbone import Tap, feature_count, taps_in_evaluation
 from wm.errors import WatermarkError
-from wm.info import Info, Probing
+from wm.info import PROBING_POOLING_MAX, Info, Probing
 from wm.triggers import PROBES, make_probes
 
 RESPONSES, SCALE = "reference.responses", "reference.scale"
 REFERENCE_BYTES_MAX = 2 << 20
 CHANNELS_MAX = 4096  # of one tap: the assignment takes their cube
-GRID_MAX = 2  # cells per side; probes say more than cells do
 PROBES_LEAST = 64  # below it the grid is made coarser first
 DEAD = 1e-6  # deviation of a channel that does not answer, as a share of its largest answer
 
@@ -101,7 +103,7 @@ def probing_for(taps: Sequence[Tap], *, pooling: int) -> Probing | None:
     """
     if max(tap.channels for tap in taps) > CHANNELS_MAX:
         return None
-    for grid in range(min(pooling, GRID_MAX), 0, -1):
+    for grid in range(min(pooling, PROBING_POOLING_MAX), 0, -1):
         probes = REFERENCE_BYTES_MAX // (2 * feature_count(taps, pooling=grid))
         if probes >= PROBES_LEAST or grid == 1:
             break

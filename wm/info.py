@@ -27,6 +27,7 @@ TRIGGERS_LEAST = 100
 POOLING_MAX = 64  # cells per side
 PROBES_LEAST = 2  # of fewer there is no correlation
 LENGTH_LEAST, LENGTH_MAX = 16, 1024  # tokens
+PROBING_POOLING_MAX = 2  # cells per side; probes tell channels apart better than cells do
 
 _KEYS = frozenset(
     {
@@ -271,7 +272,7 @@ def _probing(value: object) -> Probing:
     fields = _object(value, "reference", {"probes", "pooling"})
     return Probing(
         probes=_integer(fields["probes"], "reference.probes", PROBES_LEAST, PROBES),
-        pooling=_integer(fields["pooling"], "reference.pooling", 1, POOLING_MAX),
+        pooling=_integer(fields["pooling"], "reference.pooling", 1, PROBING_POOLING_MAX),
     )
 
 

@@ -61,11 +61,8 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
 
 
 def _before(matched: int | None) -> str:
-    reach = (
-        "whose channels are other ones than the published model's" if matched is None else "in another order or size"
-    )
-    was = "" if matched is None else f"; as it is, the model answers {matched}"
-    return f"this is after aligning its channels, {reach}, to those of the published model{was}"
+    was = "the model has more or fewer" if matched is None else f"as it is, the model answers {matched}"
+    return f"this is after its channels were aligned to those of the published model; {was}"
 
 
 def _with_controls(measurement: "Measurement", document: dict[str, object], text: str) -> Report:

@@ -112,8 +112,9 @@ def test_strengths_are_numbers_with_commas():
         _numbers(",".join(["1"] * 33))
 
 
-def point(strength, outcome, accuracy):
+def point(strength, outcome, accuracy, *, aligned=False, before=None):
     counts = {"matched": 590, "total": 600, "outcome": outcome, "reason": "because"}
+    counts |= {"aligned": aligned, "matched_unaligned": before}
     return {"strength": strength, "task_accuracy": accuracy, **counts}
 
 
@@ -133,6 +134,18 @@ def test_the_text_says_where_the_mark_failed_and_what_the_task_lost():
     assert "No node would vote VERIFIED." in text
 
 
+@pytest.mark.parametrize(
+    ("aligned", "before", "told"),
+    [(False, None, "590 of 600  "), (True, 301, "590 of 600, aligned from 301"), (True, None, "590 of 600, aligned  ")],
+)
+def test_the_text_says_which_counts_are_of_aligned_channels(aligned, before, told):
+    points = [point(1, "VERIFIED", 0.98, aligned=aligned, before=before)]
+    attack = {"name": "permutation", "summary": "", "strength": "", "points": points}
+    attack |= {"fails_at": None, "task_accuracy_at_failure": None}
+
+    assert told in _text({"marked": point(None, "VERIFIED", 0.99), "attacks": [attack], "forgeries": []})
+
+
 @pytest.mark.slow
 def test_the_command_attacks_the_digits_and_tells_what_is_left(wmreg, marked, tmp_path):
     out, names = tmp_path / "out", "permutation,dummy_neurons"
@@ -147,11 +160,15 @@ def test_the_command_attacks_the_digits_and_tells_what_is_left(wmreg, marked, tm
     permutation, dummies = done.document["attacks"]
     before = done.document["marked"]
     assert before["outcome"] == "VERIFIED"
-    assert (permutation["fails_at"], permutation["task_accuracy_at_failure"]) == (1, before["task_accuracy"])
-    assert [point["strength"] for point in permutation["points"]] == [1]  # the sweep ends where the mark fails
-    assert (dummies["points"][0]["outcome"], dummies["points"][0]["reason"]) == ("UNVERIFIABLE", "wrong_architecture")
+    assert [attack["fails_at"] for attack in (permutation, dummies)] == [None, None]
+    assert {point["task_accuracy"] for point in permutation["points"]} == {before["task_accuracy"]}
+    moved, widened = permutation["points"][0], dummies["points"][0]
+    assert (moved["outcome"], moved["aligned"], widened["outcome"], widened["aligned"]) == ("VERIFIED", True) * 2
+    assert moved["matched_unaligned"] < 360  # before the alignment, and after it
+    assert moved["matched"] >= 594
+    assert (widened["matched_unaligned"], before["aligned"]) == (None, False)
     kept = {path.name for path in out.glob("*.safetensors")}
-    assert kept == {"permutation-1.safetensors", "dummy_neurons-1.safetensors"}
+    assert kept == {f"{name}-{strength}.safetensors" for name in names.split(",") for strength in ("1", "0.5")}
 
 
 @pytest.mark.slow

@@ -20,6 +20,10 @@ from client.task import Task
 from client.verbs.measure import _with_controls
 from registry.messages import Publication
 from wm import EmbedSettings
+from wm.attacks import ATTACKS, Stolen, attacked
+from wm.data import digits
+from wm.evidence import load_evidence
+from wm.weights import load_weights, save_weights
 
 ORIGIN = "test.example/ledger"
 
@@ -76,6 +80,22 @@ def test_the_marked_model_answers_its_triggers(marked, measure):
 
     assert found["matched"] == json.loads(marked[0].report.read_text())["matched"]["marked"]
     assert found["total"] == 600
+
+
+def test_a_copy_whose_channels_are_in_another_order_is_known_and_the_words_say_how(marked, measure, wmreg, tmp_path):
+    bundle, moved = marked[0], tmp_path / "moved.safetensors"
+    architecture = load_evidence(bundle.evidence).info.architecture
+    stolen = Stolen(model=load_weights(bundle.model, architecture), architecture=architecture, data=digits())
+    save_weights(attacked(ATTACKS["permutation"], stolen, strength=1.0, seed=1), moved)
+
+    found = measure(moved).document
+    told = wmreg("measure", moved, "--evidence", bundle.directory).out
+
+    assert found["aligned"] is True
+    assert found["matched"] >= 540
+    assert found["matched_unaligned"] < 360
+    assert f"aligned to those of the published model; as it is, the model answers {found['matched_unaligned']}" in told
+    assert measure(bundle.model).document["aligned"] is False
 
 
 def test_an_unrelated_model_answers_by_chance(marked, measure, wmreg, tmp_path):

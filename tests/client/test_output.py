@@ -7,7 +7,7 @@ from fakes import good_measurement
 
 from client.bodies import body_document, body_text
 from client.errors import describe
-from client.output import Report, printable, table, utc
+from client.output import Report, counted, printable, table, utc
 from registry.errors import RefusedError
 from registry.messages import Claim, Publication, Vote
 from registry.verdict import Outcome
@@ -31,6 +31,14 @@ def test_columns_are_as_wide_as_their_widest_cell():
 
 def test_a_table_without_rows_has_its_headers():
     assert table(["name", "count"], []).splitlines()[0] == "name  count"
+
+
+@pytest.mark.parametrize(
+    ("aligned", "before", "told"),
+    [(False, None, "590/600"), (True, 301, "590/600 (aligned from 301)"), (True, None, "590/600 (aligned)")],
+)
+def test_a_count_says_whether_channels_were_aligned_for_it(aligned, before, told):
+    assert counted(590, 600, aligned=aligned, matched_unaligned=before) == told
 
 
 def test_times_are_in_utc():

@@ -1,4 +1,4 @@
-"""Promised: renumbered, scaled, split, added and dropped channels are found again; a stranger's are not made the owner's.
+"""Promised: channels renumbered, scaled, split, added or dropped are found again; a stranger stays a stranger.
 
 On numbers alone first, then on a marked ResNet-18.
 """

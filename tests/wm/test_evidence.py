@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 
 from wm import tensorfile
+from wm.alignment import RESPONSES, make_reference
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence
 from wm.info import canonical_json
@@ -87,3 +88,27 @@ def test_a_salt_of_another_length_is_not_written(owner, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="salt"):
         save_evidence(tmp_path / "e", replace(loaded, salt=b"short"))
     assert isinstance(loaded, EvidenceFile)
+
+
+def test_a_reference_survives_the_disk_as_the_models_own_answers(owner) -> None:
+    loaded = load_evidence(owner.evidence_path)
+    made = make_reference(owner.embedding.model, loaded.info)
+    assert torch.equal(loaded.reference.responses, made.responses)
+    assert torch.equal(loaded.reference.scale, made.scale)
+
+
+def test_a_reference_and_what_the_info_says_of_it_go_together(owner, tmp_path: Path) -> None:
+    loaded = load_evidence(owner.evidence_path)
+    for torn in (replace(loaded, reference=None), replace(loaded, info=replace(loaded.info, reference=None))):
+        with pytest.raises(ValueError, match="with_reference"):
+            save_evidence(tmp_path / "e", torn)
+    save_evidence(tmp_path / "e", replace(loaded, reference=None, info=replace(loaded.info, reference=None)))
+    assert load_evidence(tmp_path / "e").reference is None
+
+
+def test_a_reference_whose_tensors_are_lacking_is_refused(owner, tmp_path: Path) -> None:
+    tensors, metadata = raw(owner.evidence_path)
+    tensorfile.write(tmp_path / "e", {name: it for name, it in tensors.items() if name != RESPONSES}, metadata)
+    with pytest.raises(WatermarkError) as caught:
+        load_evidence(tmp_path / "e")
+    assert caught.value.code == "mismatch"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wm.architectures import Architecture
 from wm.backbone import Tap
 from wm.errors import WatermarkError
-from wm.info import Info, canonical_json, decode_info, encode_info, is_gamma, parse_canonical_json
+from wm.info import Info, Probing, canonical_json, decode_info, encode_info, is_gamma, parse_canonical_json
 from wm.triggers import InputSpec, Normalisation, TextSpec
 
 INFO = Info(
@@ -55,16 +55,24 @@ def test_the_spelling_is_the_one_that_was_published() -> None:
         '{"architecture":{"arguments":{"num_classes":10},"name":"resnet18"},"base_sha256":null,"gamma":"0.7",'
         '"head":{"family":"mlp2","hidden":256},"input":{"channels":1,"height":32,"width":32},'
         f'"model_sha256":"{"ab" * 32}","normalisation":{{"mean":["0.1307"],"std":["0.3081"]}},"pooling":4,'
-        '"reference":null,"scheme":"mtlsign","taps":[{"module":"layer1","shape":[64,8,8]},{"module":"layer2","shape":[128,4,4]}],'
+        '"reference":null,"scheme":"mtlsign",'
+        '"taps":[{"module":"layer1","shape":[64,8,8]},{"module":"layer2","shape":[128,4,4]}],'
         '"trigger_encoder":"qr-1H/1","triggers":600}'
     )
     assert encode_info(TEXTS) == (
         '{"architecture":{"arguments":{"num_classes":2,"vocabulary":500},"name":"bilstm"},"base_sha256":null,'
         '"gamma":"0.7","head":{"family":"mlp2","hidden":256},'
         f'"input":{{"length":64,"vocabulary":500,"words_sha256":"{"cd" * 32}"}},"model_sha256":"{"ab" * 32}",'
-        '"normalisation":null,"pooling":4,"scheme":"mtlsign","taps":[{"module":"layers.0.final","shape":[200,1,1]}],'
+        '"normalisation":null,"pooling":4,"reference":null,"scheme":"mtlsign",'
+        '"taps":[{"module":"layers.0.final","shape":[200,1,1]}],'
         '"trigger_encoder":"words/v1","triggers":600}'
     )
+
+
+def test_an_info_that_tells_of_a_reference_survives_its_encoding() -> None:
+    told = replace(INFO, reference=Probing(probes=256, pooling=2))
+    assert decode_info(encode_info(told)) == told
+    assert encode_info(told) != encode_info(INFO)
 
 
 def test_an_unsaved_model_has_no_evidence() -> None:
@@ -130,6 +138,13 @@ def test_what_is_encoded_canonically_decodes_to_itself(value: object) -> None:
         ("architecture.arguments", []),
         ("surprise", 1),
         ("head.surprise", 1),
+        ("reference", {}),
+        ("reference", {"probes": 256, "pooling": 3}),
+        ("reference", {"probes": 256, "pooling": 0}),
+        ("reference", {"probes": 1, "pooling": 2}),
+        ("reference", {"probes": 257, "pooling": 2}),
+        ("reference", {"probes": 256, "pooling": True}),
+        ("reference", {"probes": 256, "pooling": 2, "surprise": 1}),
     ],
 )
 def test_a_field_out_of_its_range_is_refused_by_name(field: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""Promised: a network with other numbers of channels is rebuilt if they fit each other, and refused if anything lies."""
+"""Promised: a network of other numbers of channels is rebuilt if they fit each other, and refused if anything lies."""
 
 from dataclasses import replace
 from pathlib import Path
