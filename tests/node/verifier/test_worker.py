@@ -23,7 +23,7 @@ from node.verifier import landlock
 from node.verifier.process import WorkerProcess, worker_command
 from node.verifier.protocol import EXIT_TROUBLE, READY, Answer, Job, frame, unmeasured
 from node.verifier.supervisor import Verifier, VerifierTroubleError
-from node.verifier.worker import _blame_others, answer, serve, steady
+from node.verifier.worker import _blame_others, _usable_public, answer, serve, steady
 from registry.errors import MalformedError
 from registry.verdict import ControlCounts, ControlKind, Outcome
 from wm.architectures import Architecture, build, skeleton
@@ -220,14 +220,15 @@ def test_public_models_of_the_architecture_are_counted_and_what_is_none_is_passe
     ):
         (public / name).parent.mkdir(parents=True, exist_ok=True)
         (public / f"{name}.safetensors").write_bytes(content)
-    same = on_files(marked, tmp_path)
+    same = on_files(marked, tmp_path, permutations=0)
     found = [it for it in answer(same, device="cpu", public=public).measurement.controls if it.kind != "fresh"]
     assert [control.kind for control in found] == [ControlKind.PUBLIC] * 2
     assert (found[0].matched < 360, found[1].matched) == (True, 600)
     assert "c_small.safetensors is no control" in capsys.readouterr().err
-    full = answer(dataclasses.replace(same, controls=31), device="cpu", public=public).measurement.controls
-    assert (len(full), full[-1].kind) == (32, ControlKind.PUBLIC)
+    (first,) = _usable_public(public, dataclasses.replace(same, controls=31), load_evidence(marked.evidence).info)
+    assert first.name == "a_other.safetensors"
     assert "1 public models of resnet18 are left out" in capsys.readouterr().err
+    assert _usable_public(public / "none", same, load_evidence(marked.evidence).info) == ()
 
 
 @pytest.mark.slow

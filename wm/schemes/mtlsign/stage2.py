@@ -14,7 +14,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -112,14 +112,6 @@ def _info(data: Dataset, architecture: Architecture, settings: EmbedSettings) ->
         gamma=settings.gamma,
         input=data.input,
     )
-
-
-@dataclass(slots=True)
-class _Curves:
-    points: dict[str, list[list[float]]] = field(default_factory=dict)
-
-    def add(self, name: str, step: int, value: float) -> None:
-        self.points.setdefault(name, []).append([step, round(value, 4)])
 
 
 class _Work:
