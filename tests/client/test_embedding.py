@@ -82,6 +82,7 @@ def test_the_marked_model_answers_its_triggers(marked, measure):
     assert found["total"] == 600
 
 
+@pytest.mark.slow
 def test_a_copy_whose_channels_are_in_another_order_is_known_and_the_words_say_how(marked, measure, wmreg, tmp_path):
     bundle, moved = marked[0], tmp_path / "moved.safetensors"
     architecture = load_evidence(bundle.evidence).info.architecture
