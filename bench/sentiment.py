@@ -59,18 +59,15 @@ def main() -> None:
         return
     rows: list[Row] = []
     for name in found:
+        figures: list[Figures] = []
         task = _task(f"{name}:{arguments.directory / name}", arguments.vectors)
-        rows += _measure_data(name, task)
+        for seed in SEEDS:
+            with tempfile.TemporaryDirectory() as directory:
+                figures.append(measure_seed(replace(task, seed=seed), Path(directory)))
+            print(f"{name}, seed {seed}: {figures[-1]}", flush=True)
+        rows += [Row(metric=f"{name}: seeds", value=len(SEEDS), unit="")]
+        rows += [_row(f"{name}: {metric}", [each[metric] for each in figures]) for metric in figures[0]]
         write("sentiment", rows)  # after each data set: the next may take an hour
-
-
-def _measure_data(name: str, task: Task) -> list[Row]:
-    figures = []
-    for seed in SEEDS:
-        with tempfile.TemporaryDirectory() as directory:
-            figures.append(measure_seed(replace(task, seed=seed), Path(directory)))
-        print(f"{name}, seed {seed}: {figures[-1]}", flush=True)
-    return [_row(f"{name}: {metric}", [each[metric] for each in figures]) for metric in figures[0]]
 
 
 def measure_seed(task: Task, directory: Path) -> Figures:

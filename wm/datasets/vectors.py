@@ -6,7 +6,7 @@ words parted by line ends) and `vectors`, shape (words, dimension).
 Source: Pennington, Socher, Manning, EMNLP 2014.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def load_vectors(path: Path, words: WordList) -> WordVectors:
         OSError: it cannot be read.
     """
     numbers = {word: number for number, word in enumerate(words.words, start=FIRST_WORD)}
-    pairs = _from_npz(path) if path.suffix == ".npz" else _from_text(path)
+    pairs = _from_npz(path) if path.suffix == ".npz" else _from_text(path, wanted=numbers)
     found = {numbers[word]: vector for word, vector in pairs if word in numbers}
     sizes = {len(vector) for vector in found.values()}
     _, least, most = ARGUMENTS["dimension"]
@@ -61,10 +61,14 @@ def load_vectors(path: Path, words: WordList) -> WordVectors:
     return WordVectors(rows, known)
 
 
-def _from_text(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _from_text(path: Path, *, wanted: Container[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Read the lines of the words that are wanted; GloVe has up to two million others."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            word, *spelt = line.rstrip("\n").split(" ")
+            word, _, rest = line.rstrip("\n").partition(" ")
+            if word not in wanted:
+                continue
+            spelt = rest.split(" ")
             try:
                 yield word, np.array(spelt, dtype=np.float32)
             except ValueError as error:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wm.triggers import prg, qr, words
 
-TEXT_LENGTH = 64  # tokens; a recurrent network reads no better from more, and a node's work grows with it
+TEXT_LENGTH = 64  # tokens of a trigger, an eighth of the authors': a node's work grows with it
 # Public: its triggers calibrate control models and must tell nothing about any owner's triggers.
 PROBE_KEY = hashlib.sha256(b"wmreg-probe-v1").digest()
 PROBES = 256
