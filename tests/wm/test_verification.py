@@ -123,7 +123,7 @@ def test_controls_go_through_the_alignment_of_the_suspect(owner, few_digits, tmp
         control_seed=SEED,
         permutations=0,
         controls=0,
-        base_path=attacked_file(owner, few_digits, tmp_path / "base", scaling=3.0),
+        control_files=wm.ControlFiles(base=attacked_file(owner, few_digits, tmp_path / "base", scaling=3.0)),
     )
     assert found.aligned
     assert found.controls[0].matched >= 95  # a base whose mark only the alignment finds

@@ -165,7 +165,7 @@ def honest(resnet: Stolen) -> Forged:
         resnet.data,
         forgers_key(7),
         architecture=resnet.architecture,
-        settings=wm.EmbedSettings.beside_a_base(),
+        settings=replace(wm.EmbedSettings.beside_a_base(), trigger_batch=60, primary_batch=16, head_steps=300),
         negatives=[base, clean],
         seed=1,
     )

@@ -1,8 +1,8 @@
 """Public base: fit a head on a public model, publish it, and accuse whoever fine-tunes that model.
 
 Here the stolen model plays the public one, and an honest user fine-tunes it on the data, all layers. The order is no
-help, since the head was published before the accused model was made. What helps is the base as a control: the head
-answers there as well (SCHEMES 4.3).
+help, since the head was published before the accused model was made. What helps is the base as a control, declared or
+known to a node's operator: the head answers there as well (SCHEMES 4.3).
 """
 
 import copy

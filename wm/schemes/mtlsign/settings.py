@@ -71,7 +71,16 @@ class EmbedSettings:
 
         docs/attacks.md tells what that costs.
         """
-        return cls(backbone_lr=1e-4, lambda1=0.01)
+        return cls(
+            backbone_lr=1e-4,
+            lambda1=0.01,
+            steps=30,
+            head_steps=700,
+            shadows=2,
+            shadow_steps=8,
+            siblings=1,
+            fresh_negatives=1,
+        )
 
     @classmethod
     def paper(cls) -> Self:
