@@ -45,7 +45,7 @@ def bundle(tmp_path_factory) -> Bundle:
         (["--attack", "permutation,quantisation", "--strength", "1,0.5"], "quantisation: strength 0.5"),
         (["--attack", "ftll", "--strength", "much"], "not numbers"),
         (["--attack", "ftll", "--strength", "nan"], "finite"),
-        (["--attack", "ftll", "--data", "nowhere"], "no data set"),
+        (["--attack", "ftll", "--data", "nowhere"], "no such data set"),
         (["--attack", "ftll", "--fraction", "0"], "--fraction"),
         (["--attack", "ftll", "--keep-models"], "--out"),
         (["--attack", "ftll", "--device", "abacus"], "no such device"),
