@@ -39,14 +39,15 @@ from registry.note import (
     verify_signatures,
 )
 
-VERSION = 1
+VERSION = 2
 SCHEMA = """
     CREATE TABLE checkpoints (
         size INTEGER PRIMARY KEY, root BLOB NOT NULL, time_s INTEGER NOT NULL,
-        log_line TEXT NOT NULL, cosignature_line TEXT NOT NULL
+        log_line TEXT NOT NULL, cosignature_line TEXT NOT NULL,
+        previous INTEGER NOT NULL  -- size of the row before, 0 for the first: a row that is taken out is missed
     );
 """
-GROUP_MAX = 1024  # sizes from one row to the next
+GROUP_MAX = 1024  # sizes from one row to the next; the hashes of so many are read for one signature
 NOTES_KEPT = 1024  # of sizes between two rows; about 1 kB each
 _COLUMNS = "size, root, time_s, log_line, cosignature_line"
 _COVERING = f"SELECT {_COLUMNS} FROM checkpoints WHERE size >= ? ORDER BY size LIMIT 1"  # noqa: S608 -- a constant
@@ -264,8 +265,8 @@ class Signer:
         if root != merkle.root_at(size, read_node):
             raise self._alarm(f"refusing to sign size {size}: the ledger's stored hashes are not those of its entries")
         lines = self._sign(Checkpoint(origin=self._name.origin, size=size, root=root), time_s).signatures
-        row = (size, root, time_s, *map(str, lines))
-        self._connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)", row)
+        row = (size, root, time_s, *map(str, lines), last_size)
+        self._connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _sign(self, checkpoint: Checkpoint, time_s: int) -> Note:
         """Sign one checkpoint, both times the same bytes."""

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator, Set
 
-from node.signer import GROUP_MAX
 from node.upkeep.findings import INQUIRY, NEW_IDENTITY, Findings
 from registry.checkpoint import Checkpoint
 from registry.errors import RegistryError
@@ -12,14 +11,15 @@ from registry.policy import Policy
 
 SIGNED, NOTES = "state/signer.db", "state/notes.db"
 DROP_NOTES = "delete it while the node does not run: it is gathered again from the nodes"
-_SIGNED_QUERY = "SELECT size, root, time_s, log_line, cosignature_line FROM checkpoints ORDER BY size"
-_Row = tuple[object, object, object, object, object]
+_SIGNED_QUERY = "SELECT size, root, time_s, log_line, cosignature_line, previous FROM checkpoints ORDER BY size"
+_Row = tuple[object, object, object, object, object, object]
 
 
 class OwnCheckpoints:
     """The rows of signer.db, in order: the ledger's trees, two signatures that hold, times that never go back.
 
-    Sizes between two rows are signed when somebody asks (node.signer); there are never many of them.
+    Each row names the size of the one before, so that none can be taken out unseen: sizes between two rows are signed
+    when somebody asks, at the later one's time (node.signer), and would be given another time.
 
     Args:
         connection: of the file; None if it cannot be read.
@@ -48,6 +48,8 @@ class OwnCheckpoints:
             self._pass(checkpoint.size)
             return
         self._check(checkpoint, self._next)
+        if self._next[-1] != self.size:
+            self._add(f"size {checkpoint.size} was signed after size {self._next[-1]}, not {self.size}", NEW_IDENTITY)
         self.size, self._next = checkpoint.size, next(self._rows, None)
 
     def _pass(self, size: int) -> None:
@@ -57,8 +59,6 @@ class OwnCheckpoints:
         if not isinstance(self._next[0], int) or self._next[0] < size:
             self._add(f"a signed checkpoint of size {self._next[0]}, which no tree has", NEW_IDENTITY)
             self._skip_to(size)
-        elif size - self.size == GROUP_MAX:
-            self._add(f"the signed checkpoints behind size {self.size} are missing", NEW_IDENTITY)
 
     def _skip_to(self, size: int) -> None:
         while self._next is not None and not (isinstance(self._next[0], int) and self._next[0] > size):
@@ -73,7 +73,7 @@ class OwnCheckpoints:
                 self._keys |= {member.log_key(origin), member.cosigner(origin)}
 
     def _check(self, checkpoint: Checkpoint, row: _Row) -> None:
-        size, root, time_s, *lines = row
+        size, root, time_s, *lines, _previous = row
         if root != checkpoint.root:
             self._add(f"this node signed another tree of size {size} than the ledger's", INQUIRY)
             return

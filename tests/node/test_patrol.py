@@ -51,6 +51,7 @@ async def test_what_is_sound_is_read_again_and_again(node: StoredNode, monkeypat
         "UPDATE checkpoints SET log_line = (SELECT log_line FROM checkpoints WHERE size = 8) WHERE size = 7",
         "UPDATE checkpoints SET cosignature_line = CAST(x'ff' AS TEXT) WHERE size = 90",
         "UPDATE checkpoints SET time_s = time_s + 1 WHERE size = 7",
+        "DELETE FROM checkpoints WHERE size = 7",
         "UPDATE checkpoints SET size = 0 WHERE size = 7",
     ],
 )

@@ -168,6 +168,7 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         "state/signer.db",
         INQUIRY,
     ),
+    "a signed size is missing": (sql("signer.db", "DELETE FROM checkpoints WHERE size = 9"), "state/signer.db", NEW),
     "a signed size that no tree has": (
         sql("signer.db", "UPDATE checkpoints SET size = -9 WHERE size = 9"),
         "state/signer.db",
@@ -189,7 +190,8 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "more was signed than is stored": (
         sql(
             "signer.db",
-            "INSERT INTO checkpoints SELECT size + 16, root, time_s, log_line, cosignature_line FROM checkpoints",
+            "INSERT INTO checkpoints "
+            "SELECT size + 16, root, time_s, log_line, cosignature_line, previous + 16 FROM checkpoints",
         ),
         "state/signer.db",
         NEW,
