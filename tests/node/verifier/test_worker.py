@@ -383,8 +383,8 @@ from node.verifier import worker
 honest = worker.answer
 
 
-def answer(job, *, device):
-    answered = honest(job, device=device)
+def answer(job, **options):
+    answered = honest(job, **options)
     worker._check_commitments = lambda *_: None
     worker.parse_evidence = lambda raw: (_ for _ in ()).throw(worker._Settled(worker.Outcome.REFUTED, "falsified", ""))
     return answered
@@ -422,7 +422,7 @@ async def test_a_process_that_works_cannot_reach_the_one_that_waits(tmp_path: Pa
 import os, sys
 from node.verifier import worker
 
-def answer(job, *, device):
+def answer(job, **options):
     other, tried = int(job.scheme), []
     for what, attempt in {
         "signal": lambda: os.kill(other, 9),
