@@ -99,6 +99,7 @@ def test_a_copy_whose_channels_are_in_another_order_is_known_and_the_words_say_h
     assert measure(bundle.model).document["aligned"] is False
 
 
+@pytest.mark.slow
 def test_an_unrelated_model_answers_by_chance(marked, measure, wmreg, tmp_path):
     trained = wmreg("train", "--out", tmp_path / "own.safetensors", "--epochs", 0, "--seed", 9, "--device", "cpu")
     assert trained.code == 0
@@ -246,6 +247,7 @@ def test_a_base_above_the_nodes_threshold_is_an_error_and_nothing_is_kept(matche
     assert refused.value.code == "base_passes"
 
 
+@pytest.mark.slow
 def test_without_negative_controls_a_base_passes_and_the_command_says_so(marked, tmp_path):
     bundle, _ = marked
     quick = EmbedSettings(

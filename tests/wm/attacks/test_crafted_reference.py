@@ -83,7 +83,7 @@ def judged(suspect: Tensor, controls: list[Tensor]) -> tuple[Outcome, str]:
     return judge(measurement, Thresholds(alpha_bits=8, paired_alpha_digits=2))
 
 
-@pytest.mark.parametrize("pooling", [12, 2])
+@pytest.mark.parametrize("pooling", [pytest.param(12, marks=pytest.mark.slow), 2])
 def test_a_reference_of_pixels_carries_a_head_to_any_network_and_only_aligned_controls_tell(pooling: int) -> None:
     accused, *fresh = sorted(matches(pooling=pooling), key=lambda it: int(it.sum()), reverse=True)
     assert int(accused.sum()) >= 75
