@@ -138,6 +138,7 @@ def test_a_mix_up_of_texts_and_pictures_is_one_line(wmreg, directory, tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a recurrent network goes through a text word by word
 def test_the_whole_recipe_embeds_a_mark_in_texts_that_nodes_would_verify(wmreg, ledger, alice, directory, tmp_path):
     who = ["--signing-key", alice.key, "--policy", ledger.policy_path]
     out = tmp_path / "out"
