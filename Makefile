@@ -29,9 +29,10 @@ test: $(STAMP)
 
 check: lint types coverage
 
-# One after another: several of them train networks on all cores.
+# Real nodes and whole embeddings one after another, since they use all cores; the library's own tests use one each.
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m 'slow and not gpu and not torture'
+	$(BIN)/python -m pytest -m 'slow and not gpu and not torture' --ignore=tests/wm
+	$(BIN)/python -m pytest -n 2 -m 'slow and not gpu and not torture' tests/wm
 
 # On a machine with a CUDA device that nobody else uses.
 gpu: $(STAMP)
