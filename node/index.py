@@ -3,9 +3,14 @@
 It is a file of its own beside the ledger's and holds nothing that does not follow from the entries, so it needs neither
 an fsync for each entry nor a migration: one of another version, of another log or a damaged one is removed and made
 anew. It follows the ledger a little behind; a search has it catch up.
+
+A row is a number of 64 bits and a place in the log. The number is a hash of the value under a salt of this file, so
+that the rows are short, and nobody can choose values that share one. What has a number is looked at in the ledger
+before it is found: numbers may coincide.
 """
 
 import asyncio
+import hashlib
 import logging
 import sqlite3
 import threading
@@ -19,7 +24,7 @@ from node.rising import RisingCount
 from node.store import Store
 from registry.terms import SIGNER, terms_of
 
-VERSION = 1
+VERSION = 2
 BATCH_ENTRIES = 1024
 IDLE_S = 3600.0
 # How long entries may come together while nobody searches: each commit writes pages all over the file, and entries that
@@ -27,20 +32,12 @@ IDLE_S = 3600.0
 GATHERING_S = 1.0
 TROUBLE_AGAIN_S = 10.0
 _SCHEMA = """
-    CREATE TABLE terms (value BLOB, position INTEGER, role TEXT, PRIMARY KEY (value, position, role)) WITHOUT ROWID;
-    CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL);
-    INSERT INTO covered VALUES (0, x'');
+    CREATE TABLE terms (number INTEGER, position INTEGER, PRIMARY KEY (number, position)) WITHOUT ROWID;
+    CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL, salt BLOB NOT NULL);
+    INSERT INTO covered VALUES (0, x'', randomblob(32));
 """
-_FIND = {
-    False: f"""
-        SELECT position, group_concat(role) FROM terms WHERE value = ? AND position >= ? AND role != '{SIGNER}'
-        GROUP BY position ORDER BY position LIMIT ?
-    """,  # noqa: S608 -- a constant
-    True: f"""
-        SELECT position, role FROM terms WHERE value = ? AND position >= ? AND role = '{SIGNER}'
-        ORDER BY position LIMIT ?
-    """,  # noqa: S608 -- likewise
-}
+_FIND = "SELECT position FROM terms WHERE number = ? AND position >= ? ORDER BY position LIMIT ?"
+_NUMBER_BYTES, _SALT_BYTES = 8, 32  # a number is an integer of SQLite's
 
 logger = logging.getLogger(__name__)
 
@@ -110,15 +107,15 @@ class Index:
             start = int(self._writer.execute("SELECT size FROM covered").fetchone()[0])
             entries = self._store.entries(start, start + BATCH_ENTRIES)
             messages = self._store.placed_between(start, start + len(entries))
-            rows = [
-                (term.value, placed.index, term.role)
+            rows = {
+                (self._number(term.value, is_signer=term.role == SIGNER), placed.index)
                 for entry, placed in zip(entries, messages, strict=True)
                 for term in terms_of(entry, placed.signed)
-            ]
+            }
             stop = start + len(entries)
             self._writer.execute("BEGIN")
             try:
-                self._writer.executemany("INSERT INTO terms VALUES (?, ?, ?)", rows)
+                self._writer.executemany("INSERT INTO terms VALUES (?, ?)", sorted(rows))
                 self._writer.execute("UPDATE covered SET size = ?, root = ?", (stop, self._store.root(stop)))
                 self._writer.execute("COMMIT")
             finally:
@@ -135,19 +132,40 @@ class Index:
             start: the first index to look at.
             limit: how many to return at most, in the order of the log.
         """
-        with self._reading:
-            rows = self._reader.execute(_FIND[is_signer], (value, start, limit)).fetchall()
-        return [(index, sorted(roles.split(","))) for index, roles in rows]
+        number = self._number(value, is_signer=is_signer)
+        found: list[tuple[int, list[str]]] = []
+        while len(found) < limit:
+            with self._reading:
+                rows = self._reader.execute(_FIND, (number, start, limit)).fetchall()
+            found += [(index, roles) for (index,) in rows if (roles := self._roles(index, value, is_signer=is_signer))]
+            if len(rows) < limit:
+                break
+            start = rows[-1][0] + 1
+        return found[:limit]
+
+    def _number(self, value: bytes, *, is_signer: bool) -> int:
+        """What a value has in this file; as a signer's key another one than as anything else."""
+        salted = (self._signers if is_signer else self._others).copy()
+        salted.update(value)
+        return int.from_bytes(salted.digest(), signed=True)
+
+    def _roles(self, index: int, value: bytes, *, is_signer: bool) -> list[str]:
+        """As what an entry bears a value; nothing if it only shares its number."""
+        entry = self._store.entry(index)
+        terms = terms_of(entry, self._store.placed(entry).signed)
+        return sorted(term.role for term in terms if term.value == value and (term.role == SIGNER) == is_signer)
 
     def _open(self) -> None:
         """Open both connections; raises sqlite3.Error if the file is of no use."""
         self._writer = open_database(self._path, schema=_SCHEMA, version=VERSION, create=not self._path.exists())
         try:
             self._writer.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is indexed again
-            size, root = self._writer.execute("SELECT size, root FROM covered").fetchone()
-            if size > self._store.size or (size and self._store.root(size) != root):
+            size, root, salt = self._writer.execute("SELECT size, root, salt FROM covered").fetchone()
+            if len(salt) != _SALT_BYTES or size > self._store.size or (size and self._store.root(size) != root):
                 raise sqlite3.DatabaseError("an index of another log")
-            self._writer.execute("SELECT value, position, role FROM terms LIMIT 1").fetchone()
+            self._signers = hashlib.blake2b(digest_size=_NUMBER_BYTES, key=salt, person=b"signer")
+            self._others = hashlib.blake2b(digest_size=_NUMBER_BYTES, key=salt, person=b"hash")
+            self._writer.execute("SELECT number, position FROM terms LIMIT 1").fetchone()
             self._reader = connect(self._path)
         except (sqlite3.Error, TypeError) as error:
             self._writer.close()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from registry import merkle
 from registry.commitments import key_commitment
 from registry.envelope import SignedMessage
-from registry.messages import KINDS, Claim, Message, Publication
+from registry.messages import KINDS, Claim, Publication
 
 SIGNER = "signer"
 TERM_BYTES = 32
@@ -36,19 +36,17 @@ def terms_of(entry: bytes, signed: SignedMessage) -> frozenset[Term]:
         watermark key that it reveals, and therefore the commitment to it.
     """
     message = signed.message
-    named = {"leaf": merkle.leaf_hash(entry), "message": signed.hash, **_named(message)}
+    terms = {Term("leaf", merkle.leaf_hash(entry)), Term("message", signed.hash)}
+    terms.update([Term(SIGNER, signer) for signer in signed.signers])
+    for name in _NAMES[message.KIND]:
+        value = getattr(message, name)
+        if isinstance(value, bytes) and len(value) == TERM_BYTES:
+            terms.add(Term(name, value))
     if isinstance(message, Publication) and message.further is not None:
-        named["further"] = message.further.root
+        terms.add(Term("further", message.further.root))
     elif isinstance(message, Claim):
-        named |= _revealed(message)
-    signers = {Term(SIGNER, signer) for signer in signed.signers}
-    return frozenset(signers | {Term(role, value) for role, value in named.items()})
-
-
-def _named(message: Message) -> dict[str, bytes]:
-    """The fields of a message that are a hash or a key; every kind has its own."""
-    values = [(name, getattr(message, name)) for name in _NAMES[message.KIND]]
-    return {name: value for name, value in values if isinstance(value, bytes) and len(value) == TERM_BYTES}
+        terms.update([Term(role, value) for role, value in _revealed(message).items()])
+    return frozenset(terms)
 
 
 def _revealed(claim: Claim) -> dict[str, bytes]:

@@ -73,6 +73,27 @@ def test_the_log_is_searched_from_an_index_on_and_so_many_at_a_time(tmp_path: Pa
     index.close()
 
 
+def test_values_that_share_a_number_are_told_apart(tmp_path: Path, store: Store, maker: LedgerMaker, monkeypatch):
+    monkeypatch.setattr(Index, "_number", lambda _self, _value, *, is_signer: int(is_signer))
+    index, claim = filled(tmp_path / "search.db", store), maker.ledger.claims()[0]
+    assert everything(index, b"?" * 32) == []
+    assert [found for found, _ in index.find(claim, is_signer=False, start=0, limit=2)] == [2, 3]
+    assert [found for found, _ in index.find(claim, is_signer=False, start=4, limit=2)] == [4, 5]
+    assert everything(index, public_key("alice"), is_signer=True) == [(1, ["signer"]), (2, ["signer"])]
+    index.close()
+
+
+def test_the_numbers_of_two_indexes_differ_so_that_nobody_can_make_them_coincide(tmp_path: Path, store: Store):
+    numbers = []
+    for name in ("one.db", "other.db"):
+        filled(tmp_path / name, store).close()
+        with sqlite3.connect(tmp_path / name) as connection:
+            numbers.append({number for (number,) in connection.execute("SELECT number FROM terms")})
+        connection.close()
+    assert len(numbers[0]) == len(numbers[1]) > 10
+    assert numbers[0].isdisjoint(numbers[1])
+
+
 def test_an_index_goes_on_where_it_stopped(tmp_path: Path, store: Store, maker: LedgerMaker, monkeypatch):
     monkeypatch.setattr(index_module, "BATCH_ENTRIES", 2)
     first = Index(tmp_path / "search.db", store)
@@ -94,6 +115,8 @@ def test_an_index_goes_on_where_it_stopped(tmp_path: Path, store: Store, maker: 
         "DELETE FROM covered",
         "UPDATE covered SET size = 1000",
         "UPDATE covered SET root = zeroblob(32)",
+        "UPDATE covered SET salt = x'00'",
+        "UPDATE covered SET salt = '0123456789abcdef0123456789abcdef'",
         None,
     ],
 )
