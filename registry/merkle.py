@@ -238,4 +238,8 @@ def _fold(edge: Sequence[bytes]) -> bytes:
 
 def _range_root(begin: int, end: int, read_node: ReadNode) -> bytes:
     """Root of the subtree over [begin, end), a range that occurs as a subtree of some RFC 9162 tree."""
+    count = end - begin
+    if not count & (count - 1):  # nearly always: all but the tree's right edge
+        level = count.bit_length() - 1
+        return read_node(level, begin >> level)
     return _fold([read_node(level, index) for level, index in _cover(begin, end)])

@@ -3,7 +3,6 @@
 One value has one spelling; every other one is refused.
 """
 
-import base64
 import binascii
 import re
 
@@ -31,13 +30,13 @@ def is_api_url(url: str) -> bool:
 
 def encode_base64(raw: bytes) -> str:
     """Standard base64 with padding (RFC 4648 section 4)."""
-    return base64.b64encode(raw).decode()
+    return binascii.b2a_base64(raw, newline=False).decode()
 
 
 def decode_base64(encoded: str) -> bytes:
     """Read standard base64; the one spelling only (padding, zero padding bits, no other characters)."""
     try:
-        raw = base64.b64decode(encoded, validate=True)
+        raw = binascii.a2b_base64(encoded, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedError(f"not base64: {error}") from error
     if encode_base64(raw) != encoded:

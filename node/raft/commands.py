@@ -1,14 +1,32 @@
 """Commands from the node, or from a peer that is not the leader, into the log."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 from pysyncobj.node import Node
 
 from node.raft.compat import REGULAR
 from node.raft.core import Core
 from node.raft.proposals import FailureTable, Proposal, ProposalQueue, Report
-from node.raft.types import LEADER_CHANGED, NO_LEADER, STOPPED, OnFailed
+from node.raft.types import LEADER_CHANGED, NO_LEADER, SLICE_ENTRIES_MAX, STOPPED, OnFailed
 from node.raft.wire import Message
 
 TAKE_BYTES_MAX = 4 * 1024 * 1024  # appended, or forwarded, in one tick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Accepted:
+    """Where a peer's command was put."""
+
+    node: Node
+    request_id: int
+    index: int
+    term: int
+
+    def is_followed_by(self, other: "_Accepted") -> bool:
+        """Whether the other came right after it in its peer's counting, and stands right behind it."""
+        follower = (self.node, self.request_id + 1, self.index + 1, self.term)
+        return (other.node, other.request_id, other.index, other.term) == follower
 
 
 class Commands:
@@ -19,6 +37,9 @@ class Commands:
         self._report = report
         self._failures = FailureTable(report)
         self.is_leaving = False  # this node gives up its office: it appends no more
+        # Of one tick: a message for each command costs more than the command.
+        self._leaving_for: dict[Node, list[Proposal]] = {}
+        self._accepted: list[_Accepted] = []
         self._queue = ProposalQueue(
             commands_max=core.settings.queue_commands_max, bytes_max=core.settings.queue_bytes_max
         )
@@ -39,6 +60,8 @@ class Commands:
         before = self._core.journal.last_index
         for proposal in self._queue.take(commands_max=self._room(), bytes_max=TAKE_BYTES_MAX):
             self._place(proposal)
+        self._send_forwarded()
+        self._send_accepted()
         if len(self._queue) and self._room():
             self._core.wake()
         return self._core.journal.last_index != before
@@ -58,18 +81,21 @@ class Commands:
         self._failures.fail_all(reason)
 
     def on_forward(self, node: Node, message: Message) -> None:
-        """Queue a peer's command."""
-        proposal = Proposal(command=message["command"], asked_by=(node, message["request_id"]))
-        reason = self._queue.put(proposal)
-        if reason is not None:
-            self._refuse(proposal, reason)
+        """Queue a peer's commands."""
+        for request_id, command in enumerate(message["commands"], start=message["request_id"]):
+            proposal = Proposal(command=command, asked_by=(node, request_id))
+            reason = self._queue.put(proposal)
+            if reason is not None:
+                self._refuse(proposal, reason)
 
     def on_forward_accepted(self, node: Node, message: Message) -> None:
-        """Note where the leader put a forwarded command."""
-        if node == self._core.fields.leader:
+        """Note where the leader put forwarded commands."""
+        if node != self._core.fields.leader:
+            return
+        for number in range(message["count"]):
             self._failures.accept(
-                message["request_id"],
-                index=message["index"],
+                message["request_id"] + number,
+                index=message["index"] + number,
                 term=message["term"],
                 applied_index=self._core.fields.last_applied,
             )
@@ -90,7 +116,7 @@ class Commands:
         if self._core.is_leader and not self.is_leaving:
             self._append(proposal)
         elif proposal.asked_by is None and self._core.fields.leader is not None and not self._core.is_leader:
-            self._forward(proposal, self._core.fields.leader)
+            self._leaving_for.setdefault(self._core.fields.leader, []).append(proposal)
         else:
             self._refuse(proposal, NO_LEADER)
 
@@ -104,17 +130,32 @@ class Commands:
             self._failures.append(proposal.on_failed, index=index, term=term)
         if proposal.asked_by is not None:
             node, request_id = proposal.asked_by
-            accepted = {"type": "forward_accepted", "request_id": request_id, "index": index, "term": term}
-            self._core.send(node, accepted)
+            self._accepted.append(_Accepted(node=node, request_id=request_id, index=index, term=term))
 
-    def _forward(self, proposal: Proposal, leader: Node) -> None:
-        if proposal.on_failed is None:
-            return
-        request_id = self._failures.forward(proposal.on_failed)
-        message = {"type": "forward", "request_id": request_id, "command": proposal.command}
-        if not self._core.send(leader, message):
+    def _send_accepted(self) -> None:
+        """Tell the peers where their commands were put."""
+        accepted, self._accepted = self._accepted, []
+        for run in _runs(accepted):
+            first = run[0]
+            message = {"request_id": first.request_id, "count": len(run), "index": first.index, "term": first.term}
+            self._core.send(first.node, {"type": "forward_accepted", **message})
+
+    def _send_forwarded(self) -> None:
+        """Send the leader what was proposed here."""
+        leaving_for, self._leaving_for = self._leaving_for, {}
+        for leader, proposals in leaving_for.items():
+            for some in _frames(proposals, bytes_max=self._core.settings.batch_bytes):
+                self._forward(some, leader)
+
+    def _forward(self, proposals: Sequence[Proposal], leader: Node) -> None:
+        request_ids = [self._failures.forward(proposal.on_failed) for proposal in proposals if proposal.on_failed]
+        commands = [proposal.command for proposal in proposals if proposal.on_failed]
+        if commands and not self._core.send(
+            leader, {"type": "forward", "request_id": request_ids[0], "commands": commands}
+        ):
             # Not queued, or cut while it was written: in the second case it may have arrived.
-            self._failures.refuse(request_id, LEADER_CHANGED)
+            for request_id in request_ids:
+                self._failures.refuse(request_id, LEADER_CHANGED)
 
     def _refuse(self, proposal: Proposal, reason: str) -> None:
         if proposal.on_failed is not None:
@@ -122,3 +163,29 @@ class Commands:
         if proposal.asked_by is not None:
             node, request_id = proposal.asked_by
             self._core.send(node, {"type": "forward_refused", "request_id": request_id, "reason": reason})
+
+
+def _frames(proposals: Sequence[Proposal], *, bytes_max: int) -> Iterator[list[Proposal]]:
+    """Part proposals into messages; the last command of one may pass bytes_max."""
+    some: list[Proposal] = []
+    room_bytes = bytes_max
+    for proposal in proposals:
+        some.append(proposal)
+        room_bytes -= len(proposal.command)
+        if room_bytes <= 0 or len(some) == SLICE_ENTRIES_MAX:
+            yield some
+            some, room_bytes = [], bytes_max
+    if some:
+        yield some
+
+
+def _runs(accepted: Sequence[_Accepted]) -> Iterator[list[_Accepted]]:
+    """Part what was accepted, in the order of the log, into what one peer asked for in one go."""
+    run: list[_Accepted] = []
+    for one in accepted:
+        if run and not run[-1].is_followed_by(one):
+            yield run
+            run = []
+        run.append(one)
+    if run:
+        yield run

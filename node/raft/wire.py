@@ -14,13 +14,14 @@ would also obey is not in the table and so refused: snapshots ("serialized"), pi
 | read | follower, leader | what must I have applied before I may answer? |
 | read_answer | leader, follower | that, once it has proved that it leads; or that it does not |
 | timeout_now | leader that stops, follower | stand for election at once (Raft thesis 3.10) |
-| forward | follower, leader | a proposed command |
-| forward_accepted, forward_refused | leader, follower | where it was appended, or why not |
+| forward | follower, leader | proposed commands, numbered from `request_id` on |
+| forward_accepted | leader, follower | so many of them were appended, one behind the other, from `index` on |
+| forward_refused | leader, follower | why one of them was not |
 | ping | both | nothing; a connection without traffic is closed |
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -130,6 +131,14 @@ def _is_reason(value: object, _limit: int) -> bool:
     return isinstance(value, str) and value in _REASONS
 
 
+def _is_count(value: object, limit: int) -> bool:
+    return _is_integer(value, limit) and 1 <= cast("int", value) <= SLICE_ENTRIES_MAX
+
+
+def _are_proposals(value: object, limit: int) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_proposal(command, limit) for command in value)
+
+
 def _is_proposal(value: object, limit: int) -> bool:
     return isinstance(value, bytes) and 1 <= len(value) <= limit
 
@@ -200,10 +209,11 @@ _FIELDS: Mapping[str, Mapping[str, _Check]] = {
         "granted": _is_flag,
         "index": _is_integer,
     },
-    "forward": {"type": _is_literal_type, "request_id": _is_integer, "command": _is_proposal},
+    "forward": {"type": _is_literal_type, "request_id": _is_integer, "commands": _are_proposals},
     "forward_accepted": {
         "type": _is_literal_type,
         "request_id": _is_integer,
+        "count": _is_count,
         "index": _is_index,
         "term": _is_integer,
     },

@@ -50,7 +50,7 @@ SOUND = [
 ]
 MESSAGES = [
     {"type": "ping"},
-    {"type": "forward", "request_id": 1, "command": b"x" * 200},
+    {"type": "forward", "request_id": 1, "commands": [b"x" * 200]},
     {"type": "stale_term", "term": 5},
     {"type": "request_vote", "term": 5, "last_log_index": 3, "last_log_term": 2},
     {"type": "append_entries", "term": 5, "commit_index": 3, "prevLogIdx": 3, "prevLogTerm": 2, "sequence": 9}

@@ -37,7 +37,7 @@ STALE = [
     {"type": "next_node_idx", "term": 1, "next_node_idx": 10**6, "last_index": 10**6, "sequence": 1}
     | {"reset": False, "success": True},
     {"type": "request_vote", "term": 1, "last_log_index": 10**6, "last_log_term": 10**6},
-    {"type": "forward_accepted", "request_id": 1, "index": 10**6, "term": 1},
+    {"type": "forward_accepted", "request_id": 1, "count": 1, "index": 10**6, "term": 1},
 ]
 
 

@@ -4,6 +4,7 @@ The faults are drawn from a seed; a crash loses everything that the node had not
 """
 
 import itertools
+from collections import Counter
 
 import pytest
 from raft_simulation import Simulation
@@ -147,6 +148,44 @@ def test_a_command_proposed_at_a_follower_is_forwarded(cluster):
     cluster.run_until(lambda: cluster.machines["C"].commands == [b"from afar"])
     cluster.step(200)
     assert cluster.failures == []
+
+
+def test_commands_that_come_together_are_forwarded_together(cluster):
+    cluster.elect("A")
+    commands = [b"from afar %d" % number for number in range(200)]
+    sent = Counter()
+    original = cluster.network.send
+
+    def send(source: str, target: str, message: dict) -> bool:
+        sent[message["type"], message.get("count")] += 1
+        return original(source, target, message)
+
+    cluster.network.send = send
+    for command in commands:
+        cluster.propose("B", command)
+    cluster.run_until(lambda: cluster.machines["C"].commands == commands)
+    assert (sent["forward", None], sent["forward_accepted", 200]) == (1, 1)
+    cluster.step(200)
+    assert cluster.failures == []
+
+
+def test_commands_that_do_not_fit_one_message_are_forwarded_in_several(cluster):
+    cluster.elect("A")
+    commands = [b"%d" % number * 20_000 for number in range(9)]
+    for command in commands:
+        cluster.propose("B", command)
+    cluster.run_until(lambda: cluster.machines["C"].commands == commands)
+    assert cluster.failures == []
+
+
+def test_each_of_the_commands_that_went_together_is_reported_when_it_fails(cluster):
+    cluster.elect("A")
+    cluster.network.cut.add(("B", "A"))
+    for number in range(3):
+        cluster.propose("B", b"lost? %d" % number)
+    cluster.step()
+    cluster.nodes["B"].transport._onNodeDisconnected(cluster.nodes["A"].selfNode)
+    assert cluster.failures == ["leader_changed"] * 3
 
 
 def test_a_leader_that_is_cut_off_reports_what_it_could_not_commit(cluster):

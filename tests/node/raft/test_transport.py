@@ -205,14 +205,14 @@ INSIDER = {
     "an empty frame": frame(b""),
     "a snapshot": frame(msgpack.packb({"type": "append_entries", "term": TERM, "serialized": [b"x", True, True]})),
     "a membership entry": frame(msgpack.packb(append_entries(entries=[[b"\x02x", 2, TERM]]))),
-    "a version command": frame(msgpack.packb({"type": "forward", "request_id": 1, "command": "\x03"})),
+    "a version command": frame(msgpack.packb({"type": "forward", "request_id": 1, "commands": ["\x03"]})),
     "PySyncObj's forwarding": frame(msgpack.packb({"type": "apply_command", "command": b"\x02x"})),
     "a utility command": frame(msgpack.packb(["remove", "node-1"])),
     "a gap": frame(msgpack.packb(append_entries(entries=[[b"\x00x", 99, 1]]))),
     "a negative term": frame(msgpack.packb(append_entries(term=-1))),
     "a term that is too large": frame(msgpack.packb(append_entries(term=2**63))),
     "a command that is too long": frame(
-        msgpack.packb({"type": "forward", "request_id": 1, "command": b"x" * (FAST.command_bytes_max + 1)})
+        msgpack.packb({"type": "forward", "request_id": 1, "commands": [b"x" * (FAST.command_bytes_max + 1)]})
     ),
 }
 
@@ -239,7 +239,7 @@ SILENT = {
         "success": True,
         "sequence": 10**9,
     },
-    "an acceptance of nothing": {"type": "forward_accepted", "request_id": 7, "index": 10**9, "term": 1},
+    "an acceptance of nothing": {"type": "forward_accepted", "request_id": 7, "count": 1, "index": 10**9, "term": 1},
     "a pre-vote while the leader lives": {
         "type": "pre_vote",
         "round": 1,
@@ -308,7 +308,7 @@ def test_a_peer_that_reads_nothing_and_vanishes_costs_bounded_memory_and_no_more
 
 def test_a_frame_may_come_in_pieces(victims):
     with dial(victims.address, tls_context(victims.directory / "node-3.crt")) as connection:
-        for byte in frame(encode({"type": "forward", "request_id": 5, "command": b"in pieces"})):
+        for byte in frame(encode({"type": "forward", "request_id": 5, "commands": [b"in pieces"]})):
             connection.sendall(bytes([byte]))
         answers: list[bytes] = []
         wait_for(lambda: b"in pieces" in victims.machine.commands or _was_refused(connection, answers))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.raft.types import SLICE_ENTRIES_MAX
 from node.raft.wire import _FIELDS, WireError, decode, encode
 
 LIMIT = 1000
@@ -29,8 +30,8 @@ ANSWER = {
 VOTE = {"type": "request_vote", "term": 5, "last_log_index": 3, "last_log_term": 2}
 PRE_VOTE = {"type": "pre_vote", "round": 1, "term": 5, "last_log_index": 3, "last_log_term": 2}
 PRE_ANSWER = {"type": "pre_vote_answer", "round": 1, "term": 5, "granted": True}
-FORWARD = {"type": "forward", "request_id": 1, "command": b"x" * LIMIT}
-ACCEPTED = {"type": "forward_accepted", "request_id": 1, "index": 4, "term": 5}
+FORWARD = {"type": "forward", "request_id": 1, "commands": [b"x" * LIMIT]}
+ACCEPTED = {"type": "forward_accepted", "request_id": 1, "count": 1, "index": 4, "term": 5}
 REFUSED = {"type": "forward_refused", "request_id": 1, "reason": "queue_full"}
 SOUND = [
     APPEND,
@@ -105,9 +106,13 @@ HOSTILE = {
     "an unknown type": {"type": "surprise"},
     "a type that is no text": {"type": 7},
     "no type": {"term": 5},
-    "an empty command": FORWARD | {"command": b""},
-    "a command that is too long": FORWARD | {"command": b"x" * (LIMIT + 1)},
-    "a command of text": FORWARD | {"command": "x"},
+    "an empty command": FORWARD | {"commands": [b"x", b""]},
+    "a command that is too long": FORWARD | {"commands": [b"x", b"x" * (LIMIT + 1)]},
+    "a command of text": FORWARD | {"commands": ["x"]},
+    "no commands": FORWARD | {"commands": []},
+    "a command that is not in a list": FORWARD | {"commands": b"x"},
+    "none accepted": ACCEPTED | {"count": 0},
+    "more accepted than a message holds": ACCEPTED | {"count": SLICE_ENTRIES_MAX + 1},
     "an invented reason": REFUSED | {"reason": "because"},
     "an index of zero": ACCEPTED | {"index": 0},
 }
