@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
+from math import inf
 
 import aiohttp
 
@@ -139,11 +140,15 @@ class Gatherer:
 
     def _is_soon(self, note: Note, recorded_s: int) -> bool:
         """Whether the present members vouch for a note, and that it was signed soon after this time."""
+        return recorded_s >= self._soon_since_s(note)
+
+    def _soon_since_s(self, note: Note) -> float:
+        """Entries recorded from this time on were recorded soon before a note; infinite if nobody vouches for it."""
         try:
             times_s = self._vouching.check(note).times_s.values()
         except UntrustedError:
-            return False
-        return max(times_s, default=0) <= recorded_s + RECEIPT_LATE_S_MAX
+            return inf
+        return max(times_s, default=0) - RECEIPT_LATE_S_MAX
 
     async def latest_note(self) -> Note:
         """The largest checkpoint that a quorum cosigned, as far as this node knows.
@@ -207,24 +212,26 @@ class Gatherer:
             index: known for index in indexes if (known := self._receipts.get(index, policy)) is not None
         }
         entries = store.entries_at(set(indexes) - made.keys())
-        note: Note | None = None
+        note_text, since_s = "", inf
         for number, index in enumerate(sorted(entries, reverse=True), start=1):
             if number % TURN_RECEIPTS == 0:
                 await asyncio.sleep(0)
             try:
                 recorded_s = Entry.decode(entries[index]).recorded_s
-                if note is None or not self._is_soon(note, recorded_s):
+                if recorded_s < since_s:
                     note = await self._note_behind(index, recorded_s, timeout_s=max(0.0, deadline_s - clock()))
-                made[index] = self._make_receipt(index, entries[index], note, begun=policy)
+                    note_text, since_s = str(note), self._soon_since_s(note)
+                made[index] = self._make_receipt(index, entries[index], note_text, begun=policy)
             except (RegistryError, SelfCheckError) as error:
                 made[index] = error
         return made
 
-    def _make_receipt(self, index: int, entry: bytes, note: Note, *, begun: Policy) -> str:
+    def _make_receipt(self, index: int, entry: bytes, note_text: str, *, begun: Policy) -> str:
         store, vouching = self._ledger.store, self._vouching
-        proof = merkle.inclusion_proof(index, Checkpoint.parse(note.text).size, store.read_node)
-        text = str(Receipt(entry=entry, index=index, proof=tuple(proof), checkpoint_note=str(note)))
         with self._self_check("receipt", begun):
+            size = vouching.read(note_text).checkpoint.size
+            proof = merkle.inclusion_proof(index, size, store.read_node)
+            text = str(Receipt(entry=entry, index=index, proof=tuple(proof), checkpoint_note=note_text))
             receipt = Receipt.parse(text)
             verify_under(receipt, vouching.read(receipt.checkpoint_note), unseal=store.messages.unseal)
         self._receipts.put(index, vouching.policy, text)
