@@ -233,7 +233,7 @@ class Gatherer:
             proof = merkle.inclusion_proof(index, size, store.read_node)
             text = str(Receipt(entry=entry, index=index, proof=tuple(proof), checkpoint_note=note_text))
             receipt = Receipt.parse(text)
-            verify_under(receipt, vouching.read(receipt.checkpoint_note), unseal=store.messages.unseal)
+            verify_under(receipt, vouching.read(receipt.checkpoint_note), unseal=store.unseal)
         self._receipts.put(index, vouching.policy, text)
         return text
 

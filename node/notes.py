@@ -5,6 +5,7 @@ The file holds nothing that cannot be gathered again from the nodes, so it is ma
 
 import sqlite3
 import threading
+from functools import lru_cache
 from pathlib import Path
 
 from node.database import connect, open_database
@@ -12,6 +13,7 @@ from node.errors import InconsistentStateError
 from registry.note import Note
 
 VERSION = 1
+NOTES_PARSED = 64  # of those that many receipts are asked for
 SCHEMA = "CREATE TABLE notes (size INTEGER PRIMARY KEY, note TEXT NOT NULL);"
 
 
@@ -24,6 +26,7 @@ class NoteCache:
 
     def __init__(self, path: Path) -> None:
         self._writing, self._reading = threading.Lock(), threading.Lock()  # reading waits for no fsync
+        self._parse = lru_cache(maxsize=NOTES_PARSED)(Note.parse)
         self._latest_size_of: dict[str, int] = {}  # by cosigner; to find the first takes a look at every note
         try:
             self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=not path.exists())
@@ -76,4 +79,4 @@ class NoteCache:
     def _read(self, query: str, parameters: tuple[int | str, ...]) -> Note | None:
         with self._reading:
             row = self._reader.execute(query, parameters).fetchone()
-        return Note.parse(row[0]) if row else None
+        return self._parse(row[0]) if row else None

@@ -92,7 +92,7 @@ class Ordering:
                 self._forget(digest, future)
         if unheard:
             logger.info("not applied in time", extra=fields(messages=len(unheard)))
-        return {digest: _heard(future) for digest, future in futures.items() if future.done()}
+        return {digest: _heard(future) for digest, future in futures.items() if future not in unheard}
 
     def _propose_one(self, envelope: bytes, digest: bytes) -> "asyncio.Future[Applied]":
         loop = asyncio.get_running_loop()
@@ -109,6 +109,8 @@ class Ordering:
         return future
 
     def _forget(self, digest: bytes, future: "asyncio.Future[Applied]") -> None:
+        if not future.cancel() and not future.cancelled():
+            future.exception()  # marks it as seen: whoever waited may have gone away
         waiting = self._waiting.get(digest, set())
         waiting.discard(future)
         if not waiting:

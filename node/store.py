@@ -244,6 +244,9 @@ class Store:
         Raises:
             ValueError: one of them does not exist.
         """
+        if len(indexes) == 1:
+            (index,) = indexes
+            return {index: self.entry(index)}
         query = "SELECT position, entry FROM entries WHERE position IN (SELECT value FROM json_each(?))"
         with self._lock:
             found = dict(self._reader.execute(query, (json.dumps(list(indexes)),)).fetchall()) if indexes else {}
@@ -297,6 +300,11 @@ class Store:
         if placed is None:
             raise ValueError("not an entry of this ledger")
         return placed
+
+    def unseal(self, envelope: bytes, *, origin: str | None) -> SignedMessage:
+        """The message of an envelope, as `registry.envelope.unseal`; one that is in the ledger was verified before."""
+        placed = self.find(message_hash(envelope)) if origin == self.origin else None
+        return self.messages.unseal(envelope, origin=origin) if placed is None else placed.signed
 
     def placed_between(self, start: int, stop: int) -> list[Placed]:
         """The durable messages of [start, stop) that exist, in the order of the log."""

@@ -1,6 +1,7 @@
 """A submission ends with the entry in this node's log, a refusal, or an honest "not known"; never with two entries."""
 
 import asyncio
+import gc
 import sqlite3
 import time
 from collections.abc import Callable
@@ -173,6 +174,30 @@ async def test_an_unknown_outcome_is_a_timeout_and_a_later_submission_finds_the_
         nodes.order.order(nodes.order.proposed[0])
         again = await first(nodes).submit(envelope, timeout_s=30)
         assert (again.index, again.duplicate) == (1, True)
+
+
+@pytest.mark.parametrize("how", ["its time is over", "whoever asked has gone"])
+async def test_a_failure_that_nobody_waits_for_is_no_error(tmp_path: Path, how: str):
+    unseen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
+    async with NodeSet(tmp_path / "ledger") as nodes:
+        told: list[Callable[[str], None]] = []
+        nodes.order.propose = lambda _command, on_failed: told.append(on_failed)
+        submission = asyncio.create_task(first(nodes).submit_all([publication(), publication(number=1)], timeout_s=0.2))
+        while len(told) < 2:
+            await asyncio.sleep(0)
+        told[0]("leader_changed")
+        await asyncio.sleep(0)
+        if how == "whoever asked has gone":
+            submission.cancel()
+        await asyncio.gather(submission, return_exceptions=True)
+        told[1]("leader_changed")
+        await asyncio.sleep(0)
+        assert first(nodes).submissions_waiting == 0
+    told.clear()
+    del submission
+    gc.collect()  # a future tells when it goes
+    assert unseen == []
 
 
 async def test_a_command_that_is_too_large_for_raft_is_malformed(tmp_path: Path):
