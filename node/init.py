@@ -318,7 +318,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
         "blobs": {
             "blob_bytes_max": 4 * 2**30,
             "total_bytes_max": 16 * 2**30,
-            "cache_bytes_max": 8 * 2**30,
+            "cache_bytes_max": 16 * 2**30,
             "unclaimed_age_max_s": 86400,
         },
         "fetch": {

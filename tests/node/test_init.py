@@ -35,6 +35,8 @@ def test_each_node_gets_its_keys_settings_and_the_same_genesis(tmp_path: Path):
         assert (store.size, store.applied_index, store.policy) == (1, 0, policy)
         store.close()
         assert (config.state_directory / SIGNER_FILE).exists()
+        fetched_bytes = 2 * policy.model_bytes_max + policy.evidence_bytes_max  # for one claim: a base is a model too
+        assert fetched_bytes <= config.blobs.cache_bytes_max
     assert TrustPolicy.parse(policy_path.read_text()) == TrustPolicy.of(policy, ORIGIN)
 
 
