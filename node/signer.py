@@ -14,11 +14,11 @@ time. So what the node will say of every size is settled when the row is durable
 tree's own past; the time, because it stands in the row; even the bytes, because Ed25519 draws no numbers. Signing late
 allows no second history and moves no time, and an auditor has as many checkpoints as if each were stored.
 
-A member's keys for checkpoints may be changed, and a reader who trusts the members of today knows the new ones alone. So
-every size gets their signatures too, with the time that stands in the row: what the new keys say is what the node has
-said before, by keys that may have been given up because they leaked. The time of signing would be no better: it differs
-from one size to the next as they are asked for, so that an honest entry would seem to have been passed long before it
-was ordered. The lines of the former keys stay, for readers who know these.
+A member's keys for checkpoints may be changed, and a reader who trusts the members of today knows the new ones alone.
+So every size gets their signatures too, with the time that stands in the row: what the new keys say is what the node
+has said before, by keys that may have been given up because they leaked. The time of signing would do harm: it differs
+from one size to the next as they are asked for, and an honest entry would seem to have come long after its time. The
+lines of the former keys stay, for readers who know these.
 """
 
 import sqlite3
@@ -199,8 +199,8 @@ class Signer:
             read_node: reads its stored hashes.
 
         Returns:
-            None if the size is not signed, or between signed ones beyond what is stored. Also, with an alarm, for one in
-            between of a ledger whose tree is no beginning of the one that was signed.
+            None if the size is not signed, or between signed ones beyond what is stored. Also, with an alarm, for one
+            in between of a ledger whose tree is no beginning of the one that was signed.
         """
         row = self._row(_COVERING, size) if size > 0 else None
         if row is None:
