@@ -1,8 +1,8 @@
 """One node, from its node.toml to SIGTERM.
 
-Exit codes: 0 stopped by a signal, 2 a setting, key or library is wrong, 4 a node that joins finds nobody who knows of it yet,
-5 the stored state is inconsistent or missing, 6 this node is no member any more, 74 there is no room on the disk to
-start. The consensus layer stops the process itself (70, 74) when going on could break a promise.
+Exit codes: 0 stopped by a signal, 2 a setting, key or library is wrong, 4 a node that joins finds nobody who knows of
+it yet, 5 the stored state is inconsistent or missing, 6 this node is no member any more, 74 there is no room on the
+disk to start. The consensus layer stops the process itself (70, 74) when going on could break a promise.
 """
 
 import asyncio
