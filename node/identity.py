@@ -68,6 +68,31 @@ def make_next_certificate(paths: KeyPaths, *, name: str, now: datetime | None = 
     return path
 
 
+def make_next_keys(paths: KeyPaths) -> tuple[Path, Path]:
+    """Make the keys that are to sign checkpoints instead of the present ones, beside them.
+
+    Returns:
+        The paths of the note key and of the cosigner key.
+
+    Raises:
+        FileExistsError: they are there already.
+    """
+    made = next_keys(paths)
+    for path in made:
+        _write_private(path, _to_pem(Ed25519PrivateKey.generate()))
+    return made
+
+
+def next_keys(paths: KeyPaths) -> tuple[Path, Path]:
+    """Where `make_next_keys` writes the note key and the cosigner key."""
+    return paths.note.with_name("note-next.pem"), paths.cosigner.with_name("cosigner-next.pem")
+
+
+def load_public(path: Path) -> bytes:
+    """The public key, 32 bytes, of a file that holds a private one; raises ConfigError as `load_identity`."""
+    return public_bytes(_load_private(path))
+
+
 def load_identity(paths: KeyPaths) -> Identity:
     """Read the node's keys.
 
@@ -88,7 +113,7 @@ def load_identity(paths: KeyPaths) -> Identity:
 
 
 def check_identity(identity: Identity, member: Member) -> None:
-    """Check that these are the keys that the genesis lists for this member.
+    """Check that these are the keys that the policy lists for this member.
 
     Raises:
         ConfigError: naming the first role whose key differs.
@@ -96,9 +121,9 @@ def check_identity(identity: Identity, member: Member) -> None:
     expected = {"signing": member.signing_key, "note": member.note_key, "cosigner": member.cosigner_key}
     for role, public_key in expected.items():
         if public_bytes(getattr(identity, role)) != public_key:
-            raise ConfigError(f"the {role} key is not the one that the genesis lists for {member.name}")
+            raise ConfigError(f"the {role} key is not the one that the policy lists for {member.name}")
     if not set(certificate_ders(identity.certificate_pem)) & set(member.tls_certificates):
-        raise ConfigError(f"the TLS certificate is not one that the genesis lists for {member.name}")
+        raise ConfigError(f"the TLS certificate is not one that the policy lists for {member.name}")
 
 
 def public_bytes(private_key: Ed25519PrivateKey) -> bytes:

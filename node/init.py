@@ -15,7 +15,15 @@ from pathlib import Path
 
 from node.config import Config, load_config
 from node.errors import ConfigError
-from node.identity import Identity, certificate_ders, load_identity, make_identity, public_bytes
+from node.identity import (
+    Identity,
+    certificate_ders,
+    load_identity,
+    load_public,
+    make_identity,
+    next_keys,
+    public_bytes,
+)
 from node.ports import free_ports
 from node.signer import Signer
 from node.store import Store
@@ -230,19 +238,26 @@ def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int
     return member
 
 
-def describe_member(config: Config, member: Member, *, certificates: tuple[bytes, ...] = ()) -> Member:
+def describe_member(
+    config: Config, member: Member, *, certificates: tuple[bytes, ...] = (), with_next_keys: bool = False
+) -> Member:
     """A member as its own files describe it now: its certificate, and others that it may show as well.
 
     Args:
         config: of the node.
         member: as the policy has it.
         certificates: DER; two with its own are the most that a policy takes.
+        with_next_keys: whether it is to sign checkpoints with the keys that `make_next_keys` has made.
 
     Raises:
         ConfigError: a key or the certificate cannot be read.
     """
     own = certificate_ders(load_identity(config.keys).certificate_pem)
-    return replace(member, tls_certificates=tuple(dict.fromkeys((*own, *certificates))))
+    described = replace(member, tls_certificates=tuple(dict.fromkeys((*own, *certificates))))
+    if not with_next_keys:
+        return described
+    note, cosigner = (load_public(path) for path in next_keys(config.keys))
+    return replace(described, note_key=note, cosigner_key=cosigner)
 
 
 def _checked(genesis: Genesis) -> Genesis:

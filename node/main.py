@@ -1,8 +1,8 @@
 """One node, from its node.toml to SIGTERM.
 
-Exit codes: 0 stopped by a signal, 2 a setting or key is wrong, 4 a node that joins finds nobody who knows of it yet,
-5 the stored state is inconsistent or missing, 6 this node is no member any more, 74 there is no room on the disk to
-start. The consensus layer stops the process itself (70, 74) when going on could break a promise.
+Exit codes: 0 stopped by a signal, 2 a setting, key or library is wrong, 4 a node that joins finds nobody who knows of
+it yet, 5 the stored state is inconsistent or missing, 6 this node is no member any more, 74 there is no room on the
+disk to start. The consensus layer stops the process itself (70, 74) when going on could break a promise.
 """
 
 import asyncio
@@ -54,7 +54,9 @@ from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from node.watch import Watch
 from registry.entry import Entry
+from registry.known_answers import wrong_answers
 from registry.policy import Member
+from registry.signing import is_signed
 
 EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74
 INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
@@ -104,7 +106,18 @@ class _State:
     notes: NoteCache
 
 
+def _check_library() -> None:
+    """Refuse a library for signatures that would accept another ledger than the other nodes do."""
+    wrong = wrong_answers(is_signed)
+    if wrong:
+        raise ConfigError(
+            f"the installed PyNaCl or cryptography answers wrongly about these signatures: {', '.join(wrong)}; this "
+            "node would record what the others refuse, or the other way round; install the versions of constraints.txt"
+        )
+
+
 def _open_state(config: Config) -> _State:
+    _check_library()
     identity = load_identity(config.keys)
     with ExitStack() as opened:
         store = Store(config.state_directory / STORE_FILE)

@@ -28,6 +28,17 @@ ASK_TIMEOUT_S = 5.0
 PAGE = 16
 _ANSWER_BYTES_MAX = PAGE * 96 * 1024
 _ROUNDS_MAX = 64
+# What a peer's answer can come to; RecursionError is JSON that is nested too deeply.
+_NO_ANSWER = (
+    aiohttp.ClientError,
+    TimeoutError,
+    UnicodeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+    RegistryError,
+)
 _KIND_POLICY = b"\xa4kind\xa6policy"  # canonical msgpack: every envelope of a change holds these bytes
 
 logger = logging.getLogger(__name__)
@@ -150,7 +161,7 @@ def changes_members(command: bytes) -> bool:
 async def _changes_since(session: aiohttp.ClientSession, url: str, known: SetPolicy) -> tuple[int, SetPolicy]:
     """Follow the changes that a node shows from a known policy on; return how many held, and the last."""
     steps = 0
-    with suppress(aiohttp.ClientError, TimeoutError, UnicodeError, ValueError, KeyError, TypeError, RegistryError):
+    with suppress(*_NO_ANSWER):
         for _ in range(_ROUNDS_MAX):
             envelopes = await _page_after(session, url, known)
             for envelope in envelopes:

@@ -13,6 +13,12 @@ size in between is signed on demand, and only if the tree of the row behind it p
 time. So what the node will say of every size is settled when the row is durable: the root, because it is the signed
 tree's own past; the time, because it stands in the row; even the bytes, because Ed25519 draws no numbers. Signing late
 allows no second history and moves no time, and an auditor has as many checkpoints as if each were stored.
+
+A member's keys for checkpoints may be changed, and a reader who trusts the members of today knows the new ones alone.
+So every size gets their signatures too, with the time that stands in the row: what the new keys say is what the node
+has said before, by keys that may have been given up because they leaked. The time of signing would do harm: it differs
+from one size to the next as they are asked for, and an honest entry would seem to have come long after its time. The
+lines of the former keys stay, for readers who know these.
 """
 
 import sqlite3
@@ -185,7 +191,7 @@ class Signer:
                 raise self._alarm(f"the ledger's tree of size {row.size} is not the one this node signed")
 
     def note(self, size: int, *, stored_size: int, read_node: merkle.ReadNode) -> Note | None:
-        """This node's own note for a size: the log's signature and the cosignature.
+        """This node's own note for a size: the log's signature and the cosignature, which are its last two lines.
 
         Args:
             size: of the checkpoint.
@@ -193,18 +199,20 @@ class Signer:
             read_node: reads its stored hashes.
 
         Returns:
-            None if the size is not signed, or between signed ones beyond what is stored. Also, with an alarm, for a
-            ledger whose tree is no beginning of the one that was signed.
+            None if the size is not signed, or between signed ones beyond what is stored. Also, with an alarm, for one
+            in between of a ledger whose tree is no beginning of the one that was signed.
         """
         row = self._row(_COVERING, size) if size > 0 else None
-        if row is None or row.size == size:
-            return row and row.note(self._name.origin)
-        if row.size > stored_size or self.alarm:
+        if row is None:
             return None
-        return self._note_between(size, row, read_node)
+        kept = row.note(self._name.origin) if row.size == size else None
+        if row.size > stored_size or self.alarm or (kept is not None and self._is_of_present_keys(kept)):
+            return kept
+        signed = self._sign_late(size, row, read_node)
+        return _joined(kept, signed) if kept and signed else kept or signed
 
-    def _note_between(self, size: int, row: _Row, read_node: merkle.ReadNode) -> Note | None:
-        """Sign a size for which the next larger one answers."""
+    def _sign_late(self, size: int, row: _Row, read_node: merkle.ReadNode) -> Note | None:
+        """Sign a size with the keys of now, for which a row answers: its own, or that of the next larger one."""
         root = merkle.root_at(size, read_node)
         try:
             proof = merkle.consistency_proof(size, row.size, read_node)
@@ -218,6 +226,10 @@ class Signer:
             self._alarm(f"{self._path}: the time of size {row.size} is not the one that this node signed")
             return None
         return self._signed(Checkpoint(origin=self._name.origin, size=size, root=root), row.time_s)
+
+    def _is_of_present_keys(self, note: Note) -> bool:
+        """Whether the lines name the keys that this node has now; nothing is verified."""
+        return {(key.name, key.key_id) for key in self.keys} == {(line.name, line.key_id) for line in note.signatures}
 
     def _row(self, query: str, size: int) -> _Row | None:
         with self._reading:
@@ -281,3 +293,9 @@ class Signer:
     def _alarm(self, message: str) -> SigningError:
         self.alarm = message
         return SigningError(message)
+
+
+def _joined(kept: Note, signed: Note) -> Note:
+    """The lines of former keys, and behind them those of the present ones."""
+    former = tuple(line for line in kept.signatures if line not in signed.signatures)
+    return Note(signed.text, (*former, *signed.signatures))

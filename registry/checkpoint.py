@@ -47,7 +47,7 @@ def parse_decimal(digits: str) -> int:
         MalformedError: any other spelling.
     """
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 20:
-        raise MalformedError(f"{digits[:30]!r} is not a decimal number")
+        raise MalformedError(f"{digits[:30]!r} is not a decimal number of at most 20 digits")
     number = int(digits)
     if str(number) != digits or number > merkle.SIZE_MAX:
         raise MalformedError(f"{shown(digits)} is not a decimal number without leading zeros below 2^64")

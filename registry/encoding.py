@@ -67,7 +67,7 @@ def decode(raw: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -> Value:
         value: Value = msgpack.unpackb(raw, raw=False, strict_map_key=True, max_ext_len=0)
         again = encode(value)
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise MalformedError(f"not canonical msgpack: {error}") from error
+        raise MalformedError(f"not canonical msgpack: {str(error) or 'nested too deeply'}") from error
     if again != raw:
         raise MalformedError("not canonical msgpack: the value has a shorter or differently ordered spelling")
     return value

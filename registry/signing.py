@@ -12,8 +12,8 @@ here is the strict one. Of the public key A, R and S in a signature:
   passes only where the equation holds all the same.
 
 libsodium, which verifies in half the time of OpenSSL, refuses the same; the tests ask both about all of it, and the
-version is pinned, since another one may multiply by the cofactor. What a look at the bytes can tell is refused here,
-whatever the library does.
+version is pinned, since another one may multiply by the cofactor, and a node asks it some questions before it starts
+(`registry.known_answers`). What a look at the bytes can tell is refused here, whatever the library does.
 
 Source: RFC 8032; Chalkias, Garillot and Nikolaenko 2020, "Taming the many EdDSAs".
 """

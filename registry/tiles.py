@@ -65,14 +65,16 @@ def parse_entry_bundle(raw: bytes) -> list[bytes]:
     """Split a bundle into its entries.
 
     Raises:
-        MalformedError: it is cut off, or has more than 256 entries.
+        MalformedError: it is cut off; code too_large, it has more than 256 entries.
     """
     entries: list[bytes] = []
     position = 0
     while position < len(raw):
         end = position + 2 + int.from_bytes(raw[position : position + 2], "big")
-        if position + 2 > len(raw) or end > len(raw) or len(entries) == TILE_WIDTH:
-            raise MalformedError("an entry bundle is cut off or too long")
+        if len(entries) == TILE_WIDTH:
+            raise MalformedError(f"a bundle of more than {TILE_WIDTH} entries", code="too_large")
+        if position + 2 > len(raw) or end > len(raw):
+            raise MalformedError("an entry bundle is cut off")
         entries.append(raw[position + 2 : end])
         position = end
     return entries

@@ -34,10 +34,13 @@ def command() -> None:
 @command.command("describe")
 @click.argument("directory", type=options.DIRECTORY)
 @click.option("--also-certificate", type=options.FILE, help="A second certificate that the node will change to.")
+@click.option("--next-keys", is_flag=True, help="Its checkpoints are to be signed by the keys of wmreg node new-keys.")
 @click.option("--out", type=options.NEW_FILE, required=True, help="Where to write the description.")
 @options.policy
 @options.as_json
-def describe(directory: Path, also_certificate: Path | None, out: Path, policy_path: Path) -> Report:
+def describe(
+    directory: Path, also_certificate: Path | None, out: Path, policy_path: Path, *, next_keys: bool
+) -> Report:
     """Describe the member whose node.toml is in DIRECTORY, with the certificate that it has now."""
     from node.identity import certificate_ders
     from node.init import describe_member
@@ -50,7 +53,7 @@ def describe(directory: Path, also_certificate: Path | None, out: Path, policy_p
         raise InputError(f"{config.name} is no member; a node that joins is described by wmreg node init")
     with _config_errors():
         also = certificate_ders(also_certificate.read_text(encoding="ascii")) if also_certificate else ()
-        described = describe_member(config, member, certificates=also)
+        described = describe_member(config, member, certificates=also, with_next_keys=next_keys)
     write_new(out, encode_member(described))
     return Report(
         document={"name": member.name, "tls_pins": list(described.tls_pins), "description": str(out)},

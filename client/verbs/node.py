@@ -116,6 +116,30 @@ def new_certificate(directory: Path) -> Report:
     )
 
 
+@command.command("new-keys")
+@click.argument("directory", type=options.DIRECTORY)
+@options.as_json
+def new_keys(directory: Path) -> Report:
+    """Make the keys that are to sign checkpoints for the node in DIRECTORY, instead of its present ones.
+
+    For keys that may have leaked. They count when the policy lists them (wmreg node member describe --next-keys); then
+    the node stops, they are moved over the present ones, and it starts again. The key that signs votes and changes of
+    the policy stays: with its name it is the member.
+    """
+    from node.config import load_config
+    from node.errors import ConfigError
+    from node.identity import make_next_keys
+
+    try:
+        note, cosigner = make_next_keys(load_config(directory / "node.toml").keys)
+    except ConfigError as error:
+        raise InputError(str(error)) from error
+    return Report(
+        document={"note": str(note), "cosigner": str(cosigner)},
+        text=f"{note}\n{cosigner}\nNext: wmreg node member describe {directory} --next-keys --out replace.json",
+    )
+
+
 @command.command("run")
 @click.argument("directory", type=options.DIRECTORY)
 def run(directory: Path) -> int:

@@ -36,7 +36,18 @@ async def download(request: web.Request) -> web.StreamResponse:
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": IMMUTABLE,
     }
+    _check_range(request, path.stat().st_size)
     return web.FileResponse(path, headers=headers)
+
+
+def _check_range(request: web.Request, bytes_total: int) -> None:
+    """Refuse a range that the file has not, in the shape of every error; aiohttp would with nothing to read."""
+    try:
+        start = request.http_range.start or 0
+    except ValueError:
+        start = bytes_total
+    if start >= bytes_total > 0 and "If-Range" not in request.headers:
+        raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{bytes_total}"})
 
 
 def _check_upload(request: web.Request, sha256: bytes, origin: str, bytes_max: int) -> int:

@@ -80,9 +80,9 @@ async def receipt(request: web.Request) -> web.Response:
 async def claim(request: web.Request) -> web.Response:
     """GET /v1/claims/{hash}: a claim and its votes; with wait_s when there is a verdict or the time is over."""
     node = services(request)
-    digest = hash_of(request)
+    digest, wait_s = hash_of(request), number(request, "wait_s", default=0, maximum=WAIT_S_MAX)
     await _claim_state(request, digest)
-    await _wait_for_verdict(node, digest, number(request, "wait_s", default=0, maximum=WAIT_S_MAX))
+    await _wait_for_verdict(node, digest, wait_s)
     is_current = node.ledger.verdict(digest).outcome is not None or await _catch_up(request)
     shown = render.claim(node.ledger, digest, await _claim_state(request, digest))
     shown = {**shown, "progress": str(node.voter.progress(digest))}

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from node.api.limits import HEAD_BYTES_MAX, HEADERS_LIMIT
 from node.api.services import services
 from node.bodies import TooSlowError
 from node.errors import SelfCheckError, UnavailableError
@@ -29,6 +31,7 @@ _BY_CODE = {
     "not_verified": HTTPStatus.CONFLICT,
     "superseded": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "headers_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "quota": HTTPStatus.INSUFFICIENT_STORAGE,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
     "too_many_claims": HTTPStatus.TOO_MANY_REQUESTS,
@@ -42,6 +45,7 @@ _BY_CLASS: dict[type[Exception], HTTPStatus] = {
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     SelfCheckError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+_TOLD = ("Allow", "Content-Range")  # headers that belong to an error
 MAY_BE_BEHIND = {"Wmreg-May-Be-Behind": "1"}
 _EXPECTED = tuple(_BY_CLASS)
 _WITH_CODE = (RegistryError, UnavailableError, SelfCheckError)
@@ -58,18 +62,17 @@ class MayBeBehindError(RefusedError):
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what a handler raises into an answer, and count it."""
     try:
-        _check_encoding(request)
+        _check_head(request)
         return await handler(request)
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         code = "not_found" if error.status == HTTPStatus.NOT_FOUND else error.reason.lower().replace(" ", "_")
         answer = error_response(request, HTTPStatus(error.status), code, error.reason)
-        if "Allow" in error.headers:
-            answer.headers["Allow"] = error.headers["Allow"]
+        answer.headers.update({name: error.headers[name] for name in _TOLD if name in error.headers})
         return answer
-    except TooSlowError as error:
-        return error_response(request, HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body comes too slowly: {error}")
+    except (HttpProcessingError, TooSlowError) as error:
+        return _body_refused(request, error)
     except _EXPECTED as error:
         return _respond(request, error)
     except (asyncio.CancelledError, ConnectionError):
@@ -110,9 +113,19 @@ def refusal(request: web.Request, error: Exception) -> dict[str, object]:
     return _counted(request, _code_of(error), str(error))
 
 
-def _check_encoding(request: web.Request) -> None:
+def _check_head(request: web.Request) -> None:
+    """Refuse what a head says or is; one that comes whole was not measured while it came."""
+    if sum(len(name) + len(value) for name, value in request.raw_headers) > HEAD_BYTES_MAX:
+        raise MalformedError(HEADERS_LIMIT, code="headers_too_large")
     if request.body_exists and request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise MalformedError("a body is sent as it is, without a Content-Encoding")
+
+
+def _body_refused(request: web.Request, error: HttpProcessingError | TooSlowError) -> web.Response:
+    """Answer a request whose head was in order and whose body does not come as it should."""
+    if isinstance(error, TooSlowError):
+        return error_response(request, HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body comes too slowly: {error}")
+    return error_response(request, HTTPStatus.BAD_REQUEST, "malformed", error.message)
 
 
 def _counted(request: web.Request, code: str, message: str) -> dict[str, object]:

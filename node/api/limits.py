@@ -1,4 +1,4 @@
-"""What one client, or many, may ask: submissions and claims by address and key, connections by address, streams."""
+"""What a client, or many, may ask: the size of a head, submissions and claims, connections and streams by address."""
 
 import asyncio
 import ipaddress
@@ -9,20 +9,41 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from http import HTTPStatus
 
 from node.errors import UnavailableError
 from registry.envelope import SignedMessage
 from registry.messages import Claim
 
+URL_BYTES_MAX = 4096
+FIELD_BYTES_MAX = 8192  # of a header's name, and of its value; another number than the URL's, which tells them apart
+HEADERS_MAX = 64
+HEAD_BYTES_MAX = 32 * 1024
+HEADERS_LIMIT = (
+    f"a request has at most {HEADERS_MAX} headers, of at most {FIELD_BYTES_MAX} bytes each and {HEAD_BYTES_MAX} in all"
+)
 CLIENTS_MAX = 10_000
 BURST_S = 10.0
 HOUR_S = 3600.0
 STREAMS_MAX, ADDRESS_STREAMS_MAX = 64, 16
 _IPV6_NETWORK_BITS = 64  # what one client has to himself
-_FULL_BODY = json.dumps({"error": {"code": "too_many_connections", "message": "the node is busy; come back"}}).encode()
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\nRetry-After: 1\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_FULL_BODY), _FULL_BODY)
+
+
+def raw_refusal(status: HTTPStatus, code: str, message: str, *, retry_after_s: int | None = None) -> bytes:
+    """An error's answer for a connection that no request was read from; the connection ends with it."""
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    lines = [
+        f"HTTP/1.1 {status} {status.phrase}",
+        "Content-Type: application/json; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *([] if retry_after_s is None else [f"Retry-After: {retry_after_s}"]),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+_FULL = raw_refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "the node is busy; come back", retry_after_s=1
 )
 
 

@@ -19,18 +19,22 @@ from node.version import VERSION
 BYTES, PLAIN = "application/octet-stream", "text/plain"
 _HASH_DIGITS = "64 lower-case hexadecimal digits."
 _ERRORS = {
-    "400": "The request is malformed.",
-    "403": "No member has signed it.",
-    "404": "There is no such thing here, or not yet.",
-    "408": "The body comes too slowly.",
-    "409": "Not in this state: open, not_verified or superseded.",
-    "413": "The body is too large.",
+    "400": "malformed: what was sent is not in its one spelling, or not HTTP; length_required, unknown_kind.",
+    "403": "untrusted_checkpoint: no member has signed it.",
+    "404": "not_found, not_yet, unknown_origin: there is no such thing here, or not yet.",
+    "408": "too_slow: the body does not come steadily.",
+    "409": "open, not_verified, superseded: not in this state.",
+    "413": "too_large: the body, a batch, a message or an upload.",
+    "414": "uri_too_long: more than 4 KiB.",
+    "416": "requested_range_not_satisfiable: the file has no such bytes, or it is no range.",
     "422": "Well formed, and the rules refuse it; the code says which one does.",
-    "429": "Too many reads or entries from this address or signing key.",
-    "500": "A fault of the node; self_check if a receipt or certificate of its own making did not hold.",
-    "503": "Not now: no leader, no quorum, no room on the disk, or too busy.",
-    "507": "The node's store is full.",
+    "429": "too_many_requests, too_many_claims: from this address or signing key.",
+    "431": "headers_too_large: one of more than 8 KiB, more than 64, or more than 32 KiB in all.",
+    "500": "internal, a fault of the node; self_check, a receipt or certificate of its own making did not hold.",
+    "503": "Not now: no leader, no quorum, no room on the disk, or too busy; the code says which.",
+    "507": "quota: the node's store is full.",
 }
+_ANY = ("414", "431", "500", "503")  # whatever is asked
 _COMES_BACK = {"429", "503"}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 _TAGGED = {
@@ -80,8 +84,8 @@ def _operation(
     parameters: tuple[Schema, ...] = (),
     body: str = "",
 ) -> Schema:
-    """One operation; errors are statuses, besides 500 and 503, which any may answer."""
-    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in [*errors.split(), "500", "503"]}
+    """One operation; errors are statuses, besides those that any may answer."""
+    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in sorted([*errors.split(), *_ANY])}
     operation: dict[str, Any] = {"operationId": name, "summary": text, "responses": refused | answers}
     if parameters:
         operation["parameters"] = list(parameters)
@@ -228,9 +232,9 @@ PATHS: dict[str, dict[str, Schema]] = {
                 "200": _answer("The file.", BYTES, _BINARY, _BLOB_HEADERS),
                 "206": _answer("The range.", BYTES, _BINARY, _BLOB_HEADERS),
                 "304": _UNCHANGED,
-                "416": _answer("There is no such range.", BYTES, _BINARY),
+                "412": {"description": "It has another tag than If-Match names."},
             },
-            errors="400 404",
+            errors="400 404 416",
             parameters=(_NAMED,),
         ),
     },

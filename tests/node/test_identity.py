@@ -1,4 +1,4 @@
-"""Key files: one role each, readable by the node alone, and the ones that the genesis lists."""
+"""Key files: one role each, readable by the node alone, and the ones that the policy lists."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.config import KeyPaths
 from node.errors import ConfigError
-from node.identity import certificate_ders, check_identity, load_identity, make_identity, public_bytes
+from node.identity import (
+    certificate_ders,
+    check_identity,
+    load_identity,
+    load_public,
+    make_identity,
+    make_next_keys,
+    next_keys,
+    public_bytes,
+)
 from registry.policy import Member
 
 PRIVATE = ["signing", "note", "cosigner", "tls_private_key"]
@@ -57,6 +66,17 @@ def test_an_existing_key_is_never_overwritten(paths: KeyPaths):
     with pytest.raises(FileExistsError):
         make_identity(paths, name="node-1")
     assert paths.signing.read_bytes() == before
+
+
+def test_next_keys_are_new_private_and_made_once(paths: KeyPaths):
+    make_identity(paths, name="node-1")
+    made = make_next_keys(paths)
+    assert made == next_keys(paths)
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o600}
+    present = {load_public(path) for path in (paths.signing, paths.note, paths.cosigner)}
+    assert len({load_public(path) for path in made} | present) == 5
+    with pytest.raises(FileExistsError):
+        make_next_keys(paths)
 
 
 @pytest.mark.parametrize("role", PRIVATE)

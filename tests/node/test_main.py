@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from cluster import ROOT
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.exceptions import BadSignatureError
 
 from node import logs, main
 from node.config import load_config
@@ -21,7 +23,7 @@ from node.identity import load_identity
 from node.init import init_cluster
 from node.signer import Signer, SignerName
 from node.store import Store
-from registry import merkle
+from registry import merkle, signing
 from registry.checkpoint import Checkpoint
 from registry.note import sign
 
@@ -65,10 +67,30 @@ def test_a_missing_settings_file_is_exit_2(tmp_path: Path, log: io.StringIO):
     assert "node.toml" in why
 
 
+def test_a_library_that_takes_signatures_of_small_order_is_exit_2(
+    directory: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(signing, "is_for_everybody", lambda _point: False)
+    monkeypatch.setattr(signing, "crypto_sign_open", without_a_look_at_points)
+    code, why = run(directory, log)
+    assert code == 2
+    assert "R of small order" in why
+    assert "PyNaCl" in why
+    assert "S not below the order" not in why
+
+
+def without_a_look_at_points(signed: bytes, key: bytes) -> None:
+    """What OpenSSL holds for a signature, as PyNaCl says it."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signed[:64], signed[64:])
+    except InvalidSignature as error:
+        raise BadSignatureError from error
+
+
 def test_a_key_of_another_node_is_exit_2(directory: Path, log: io.StringIO):
     shutil.copy(directory.parent / "node-2/keys/cosigner.pem", directory / "keys/cosigner.pem")
     code, why = run(directory, log)
-    assert (code, why) == (2, "the cosigner key is not the one that the genesis lists for node-1")
+    assert (code, why) == (2, "the cosigner key is not the one that the policy lists for node-1")
 
 
 def test_a_name_that_is_no_member_yet_is_exit_4(directory: Path, log: io.StringIO):

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, NodeProcess, eventually
+from cluster import Cluster, NodeProcess, eventually, http
 from fakes import binding, private_key, replayed
 
 from client.command import run as run_command
@@ -18,12 +18,13 @@ from node.init import ClusterOptions, init_state
 from registry import commitments
 from registry.checkpoint import Checkpoint
 from registry.entry import Entry
-from registry.envelope import seal
+from registry.envelope import message_hash, seal
 from registry.errors import UntrustedError
 from registry.messages import Publication
 from registry.note import Note
 from registry.receipt import Receipt, verify_receipt
-from registry.tiles import parse_entry_bundle
+from registry.tiles import entry_bundle, parse_entry_bundle
+from registry.trust import TrustPolicy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ORIGIN = "cluster.test/wmreg"
@@ -307,6 +308,53 @@ def test_a_node_changes_its_certificate_by_two_changes_of_the_policy(cluster: Cl
         eventually(lambda one=one: len(one.state()["raft"]["connected"]) == 2, timeout_s=30, what=f"all at {one.name}")
     assert cluster.nodes[1].submit(publication(10_000)).status == 200
     audit(cluster)
+
+
+def test_nodes_change_the_keys_of_their_checkpoints_and_every_size_of_before_is_vouched_for_by_the_new_ones(
+    cluster: Cluster,
+):
+    envelopes = [publication(number) for number in range(40)]
+    headers = {"Content-Type": "application/octet-stream"}
+    for begin in range(0, 40, 20):
+        body = entry_bundle(envelopes[begin : begin + 20])
+        answer = http("POST", f"{cluster.nodes[0].url}/v1/batches", body, headers=headers)
+        assert {result.get("status") for result in answer.json["results"]} == {None}
+    cluster.wait_until_equal(41)
+    before = cluster.trust
+    said_s = _attested_s(cluster, before, range(1, 42))
+    for node in cluster.nodes:
+        others = [other for other in cluster.nodes if other is not node]
+        description = node.directory / "replace.json"
+        assert run_command(["node", "new-keys", str(node.directory)]) == 0
+        wmreg(cluster, "node", "member", "describe", node.directory, "--next-keys", "--out", description)
+        change(cluster, "--replace", description, signers=others)
+        size = others[0].state()["size"]
+        eventually(
+            lambda node=node, size=size: node.state()["size"] == size, timeout_s=30, what="the change is applied"
+        )
+        assert node.stop() == 0
+        for role in ("note", "cosigner"):
+            (node.directory / f"keys/{role}-next.pem").rename(node.directory / f"keys/{role}.pem")
+        node.start()
+        cluster.wait_until_healthy()
+    after = cluster.trust
+    assert {w.key for w in before.witnesses}.isdisjoint(w.key for w in after.witnesses)
+    assert _attested_s(cluster, after, range(1, 42)) == said_s
+    receipt = Receipt.parse(cluster.nodes[1].get(f"/v1/receipts/{message_hash(envelopes[0]).hex()}").body.decode())
+    assert verify_receipt(receipt, after).index == 1
+    audit(cluster)
+    wmreg(cluster, "audit", "--mirror", cluster.directory / "mirror")
+
+
+def _attested_s(cluster: Cluster, trust: TrustPolicy, sizes: range) -> list[dict[str, int]]:
+    """When each node says that it had each size."""
+    found = []
+    for size in sizes:
+        notes = [Note.parse(node.get(f"/v1/checkpoints/{size}?wait_s=20").body.decode()) for node in cluster.nodes]
+        lines = tuple(line for note in notes for line in note.signatures)
+        found.append(dict(trust.check(Note(notes[0].text, lines)).times_s))
+    assert all(len(times_s) == len(cluster.nodes) for times_s in found)
+    return found
 
 
 def test_without_a_majority_nothing_goes_on_and_what_was_acknowledged_is_proven_without_nodes(cluster: Cluster):

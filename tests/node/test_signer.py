@@ -15,7 +15,7 @@ from registry import merkle
 from registry.attestation import Chronology, mark_of
 from registry.entry import Entry
 from registry.merkle import ReadNode
-from registry.note import Note, verify_signatures
+from registry.note import KeyType, Note, verify_signatures
 
 
 class Clock:
@@ -218,6 +218,65 @@ def test_a_smaller_tree_that_is_another_than_was_signed_is_noticed_at_start(sign
         signer.sign_up_to(size, maker.read_node)
     with pytest.raises(SigningError, match="size 5 is not the one this node signed"):
         signer.check(7, another_tree(7))
+
+
+def renewed_keys(*roles: str) -> Identity:
+    """The node's keys after a change of some."""
+    keys = {role: private_key(f"node-1/{role}") for role in ("signing", "note", "cosigner")}
+    return Identity(**keys | {role: private_key(f"node-1/{role}-next") for role in roles}, certificate_pem="")
+
+
+def reopened(path: Path, clock: Clock, identity: Identity) -> Signer:
+    return Signer(path, name=SignerName(origin=ORIGIN, member="node-1"), identity=identity, clock=clock)
+
+
+@pytest.mark.parametrize("roles", [("note",), ("cosigner",), ("note", "cosigner")])
+def test_after_a_change_of_keys_every_size_has_the_signatures_of_the_new_ones_with_the_time_that_the_old_ones_stated(
+    path: Path, maker: LedgerMaker, roles: tuple[str, ...]
+):
+    clock = Clock()
+    first = open_signer(path, clock)
+    first.sign_up_to(4, maker.read_node)
+    clock.now_s += 100
+    first.sign_up_to(8, maker.read_node)
+    old_keys, said = first.keys, {size: note(first, size, maker) for size in range(1, 9)}
+    first.close()
+    clock.now_s += 100
+    again = reopened(path, clock, renewed_keys(*roles))
+    again.check(8, maker.read_node, former_keys=old_keys)
+    again.sign_up_to(10, maker.read_node)
+    for size in range(1, 11):
+        checked = {one.key.type: one.timestamp_s for one in verify_signatures(note(again, size, maker), again.keys)}
+        stamp = 1_800_000_000 + 100 * ((size > 4) + (size > 8))
+        assert checked == {KeyType.ED25519: None, KeyType.COSIGNATURE: stamp}
+    for size in (4, 8):
+        both = note(again, size, maker)
+        assert set(said[size].signatures) <= set(both.signatures)
+        assert {(line.name, line.key_id) for line in both.signatures[-2:]} == {(k.name, k.key_id) for k in again.keys}
+        assert len(verify_signatures(both, old_keys)) == 2
+    assert len(note(again, 10, maker).signatures) == 2
+    again.close()
+
+
+def test_new_keys_do_not_vouch_for_what_the_old_ones_signed_if_the_ledger_or_the_time_is_another(
+    path: Path, maker: LedgerMaker
+):
+    first = open_signer(path)
+    first.sign_up_to(8, maker.read_node)
+    said = note(first, 8, maker)
+    first.close()
+    again = reopened(path, Clock(), renewed_keys("note", "cosigner"))
+    assert again.note(8, stored_size=7, read_node=another_tree(8)) == said
+    assert again.note(8, stored_size=8, read_node=another_tree(8)) == said
+    assert "does not lead to" in again.alarm
+    again.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE checkpoints SET time_s = time_s - 3600")
+    connection.close()
+    again = reopened(path, Clock(), renewed_keys("note", "cosigner"))
+    assert note(again, 8, maker) == said
+    assert "the time of size 8" in again.alarm
+    again.close()
 
 
 def test_signatures_of_other_keys_are_noticed_at_start_unless_the_node_had_these_keys(path: Path, maker: LedgerMaker):

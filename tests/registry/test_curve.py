@@ -7,6 +7,7 @@ cofactor, whatever the library under it does.
 import hashlib
 import itertools
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -15,6 +16,7 @@ from fakes import START_S, LedgerMaker, member, policy, private_key, public_key,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry import known_answers
 from registry.curve import is_for_everybody, is_public_key
 from registry.encoding import encode
 from registry.errors import MalformedError, RefusedError
@@ -44,7 +46,7 @@ def x_of(y):
 def plus(one, other):
     (x, y), (u, v) = one, other
     both = D * x * u * y * v
-    return (x * v + u * y) * pow(1 + both, P - 2, P) % P, (y * v + x * u) * pow(1 - both, P - 2, P) % P
+    return (x * v + u * y) * pow(1 + both, -1, P) % P, (y * v + x * u) * pow(1 - both, -1, P) % P
 
 
 def times(factor, point):
@@ -253,6 +255,77 @@ def test_an_r_of_small_order_would_pass_openssl_and_is_refused_here():
         key, signature, _ = SIGNATURES[name]
         Ed25519PublicKey.from_public_bytes(key).verify(signature, TEXT)
         assert not is_signed(TEXT, signer=key, signature=signature)
+
+
+def point_of(spelled):
+    """The point that 32 bytes spell, however; None for none."""
+    y = int.from_bytes(spelled, "little") % 2**255 % P
+    x = x_of(y)
+    return x if x is None else ((P - x) % P if x & 1 != spelled[31] >> 7 else x, y)
+
+
+@lru_cache
+def remainder(signature, key):
+    """S·B - H·A - R, whatever the points are and however they are spelled; None where one is none."""
+    commitment, public, s = point_of(signature[:32]), point_of(key), int.from_bytes(signature[32:], "little")
+    if commitment is None or public is None:
+        return None
+    (x, y), back = commitment, times(challenge(signature[:32], key), public)
+    return plus(plus(times(s, BASE), (P - back[0], back[1])), (P - x, y))
+
+
+def holds_with(signature, key, *, cofactor):
+    """Whether cofactor·(S·B - H·A - R) is the neutral point."""
+    left = remainder(signature, key)
+    return left is not None and times(cofactor, left) == NEUTRAL
+
+
+def is_strict(signed, *, signer, signature):
+    """The rule, once more: point by point."""
+    assert signed == TEXT
+    below = int.from_bytes(signature[32:], "little") < L
+    return below and not {signer, signature[:32]} & FOR_EVERYBODY and holds_with(signature, signer, cofactor=1)
+
+
+def test_the_known_answers_are_those_of_the_rule_computed_point_by_point():
+    for answer in known_answers.ANSWERS:
+        key, signature = bytes.fromhex(answer.key), bytes.fromhex(answer.r_and_s)
+        assert is_strict(TEXT, signer=key, signature=signature) is answer.holds, answer.name
+    assert known_answers.TEXT == TEXT
+    assert known_answers.wrong_answers(is_signed) == []
+
+
+def lenient(*, cofactor=1, takes_small_order=False, takes_large_s=False):
+    """What another library could do."""
+
+    def is_taken(signed, *, signer, signature):
+        if signed != TEXT:
+            return is_signed(signed, signer=signer, signature=signature)
+        if not takes_small_order and {signer, signature[:32]} & FOR_EVERYBODY:
+            return False
+        if not takes_large_s and int.from_bytes(signature[32:], "little") >= L:
+            return False
+        return holds_with(signature, signer, cofactor=cofactor)
+
+    return is_taken
+
+
+@pytest.mark.parametrize(
+    ("library", "named", "count"),
+    [
+        (lenient(), "", 0),
+        (lenient(cofactor=8), "with the cofactor alone", 3),
+        (lenient(takes_small_order=True), "the neutral point", 7),
+        (lenient(takes_large_s=True), "S not below the order", 1),
+        (lambda _signed, **_: False, "made as everybody makes it", 3),
+        (lambda _signed, **_: True, "S with a flipped bit", 15),
+    ],
+    ids=["the rule", "cofactor", "small order", "large S", "nothing holds", "everything holds"],
+)
+def test_a_library_with_another_rule_gives_itself_away(library, named, count):
+    wrong = known_answers.wrong_answers(library)
+    assert len(wrong) == count
+    assert not count or any(named in name for name in wrong)
 
 
 @pytest.mark.parametrize("name", ["an honest one", "R the neutral point"])

@@ -1,5 +1,6 @@
 """The HTTP API, against real nodes without Raft: what it answers, and how it says no."""
 
+import asyncio
 import base64
 import dataclasses
 import hashlib
@@ -119,11 +120,21 @@ async def test_of_a_batch_each_message_is_recorded_or_refused_by_itself(tmp_path
         assert nodes.nodes[0].ledger.store.size == 4
 
 
-@pytest.mark.parametrize("batch", [b"", b"\x00", b"\x00\x05abc", entry_bundle([b"x"] * 256) + b"\x00\x01x"])
-async def test_what_is_not_a_batch_is_malformed_and_nothing_of_it_is_taken(tmp_path: Path, batch: bytes):
+NO_BATCHES = [
+    (b"", (400, "malformed")),
+    (b"\x00", (400, "malformed")),
+    (b"\x00\x05abc", (400, "malformed")),
+    (entry_bundle([b"x"] * 256) + b"\x00\x01x", (413, "too_large")),
+]
+
+
+@pytest.mark.parametrize(("batch", "expected"), NO_BATCHES)
+async def test_what_is_not_a_batch_is_refused_and_nothing_of_it_is_taken(
+    tmp_path: Path, batch: bytes, expected: tuple[int, str]
+):
     async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
         await nodes.serve()
-        assert await Api(nodes).error("POST", "/v1/batches", batch) == (400, "malformed")
+        assert await Api(nodes).error("POST", "/v1/batches", batch) == expected
         assert nodes.order.proposed == []
 
 
@@ -335,6 +346,48 @@ async def test_a_blob_is_stored_once_and_served_with_ranges(tmp_path: Path):
         status, body, headers = await api.call("HEAD", path)
         assert (status, body, headers["Content-Length"]) == (200, b"", str(len(BLOB)))
         assert (await api.call("GET", path, headers={"Range": "bytes=0-9"}))[:2] == (206, BLOB[:10])
+        assert (await api.call("GET", path, headers={"Range": "bytes=-9"}))[:2] == (206, BLOB[-9:])
+        for beyond in (f"bytes={len(BLOB)}-", "bytes=1-0", "bytes=0-1,3-4", f"bytes={'9' * 5000}-", "bytes=-", "x"):
+            status, body, headers = await api.call("GET", path, headers={"Range": beyond})
+            assert (status, json.loads(body)["error"]["code"]) == (416, "requested_range_not_satisfiable"), beyond
+            assert headers["Content-Range"] == f"bytes */{len(BLOB)}"
+
+
+NOWHERE = [
+    "/v1/blobs/..%2f..%2fnode.toml",
+    "/v1/blobs/..%252f..%252fnode.toml",
+    "/v1/blobs/%2e%2e/%2e%2e/keys/note.pem",
+    "/v1/blobs/../../keys/note.pem",
+    "/v1/blobs/..%5c..%5ckeys%5cnote.pem",
+    f"/v1/blobs/{'ab' * 31}a%00",
+    f"/v1/blobs/{'ab' * 32}%00.pem",
+    f"/v1/blobs/{'AB' * 32}",
+    f"/v1/blobs/{'ab' * 32}/../../../keys/note.pem",
+    "/tile/entries/../../../../keys/note.pem",
+    "/tile/entries/..%2f..%2fkeys%2fnote.pem",
+    "/tile/0/..%2f..%2f..%2fkeys%2fnote.pem",
+    "/v1/cosignatures/..%2f..%2fkeys%2fnote.pem",
+    "//keys/note.pem",
+    "/keys/note.pem",
+    "/%2fetc%2fpasswd",
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+async def test_a_path_leads_to_no_other_file(tmp_path: Path, method: str):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        config = nodes.nodes[0].config
+        for path in NOWHERE:
+            head = f"{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n"
+            head += "".join(f"{name}: {value}\r\n" for name, value in signed_upload(BLOB).items())
+            reader, writer = await asyncio.open_connection(config.api.host, config.api.port)
+            writer.write(f"{head}Content-Length: {len(BLOB)}\r\n\r\n".encode() + BLOB)
+            answer = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            assert answer[9:12] in {b"400", b"404", b"405", b"422"}, (path, answer)
+            assert b"PRIVATE KEY" not in answer
+        assert nodes.nodes[0].services.blobs.bytes_total == 0
 
 
 @pytest.mark.parametrize(
@@ -403,7 +456,7 @@ REFUSALS = [
     ("GET", "/v1/entries?limit=1e3", None, (400, "malformed")),
     ("GET", f"/v1/receipts/{'0' * 64}", None, (404, "not_found")),
     ("GET", f"/v1/claims/{'0' * 64}", None, (404, "not_found")),
-    ("GET", f"/v1/claims/{'0' * 64}?wait_s=x", None, (404, "not_found")),
+    ("GET", f"/v1/claims/{'0' * 64}?wait_s=x", None, (400, "malformed")),
     ("GET", f"/v1/certificates/{'0' * 64}", None, (404, "not_found")),
     ("GET", "/nothing/here", None, (404, "not_found")),
     ("DELETE", "/v1/entries", None, (405, "method_not_allowed")),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from nodeset import NodeParts, NodeSet, publication
 
-from node import main
+from node import logs, main
 from node.api.limits import LimitedConnections
 
 
@@ -44,8 +44,6 @@ UNREADABLE = {
     "no HTTP": b"\x16\x03\x01\x02\x00 hello\r\n\r\n",
     "another version": b"GET / HTTP/9.9\r\n" + HOST + b"\r\n",
     "no host": b"GET /health HTTP/1.1\r\n\r\n",
-    "a long path": b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
-    "many headers": b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X%d: a\r\n" % n for n in range(300)) + b"\r\n",
     "a length that is no number": b"POST /v1/entries HTTP/1.1\r\n" + HOST + b"Content-Length: abc\r\n\r\n",
     "two lengths": b"POST /v1/entries HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
 }
@@ -58,6 +56,34 @@ async def test_what_is_no_request_is_refused_in_the_shape_of_every_error_and_cou
         assert (status, answer["error"]["code"]) == (400, "malformed")
         assert 0 < len(answer["error"]["message"]) <= 200
         assert node.services.refused["malformed"] == 1
+
+
+CHUNKED = HOST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n"
+BROKEN = {
+    "a length that is no number": b"zz\r\n",
+    "an endless length": b"f" * 70_000,
+    "a chunk without an end": b"1\r\nabc",
+    "many trailers": b"0\r\n" + b"X: a\r\n" * 2000 + b"\r\n",
+    "a long trailer": b"0\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("path", ["entries", "batches"])
+@pytest.mark.parametrize("what", BROKEN)
+async def test_a_body_that_breaks_off_its_rules_is_refused_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, path: str
+):
+    async with listening(tmp_path) as node:
+        reader, writer = await asyncio.open_connection(node.config.api.host, node.config.api.port)
+        writer.write(b"POST /v1/%s HTTP/1.1\r\n" % path.encode() + CHUNKED)
+        await asyncio.sleep(0.05)  # the head and the first chunk are read
+        writer.write(BROKEN[what])
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400 "), answer
+        assert b'"code": "malformed"' in answer
+        writer.close()
+    assert [record for record in caplog.records if record.exc_info and logs._is_ours(record)] == []
 
 
 async def test_an_expectation_that_the_node_does_not_know_is_refused_in_that_shape(tmp_path: Path):
