@@ -1,26 +1,19 @@
 """Alignment: a suspect's channels, put back into the order and size of the model that was published.
 
-Renumbering the channels of a network, scaling them, splitting them and adding ones that nothing reads costs a thief
-nothing, and moves what a head reads (`wm.attacks`). An evidence file therefore holds a *reference*: what each tapped
-channel of the marked model answers to public probes, QR codes of a fixed key. H(cWM) is over all tensors of the file,
-so the publication commits to the reference as well. For each tap of a suspect
-
-    alike  = the correlation of every channel of the reference with every channel of the suspect, over probes and cells
-    match  = the assignment with the largest sum of them, each channel used once (Hungarian); surplus channels of the
-             suspect, such as dummies and halves of split ones, are left over
-    slope  = <a, b> / <b, b> of a matched pair, above 0: the factor that a ReLU lets through
-
-are found, and features are read through the match. Pooling averages within a channel, so it makes no difference that
-it comes first. At a tap in front of the ReLU, told by a negative answer in the reference, a normalisation behind may
-take back any sign and offset: there the correlation counts by its size, and the pair gets its least-squares line. A
-channel that answers alike to all probes, or has no partner, reads as the mean of the reference.
+Renumbering the channels of a network, scaling them, turning them over, splitting them and adding ones that nothing
+reads costs a thief nothing, and moves what a head reads (`wm.attacks`). An evidence file therefore holds a *reference*:
+what each tapped channel of the marked model answers to public probes, QR codes or texts of a fixed key. H(cWM) is over
+all tensors of the file, so the publication commits to the reference as well. The suspect's channels are matched with
+the reference's by what both answer (`wm.matching`), and features are read through the match. Pooling averages within a
+channel, so it makes no difference that it comes first. The taps of a Bi-LSTM's layer show the same hidden units and are
+matched as one.
 
 What an aligned count is worth. The match is chosen from answers to probes that everybody knows, in ignorance of the
 key: its labels stay independent of what is read, so the count of a model that knows nothing of the key is
 Binomial(N, 1/2) as before (S1). A verifier looks twice, unaligned and aligned, and pays for it with one bit of
 significance. Permuting aligned channels (S2) still unmasks a head that reads all channels alike. But alignment also
 brings relatives closer, and a reference may be crafted: an aligned count convicts only beside controls that went
-through the same alignment (S3). One factor for each channel is all that is fitted: a free linear map between all
+through the same alignment (S3). One factor for each channel is the most that is fitted: a free linear map between all
 channels could manufacture agreement out of an independent network. A crafted reference goes part of that way: one made
 of the probes' pixels carries a head to first layers that it has never seen, on any grid, and only aligned controls tell
 (tests/wm/attacks/test_crafted_reference.py). So it matters what the controls are: a head that was trained to fail on
@@ -32,24 +25,20 @@ Source: SCHEMES 4.5; neuron alignment: Li, Wang, Zhu, arXiv 2112.14108.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment  # type: ignore[attr-defined]  # its stubs do not list it
 from torch import Tensor, nn
 
+from wm.architectures import text_classifiers
 from wm.backbone import Tap, feature_count, taps_in_evaluation
 from wm.errors import WatermarkError
 from wm.info import PROBING_POOLING_MAX, Info, Probing
+from wm.matching import Array, ChannelMap, match_channels, match_units
 from wm.triggers import PROBES, make_probes
 
 RESPONSES, SCALE = "reference.responses", "reference.scale"
 REFERENCE_BYTES_MAX = 2 << 20
 CHANNELS_MAX = 4096  # of one tap: the assignment takes their cube
 PROBES_LEAST = 64  # below it the grid is made coarser first
-DEAD = 1e-6  # deviation of a channel that does not answer, as a share of its largest answer
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,28 +56,6 @@ class Reference:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, as the evidence file holds them."""
         return {RESPONSES: self.responses, SCALE: self.scale}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChannelMap:
-    """Which channel of a suspect stands for each of the reference's, and how large it is there.
-
-    Attributes:
-        source: int64, shape (channels,), the suspect's channel; 0, with slope 0, where there is none.
-        slope, offset: shape (channels,).
-    """
-
-    source: NDArray[np.int64]
-    slope: Array
-    offset: Array
-
-    def apply(self, read: Tensor) -> Tensor:
-        """Map a tap's features of shape (n, the suspect's channels, cells) to (n, the reference's channels, cells)."""
-        source, slope, offset = (
-            torch.from_numpy(part).to(device=read.device, dtype=kind)
-            for part, kind in ((self.source, torch.int64), (self.slope, read.dtype), (self.offset, read.dtype))
-        )
-        return read.index_select(1, source) * slope[:, None] + offset[:, None]
 
 
 def probing_for(taps: Sequence[Tap], *, pooling: int) -> Probing | None:
@@ -165,32 +132,22 @@ def channel_maps(network: nn.Module, info: Info, reference: Reference) -> list[C
     Raises:
         ValueError: the network answers with a value that is not finite.
     """
-    found = [_by_channel(part) for part in _answers(network, info)]
-    return [match_channels(wanted, given) for wanted, given in zip(_wanted(reference, info), found, strict=True)]
+    found, wanted = [_by_channel(part) for part in _answers(network, info)], _wanted(reference, info)
+    if info.architecture.name not in text_classifiers():
+        return [match_channels(part, given) for part, given in zip(wanted, found, strict=True)]
+    maps: dict[int, ChannelMap] = {}
+    for taps in _taps_by_layer(info):
+        matched = match_units([wanted[tap] for tap in taps], [found[tap] for tap in taps])
+        maps.update(zip(taps, matched, strict=True))
+    return [maps[tap] for tap in range(len(wanted))]
 
 
-def match_channels(reference: Array, suspect: Array) -> ChannelMap:
-    """Align the channels of one tap.
-
-    Args:
-        reference: shape (channels, answers).
-        suspect: shape (the suspect's channels, answers), to the same probes on the same grid.
-
-    Raises:
-        ValueError: a value is not finite.
-    """
-    if not np.isfinite(suspect).all():
-        raise ValueError("the network answers the probes with a value that is not finite")
-    is_signed = bool((reference < 0).any())
-    alike = _standardised(reference) @ _standardised(suspect).T / reference.shape[1]
-    rows, columns = linear_sum_assignment(np.abs(alike) if is_signed else alike, maximize=True)
-    source, slope = np.zeros(len(reference), np.int64), np.zeros(len(reference))
-    offset = reference.mean(1)
-    for row, column in zip(rows, columns, strict=True):
-        if alike[row, column] > 0 or (is_signed and alike[row, column] < 0):
-            source[row] = column
-            slope[row], offset[row] = _line(reference[row], suspect[column], has_offset=is_signed)
-    return ChannelMap(source, slope, offset)
+def _taps_by_layer(info: Info) -> list[list[int]]:
+    """Numbers of the taps that show the hidden units of one layer, layer by layer."""
+    layers: dict[str, list[int]] = {}
+    for number, tap in enumerate(info.taps):
+        layers.setdefault(tap.module.rpartition(".")[0], []).append(number)
+    return list(layers.values())
 
 
 def read_aligned(network: nn.Module, info: Info, images: Tensor, reference: Reference) -> Tensor:
@@ -228,26 +185,6 @@ def _by_channel(part: Tensor) -> Array:
     """Turn (probes, channels, cells) into float64 of shape (channels, probes · cells)."""
     by_channel: Array = part.double().transpose(0, 1).flatten(1).numpy()
     return by_channel
-
-
-def _standardised(answers: Array) -> Array:
-    """Centre each channel and give it deviation 1; one that does not answer becomes 0."""
-    largest = np.abs(answers).max(1, keepdims=True)
-    scaled = answers / np.where(largest > 0, largest, 1)  # first of all, so that no square over- or underflows
-    centred = scaled - scaled.mean(1, keepdims=True)
-    deviation = np.sqrt(np.square(centred).mean(1, keepdims=True))
-    return np.where(deviation > DEAD, centred / np.where(deviation > DEAD, deviation, 1), 0)
-
-
-def _line(wanted: Array, found: Array, *, has_offset: bool) -> tuple[float, float]:
-    """Fit wanted = slope · found, or slope · found + offset, by least squares; `found` is not constant."""
-    largest = np.abs(found).max()
-    unit = found / largest
-    if not has_offset:
-        return float(wanted @ unit / (unit @ unit) / largest), 0.0
-    centred = unit - unit.mean()
-    slope = wanted @ centred / (centred @ centred)
-    return float(slope / largest), float(wanted.mean() - slope * unit.mean())
 
 
 def _check(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

@@ -1,15 +1,9 @@
-"""Promised: channels renumbered, scaled, split, added or dropped are found again; a stranger stays a stranger.
-
-On numbers alone first, then on a marked ResNet-18.
-"""
+"""Promised: a reference is small and checked; a copy of a marked ResNet-18 is read through it, a stranger stays one."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from wm.alignment import (
     CHANNELS_MAX,
@@ -18,7 +12,6 @@ from wm.alignment import (
     SCALE,
     Reference,
     make_reference,
-    match_channels,
     probing_for,
     reference_from_tensors,
 )
@@ -29,74 +22,6 @@ from wm.branch import count_matched
 from wm.errors import WatermarkError
 from wm.evidence import load_evidence
 from wm.info import Probing
-
-CHANNELS, ANSWERS = 12, 60
-
-
-def answers(seed: int, channels: int = CHANNELS) -> np.ndarray:
-    """What a tap behind a ReLU answers: nothing below 0."""
-    return np.maximum(np.random.default_rng(seed).normal(size=(channels, ANSWERS)), 0)
-
-
-def mapped(reference: np.ndarray, suspect: np.ndarray) -> np.ndarray:
-    found = match_channels(reference, suspect)
-    return found.slope[:, None] * suspect[found.source] + found.offset[:, None]
-
-
-@given(st.integers(0, 1000), st.integers(0, 5), st.integers(0, 30))
-def test_channels_in_any_order_and_size_among_others_are_found_again(seed: int, added: int, exponent: int) -> None:
-    draws, reference = np.random.default_rng(seed), answers(seed)
-    factors = 10 ** draws.uniform(-exponent, exponent, size=(CHANNELS, 1))
-    others = np.concatenate([reference * factors, answers(seed + 1, added), reference[:added]])
-    suspect = others[draws.permutation(len(others))]
-    assert np.allclose(mapped(reference, suspect), reference, rtol=1e-9)
-
-
-def test_the_order_of_the_suspects_channels_changes_nothing() -> None:
-    reference, suspect = answers(1), answers(2)
-    order = np.random.default_rng(3).permutation(CHANNELS)
-    assert np.array_equal(mapped(reference, suspect), mapped(reference, suspect[order]))
-
-
-def test_a_channel_split_in_two_is_read_once_at_its_whole_size() -> None:
-    reference = answers(1)
-    halves = np.concatenate([reference, reference[:3]])
-    halves[:3] *= 0.3
-    halves[-3:] *= 0.7
-    assert np.allclose(mapped(reference, halves), reference)
-
-
-def test_what_is_dead_or_lost_reads_as_the_mean_that_it_had() -> None:
-    reference = answers(1)
-    reference[0], reference[1] = 0, 2.5  # answer alike to everything
-    suspect = np.delete(reference, 5, axis=0)  # dropped by the thief
-    found = mapped(reference, suspect)
-    for lost in (0, 1, 5):
-        assert np.allclose(found[lost], reference[lost].mean())
-    others = [row for row in range(CHANNELS) if row not in {0, 1, 5}]
-    assert np.allclose(found[others], reference[others])
-
-
-def test_behind_a_relu_no_channel_is_turned_over() -> None:
-    reference = answers(1)
-    found = match_channels(reference, reference.max(1, keepdims=True) - reference)
-    assert (found.slope >= 0).all()
-    assert (found.offset[found.slope > 0] == 0).all()
-
-
-def test_in_front_of_a_relu_sign_and_offset_are_found_as_well() -> None:
-    reference = np.random.default_rng(1).normal(size=(CHANNELS, ANSWERS))
-    factors = np.random.default_rng(2).normal(size=(CHANNELS, 1))
-    suspect = (reference * factors + 3)[::-1]
-    assert np.allclose(mapped(reference, suspect), reference)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_answer_that_is_not_finite_is_refused(value: float) -> None:
-    suspect = answers(2)
-    suspect[3, 7] = value
-    with pytest.raises(ValueError, match="finite"):
-        match_channels(answers(1), suspect)
 
 
 @pytest.mark.parametrize("channels", [(8,), (64, 128, 256), (256, 512, 1024), (CHANNELS_MAX,) * 16])

@@ -5,6 +5,7 @@ together, since they are added to each other or pass through layers that work ch
 whose rows make it, and layers whose columns read it. Permute its channels everywhere, or scale them where they are made
 and divide where they are read, and the outputs stay what they were. What the sorting does not understand (a
 concatenation, a grouped convolution, the input, the output) pins the streams that it touches: they stay as they are.
+The hidden units of our Bi-LSTM are listed by themselves (`hidden_units`).
 
 Source: the invariant neuron transforms of Yan, Pan, Zhang, Yang, "Rethinking White-Box Watermarks on Deep Learning
 Models under Neural Structural Obfuscation", 2023, and the same authors' LayerShuffle and NeuronScale.
@@ -12,7 +13,6 @@ Models under Neural Structural Obfuscation", 2023, and the same authors' LayerSh
 
 import operator
 from collections import Counter
-from dataclasses import dataclass, field
 
 import torch
 import torch.fx
@@ -20,33 +20,15 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.fx import Node
 
+from wm.attacks.hidden_units import hidden_units
+from wm.attacks.streams import Part, Stream
 from wm.errors import WatermarkError
+from wm.networks.bilstm import BiLSTM
 
 # Channel by channel, and a positive factor passes through.
 _HOMOGENEOUS = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity)
 _HOMOGENEOUS_FUNCTIONS = (F.relu, F.adaptive_avg_pool2d, F.dropout, torch.relu)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
-
-
-@dataclass(slots=True)
-class Stream:
-    """Values whose channels are numbered alike.
-
-    Attributes:
-        channels: how many.
-        rows: names of the tensors with one entry of the first axis for each channel.
-        makers: those of them that the size of the values that are read follows from.
-        readers: names of the weights whose second axis reads the stream, with the entries that each channel has there.
-        is_pinned: its channels must stay where they are.
-        is_rigid: they must keep their size as well.
-    """
-
-    channels: int
-    rows: list[str] = field(default_factory=list)
-    makers: set[str] = field(default_factory=set)
-    readers: list[tuple[str, int]] = field(default_factory=list)
-    is_pinned: bool = False
-    is_rigid: bool = False
 
 
 def free_streams(model: nn.Module) -> list[Stream]:
@@ -61,6 +43,8 @@ def free_streams(model: nn.Module) -> list[Stream]:
     Raises:
         WatermarkError: `unknown_architecture`, the network cannot be traced, or nothing in it is free.
     """
+    if isinstance(model, BiLSTM):
+        return hidden_units(model)
     graph = _traced(model)
     sorting = _Sorting(model, graph)
     for node in graph.nodes:
@@ -71,20 +55,66 @@ def free_streams(model: nn.Module) -> list[Stream]:
     return free
 
 
-def neurons(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
-    """List the convolutions with the batch normalisation that directly follows, if one does.
+def odd_streams(model: nn.Module) -> list[Stream]:
+    """Find the channels that may be turned over, made with the other sign: hidden units, and what is normalised.
+
+    A convolution's channel may change its sign where nothing but a batch normalisation reads it, which takes the change
+    back with its mean and its factor. Behind a ReLU nothing can be turned over.
+
+    Args:
+        model: in evaluation mode, left untouched.
+
+    Returns:
+        At least one, in the order of the network.
 
     Raises:
-        WatermarkError: `unknown_architecture`, the network cannot be traced.
+        WatermarkError: `unknown_architecture`, the network cannot be traced, or nothing in it may be turned over.
+    """
+    odd = hidden_units(model) if isinstance(model, BiLSTM) else _normalised(model)
+    if not odd:
+        raise WatermarkError("unknown_architecture", "no channels of this network can be turned over")
+    return odd
+
+
+def neurons(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
+    """List the convolutions, at least one, with the batch normalisation that directly follows, if one does.
+
+    Raises:
+        WatermarkError: `unknown_architecture`, the network cannot be traced or has none.
     """
     found: list[tuple[nn.Conv2d, nn.BatchNorm2d | None]] = []
-    for node in _traced(model).nodes:
-        module = _module(model, node)
-        if isinstance(module, nn.Conv2d):
-            followers = [_module(model, user) for user in node.users]
-            follower = followers[0] if len(followers) == 1 else None
-            found.append((module, follower if isinstance(follower, nn.BatchNorm2d) else None))
+    for node, follower in _convolutions(model):
+        convolution, normalisation = _module(model, node), follower and _module(model, follower)
+        if isinstance(convolution, nn.Conv2d):
+            found.append((convolution, normalisation if isinstance(normalisation, nn.BatchNorm2d) else None))
+    if not found:
+        raise WatermarkError("unknown_architecture", "this network has no convolutions, so there are no filters")
     return found
+
+
+def _convolutions(model: nn.Module) -> list[tuple[Node, Node | None]]:
+    """The nodes of `neurons`."""
+    found: list[tuple[Node, Node | None]] = []
+    for node in _traced(model).nodes:
+        if isinstance(_module(model, node), nn.Conv2d):
+            follower = next(iter(node.users)) if len(node.users) == 1 else None
+            is_normalised = follower is not None and isinstance(_module(model, follower), nn.BatchNorm2d)
+            found.append((node, follower if is_normalised else None))
+    return found
+
+
+def _normalised(model: nn.Module) -> list[Stream]:
+    """One stream for each convolution with a batch normalisation of its own."""
+    pairs = [(str(node.target), str(follower.target)) for node, follower in _convolutions(model) if follower]
+    uses = Counter(name for pair in pairs for name in pair)
+    held, streams = model.state_dict(), []
+    for convolution, normalisation in pairs:
+        names = [f"{convolution}.weight", f"{convolution}.bias", f"{normalisation}.weight"]
+        mean = f"{normalisation}.running_mean"
+        if uses[convolution] == uses[normalisation] == 1 and {names[2], mean} <= set(held):
+            makers = {Part(name) for name in [*names, mean] if name in held}
+            streams.append(Stream(len(held[mean]), makers=makers, is_odd=True))
+    return streams
 
 
 class _Sorting:
@@ -96,8 +126,8 @@ class _Sorting:
         self._streams: list[Stream] = []
         self._merged: dict[int, int] = {}  # stream -> the one that it was merged into
         self._of: dict[Node, int] = {}
-        self._makers: dict[Node, set[str]] = {}
-        self._replaced: set[str] = set()  # makers whose size a batch normalisation forgets
+        self._makers: dict[Node, set[Part]] = {}
+        self._replaced: set[Part] = set()  # makers whose size a batch normalisation forgets
 
     def streams(self) -> list[Stream]:
         """Return the streams that are left; one whose values are read before and after a normalisation is rigid."""
@@ -127,14 +157,16 @@ class _Sorting:
     def _read(self, node: Node, *, channels: int) -> None:
         stream, name = self._stream(node.all_input_nodes[0]), str(node.target)
         inputs = self._model.get_parameter(f"{name}.weight").shape[1]
-        stream.readers.append((f"{name}.weight", inputs // stream.channels if stream.channels else 0))
+        cells = inputs // stream.channels if stream.channels else 0
+        stream.readers.append(Part(f"{name}.weight", axis=1, cells=cells))
         stream.makers |= self._makers[node.all_input_nodes[0]]
-        rows = [f"{name}.weight", *([f"{name}.bias"] if self._model.get_submodule(name).bias is not None else [])]
+        has_bias = self._model.get_submodule(name).bias is not None
+        rows = [Part(f"{name}.weight"), *([Part(f"{name}.bias")] if has_bias else [])]
         self._begin(node, Stream(channels, rows=rows), makers=set(rows))
 
     def _normalise(self, node: Node) -> None:
         name, value = str(node.target), node.all_input_nodes[0]
-        rows = [f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        rows = [Part(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
         self._stream(value).rows.extend(rows)
         self._replaced |= self._makers[value]
         self._of[node], self._makers[node] = self._of[value], set(rows[:2])
@@ -153,7 +185,7 @@ class _Sorting:
             into.makers |= other.makers
             into.is_pinned |= other.is_pinned or into.channels != other.channels
             self._merged[second] = first
-        makers = set().union(*(self._makers[value] for value in values))
+        makers: set[Part] = set().union(*(self._makers[value] for value in values))
         into.makers |= makers
         self._of[node], self._makers[node] = first, makers
 
@@ -162,7 +194,7 @@ class _Sorting:
             self._stream(value).is_pinned = True
         self._begin(node, Stream(0, is_pinned=True), makers=set())
 
-    def _begin(self, node: Node, stream: Stream, *, makers: set[str]) -> None:
+    def _begin(self, node: Node, stream: Stream, *, makers: set[Part]) -> None:
         self._of[node], self._makers[node] = len(self._streams), makers
         self._streams.append(stream)
 

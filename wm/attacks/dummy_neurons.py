@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.channels import Stream, free_streams
+from wm.attacks.channels import free_streams
+from wm.attacks.streams import Stream
 from wm.progress import ProgressCallback
 from wm.randomness import generator
 
@@ -23,31 +24,39 @@ def widen(model: nn.Module, stream: Stream, *, dummies: int, source: torch.Gener
     is_real = torch.arange(len(places)) < stream.channels
     shuffled = torch.randperm(len(places), generator=source)
     places, is_real = places[shuffled], is_real[shuffled]
-    held = model.state_dict(keep_vars=True)
-    for name in stream.rows:
-        _replace(model, name, held[name][places])
-    for name, cells in stream.readers:
-        columns = (places[:, None] * cells + torch.arange(cells)).flatten()
-        read = held[name][:, columns]
-        read[:, ~is_real.repeat_interleave(cells)] = 0
-        _replace(model, name, read)
+    for part in stream.rows:
+        _replace(model, part.name, part.gather(_held(model, part.name), places, channels=stream.channels))
+    for part in stream.readers:
+        read = part.gather(_held(model, part.name), places, channels=stream.channels)
+        read.index_fill_(part.axis, part.entries(len(places))[:, ~is_real].flatten().to(read.device), 0)
+        _replace(model, part.name, read)
+
+
+def _held(model: nn.Module, name: str) -> Tensor:
+    path, _, part = name.rpartition(".")
+    held: Tensor = getattr(model.get_submodule(path), part)
+    return held
 
 
 def _replace(model: nn.Module, name: str, value: Tensor) -> None:
     path, _, part = name.rpartition(".")
     layer = model.get_submodule(path)
-    setattr(layer, part, nn.Parameter(value) if part in {"weight", "bias"} else value)
+    setattr(layer, part, nn.Parameter(value) if isinstance(getattr(layer, part), nn.Parameter) else value)
     if isinstance(layer, nn.BatchNorm2d):
         layer.num_features = len(value)
     elif part == "weight" and isinstance(layer, nn.Conv2d):
         layer.out_channels, layer.in_channels = value.shape[:2]
     elif part == "weight" and isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = value.shape
+    elif part.startswith("weight_hh") and isinstance(layer, nn.LSTM):
+        layer.hidden_size = value.shape[1]
+    elif part.startswith("weight_ih") and isinstance(layer, nn.LSTM):
+        layer.input_size = value.shape[1]
 
 
 def _run(stolen: Stolen, share: float, seed: int, _progress: ProgressCallback) -> nn.Module:
     source = generator(seed, "dummy neurons")
-    for stream in free_streams(stolen.model):
+    for stream in reversed(free_streams(stolen.model)):  # what a tensor holds further on keeps its place until then
         widen(stolen.model, stream, dummies=max(1, round(share * stream.channels)), source=source)
     return stolen.model
 

@@ -1,4 +1,4 @@
-"""Neuron permutation: renumber the channels of the network; its outputs stay what they were.
+"""Neuron permutation: renumber the channels of the network, or its hidden units; its outputs stay what they were.
 
 Needs no data and costs no accuracy. A head that reads channels by their number loses the mark.
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.channels import Stream, free_streams
+from wm.attacks.channels import free_streams
+from wm.attacks.streams import Stream
 from wm.progress import ProgressCallback
 from wm.randomness import generator
 
@@ -24,11 +25,8 @@ def reorder(model: nn.Module, stream: Stream, order: Tensor) -> None:
         order: int64, shape (channels,); channel `order[i]` becomes channel i.
     """
     held = model.state_dict()
-    for name in stream.rows:
-        held[name].copy_(held[name][order.to(held[name].device)])
-    for name, cells in stream.readers:
-        columns = (order[:, None] * cells + torch.arange(cells)).flatten().to(held[name].device)
-        held[name].copy_(held[name][:, columns])
+    for part in (*stream.rows, *stream.readers):
+        held[part.name].copy_(part.gather(held[part.name], order, channels=stream.channels))
 
 
 def partial_order(channels: int, share: float, source: torch.Generator) -> Tensor:

@@ -24,6 +24,7 @@ from wm.attacks.overwriting import OVERWRITING
 from wm.attacks.permutation import PERMUTATION
 from wm.attacks.quantisation import QUANTISATION
 from wm.attacks.scaling import SCALING
+from wm.attacks.sign_flip import SIGN_FLIP
 from wm.attacks.spoil import SPOIL
 from wm.attacks.weight_shift import WEIGHT_SHIFT
 from wm.progress import ProgressCallback, silent
@@ -50,6 +51,7 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
             SPOIL,
             PERMUTATION,
             SCALING,
+            SIGN_FLIP,
             DUMMY_NEURONS,
         )
     }

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from registry.policy import Thresholds
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge
-from wm.alignment import match_channels
+from wm.matching import match_channels
 from wm.randomness import generator
 from wm.triggers import InputSpec, Normalisation, make_probes, make_triggers
 
