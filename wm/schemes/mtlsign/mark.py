@@ -80,8 +80,8 @@ class Mark:
       old as it is; but nodes run no stranger's code: they find a claim on it UNVERIFIABLE, `unknown_architecture`.
 
     Make the mark when the primary training is done, on the model's final device, and train on gently: this is stage 2
-    of the paper, and what was measured. Made before, W0 is the untrained model: then `lambda1=0`, or R_func holds the
-    model back.
+    of the paper, and what was measured. Made of an untrained model it does not take: the head is centred by the
+    features of W0, which the primary training then leaves far behind, and R_func holds the model back.
 
     Attributes:
         head: c_WM, in float32; it belongs into the optimiser.
