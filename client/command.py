@@ -31,7 +31,7 @@ EXIT_CODES = (
 
 # Name and one line of help, here and not in the verbs: listing them must not import them.
 VERBS = {
-    "keygen": "Make an owner's signing key.",
+    "keygen": "Make an owner's signing key, or a watermark key for a training loop of his own.",
     "train": "Train a model without a watermark: a baseline or a control.",
     "embed": "Train or fine-tune a model with a watermark.",
     "measure": "Count the triggers that a model answers, on this machine.",

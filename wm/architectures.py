@@ -24,6 +24,7 @@ CLASSES_MAX = 100_000
 KEYPOINTS_MAX = 1_000
 SIDE_MAX = 1_024  # pixels
 PARAMETERS_MAX = 1 << 28  # 1 GiB in fp32; a control costs a node as much as the suspect does
+OWN = "own"  # what an info calls a network that the catalogue lacks; no name of the catalogue
 
 # Argument -> type, least, most. Every argument of a builder that a stranger may choose.
 _COMMON: dict[str, tuple[type, int, int]] = {"num_classes": (int, 2, CLASSES_MAX)}
@@ -73,6 +74,36 @@ class Architecture:
             )
         for argument, value in self.arguments.items():
             _check_argument(self.name, argument, value)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnArchitecture(Architecture):
+    """A network that the catalogue lacks: who has its code verifies it, and nodes refuse it, `unknown_architecture`.
+
+    Attributes:
+        builder: makes the network, freshly initialised by torch's global generators, which are seeded for it; None
+            where no more of it is needed than the caller's own instance.
+    """
+
+    name: str = field(default=OWN, init=False)
+    arguments: Mapping[str, int] = field(default_factory=dict, init=False)
+    builder: Callable[[], nn.Module] | None = None
+
+    def __post_init__(self) -> None:
+        """Nothing of it stands in the catalogue."""
+
+    def build(self) -> nn.Module:
+        """Make the network on the CPU.
+
+        Raises:
+            WatermarkError: `unknown_architecture` where nobody said how.
+        """
+        if self.builder is None:
+            raise WatermarkError(
+                "unknown_architecture",
+                "the network is its owner's own: give a builder, a function without arguments that makes it",
+            )
+        return self.builder().to("cpu")
 
 
 @lru_cache(maxsize=1)
@@ -143,7 +174,8 @@ def build(architecture: Architecture, *, seed: int | bytes) -> nn.Module:
     Raises:
         WatermarkError: `too_large` over 2^28 parameters; `unknown_architecture` if its arguments do not go together.
     """
-    skeleton(architecture)  # counts the parameters before any memory is taken for them
+    if not isinstance(architecture, OwnArchitecture):
+        skeleton(architecture)  # counts the parameters before any memory is taken for them
     with seeded("architecture", seed):
         return _builder_call(architecture)
 
@@ -161,6 +193,9 @@ class PartBuilder:
 
     def __init__(self, architecture: Architecture, names: Collection[str]) -> None:
         self._architecture = architecture
+        self._needless: frozenset[int] = frozenset()
+        if isinstance(architecture, OwnArchitecture):
+            return  # its code may compute with what it allocates
         with _Allocations(lambda _number: True) as allocations:
             model = _builder_call(architecture)
         _check_size(architecture, model)
@@ -181,9 +216,14 @@ class PartBuilder:
 def skeleton(architecture: Architecture) -> nn.Module:
     """Build a network without storage (torch's meta device): names, shapes and dtypes only.
 
+    A caller's own has storage, since its code may look at values.
+
     Raises:
         WatermarkError: `too_large` over 2^28 parameters; `unknown_architecture` if its arguments do not go together.
     """
+    if isinstance(architecture, OwnArchitecture):
+        with seeded("architecture", 0):
+            return architecture.build()
     with _Allocations(lambda _number: True):
         model = _builder_call(architecture)
     _check_size(architecture, model)
@@ -241,6 +281,8 @@ def _storage_of(tensor: Tensor) -> int:
 
 
 def _builder_call(architecture: Architecture) -> nn.Module:
+    if isinstance(architecture, OwnArchitecture):
+        return architecture.build()
     if architecture.name in _OURS:
         return _OURS[architecture.name](**architecture.arguments)
     arguments: dict[str, Any] = dict(architecture.arguments) | _FIXED.get(architecture.name, {})

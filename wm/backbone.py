@@ -76,7 +76,7 @@ def pooled(outputs: Sequence[Tensor], *, pooling: int) -> Tensor:
         pooling: cells per side, at least 1.
 
     Returns:
-        Shape (n, d): tap by tap, channel by channel, cell by cell.
+        Shape (n, d), float32: tap by tap, channel by channel, cell by cell.
     """
     return torch.cat([part.flatten(1) for part in _pooled_each(outputs, pooling=pooling)], dim=1)
 
@@ -90,13 +90,14 @@ def features(model: nn.Module, modules: Sequence[str], images: Tensor, *, poolin
 def features_in_evaluation(model: nn.Module, modules: Sequence[str], images: Tensor, *, pooling: int) -> Tensor:
     """Read and pool the taps of a model put into evaluation mode, in batches.
 
-    Batches bound the memory; in evaluation mode no image's features depend on its neighbours.
+    Batches bound the memory; in evaluation mode no image's features depend on its neighbours. Computed in the weights'
+    own precision, also inside a caller's autocast.
 
     Returns:
         Shape (n, d), on the model's device. The model's mode is restored.
     """
     device = device_of(model)
-    with evaluating(model):
+    with evaluating(model), full_precision(device):
         rows = [
             features(model, modules, part.to(device), pooling=pooling) for part in torch.split(images, BATCH_IMAGES)
         ]
@@ -111,7 +112,7 @@ def taps_in_evaluation(model: nn.Module, modules: Sequence[str], images: Tensor,
         Per tap, shape (n, channels, cells), on the model's device.
     """
     device = device_of(model)
-    with evaluating(model):
+    with evaluating(model), full_precision(device):
         rows = [
             _pooled_each(read_taps(model, modules, part.to(device)), pooling=pooling)
             for part in torch.split(images, BATCH_IMAGES)
@@ -142,6 +143,8 @@ def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int,
 def taps_of(skeleton: nn.Module, modules: Sequence[str], spec: Spec) -> list[Tap]:
     """Find the taps' output shapes for the input that a specification outlines; otherwise as `describe_taps`.
 
+    A network that has storage runs once, on zeros; its mode is restored.
+
     Raises:
         WatermarkError: `unknown_architecture` for a path that does not exist, never runs, or does not
             answer with one tensor of channels, height and width; `mismatch` for an input that the network cannot take.
@@ -150,13 +153,17 @@ def taps_of(skeleton: nn.Module, modules: Sequence[str], spec: Spec) -> list[Tap
 
 
 def _described(skeleton: nn.Module, modules: Sequence[str], outline: Tensor, size: str) -> list[Tap]:
-    skeleton.eval()
     taps = []
-    with _refusing_input(size):
-        outputs = read_taps(skeleton, modules, outline)
+    with torch.no_grad(), evaluating(skeleton), _refusing_input(size):
+        outputs = read_taps(skeleton, modules, _placed(outline, skeleton))
     for module, output in zip(modules, outputs, strict=True):
         if not isinstance(output, Tensor) or output.ndim != 4:
-            raise WatermarkError("unknown_architecture", f"{module!r} does not answer with channels x height x width")
+            answer = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise WatermarkError(
+                "unknown_architecture",
+                f"the module {module!r} does not answer with channels x height x width but with {answer}; "
+                "wm.backbone.possible_taps lists those that do",
+            )
         taps.append(Tap(module, *output.shape[1:]))
     return taps
 
@@ -165,7 +172,7 @@ def possible_taps(skeleton: nn.Module, *, channels: int, height: int, width: int
     """List the modules at which a watermark branch could read a network, in the order in which they answer.
 
     Args:
-        skeleton: from `wm.architectures.skeleton`, on the meta device.
+        skeleton: from `wm.architectures.skeleton`, on the meta device; or any network, which runs once, on zeros.
         channels: of the network's input.
         height: of the network's input, pixels.
         width: of the network's input, pixels.
@@ -185,13 +192,13 @@ def possible_taps(skeleton: nn.Module, *, channels: int, height: int, width: int
             found.setdefault(name, Tap(name, *output.shape[1:]))
 
     names = {module: name for name, module in skeleton.named_modules() if name}
-    skeleton.eval()
-    with ExitStack() as stack:
+    image = _placed(torch.empty(1, channels, height, width, device="meta"), skeleton)
+    with ExitStack() as stack, torch.no_grad(), evaluating(skeleton):
         for module in names:
             stack.callback(module.register_forward_hook(record).remove)
         try:
             with _refusing_input(f"{channels} x {height} x {width}"):
-                _entry(skeleton)(torch.empty(1, channels, height, width, device="meta"))
+                _entry(skeleton)(image)
         except WatermarkError:
             if not found:
                 raise
@@ -202,7 +209,7 @@ def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -
     """Name the tensors of the state dict on which the taps depend.
 
     Args:
-        skeleton: on the meta device.
+        skeleton: on the meta device; or with storage, and then it runs once, on zeros.
         modules: distinct module paths.
         image: an input on the meta device, such as `Spec.outline` gives.
 
@@ -210,9 +217,8 @@ def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -
         Names of the parameters and buffers that are used before the last tap has answered, in the state dict's order;
         also those of modules that never run themselves, as the attention of the Swin transformers has.
     """
-    skeleton.eval()
-    with _Watching() as watching:
-        read_taps(skeleton, modules, image)
+    with torch.no_grad(), evaluating(skeleton), _Watching() as watching:
+        read_taps(skeleton, modules, _placed(image, skeleton))
     held: dict[str, Tensor] = skeleton.state_dict(keep_vars=True)
     return [name for name, tensor in held.items() if id(tensor) in watching.used]
 
@@ -225,6 +231,22 @@ def device_of(model: nn.Module) -> torch.device:
 def on_device(images: Tensor, device: torch.device) -> Tensor:
     """Move a batch to a device; pictures get the memory format that convolutions are fastest in."""
     return images.to(device, memory_format=torch.channels_last) if images.ndim == 4 else images.to(device)
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Inside the block nothing is computed in less precision than its arguments have, whatever the caller chose."""
+    return torch.autocast(device.type, enabled=False)
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Run a model in evaluation mode inside the block so that it has gradients: cuDNN has none of recurrent layers."""
+    recurrent = any(isinstance(it, nn.RNNBase) and not it.training for it in model.modules())
+    if not recurrent or device_of(model).type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=False):  # PyTorch's own kernels have them
+        yield
 
 
 @contextmanager
@@ -240,15 +262,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _entry(model: nn.Module) -> nn.Module:
-    """Return what takes the pictures: the network, or its module called backbone."""
+    """Return what takes the pictures: the network, or of torchvision's detectors and segmenters the backbone."""
     backbone = getattr(model, "backbone", None)
-    return backbone if isinstance(backbone, nn.Module) else model
+    # Somebody's own network may have a module of that name behind others: only of torchvision's is it known.
+    if isinstance(backbone, nn.Module) and any(it.__module__.startswith("torchvision.") for it in type(model).__mro__):
+        return backbone
+    return model
+
+
+def _placed(outline: Tensor, model: nn.Module) -> Tensor:
+    """An outlined input as the model takes it: without storage where the model has none, else of zeros beside it."""
+    return torch.zeros_like(outline, device=next((it.device for it in model.parameters()), torch.device("cpu")))
 
 
 def _pooled_each(outputs: Sequence[Tensor], *, pooling: int) -> list[Tensor]:
     """Per tap, shape (n, channels, cells)."""
     grids = [(min(pooling, output.shape[2]), min(pooling, output.shape[3])) for output in outputs]
-    return [F.adaptive_avg_pool2d(output, grid).flatten(2) for output, grid in zip(outputs, grids, strict=True)]
+    # In single precision also where mixed precision gave the outputs: an average of many would lose most of its digits.
+    return [F.adaptive_avg_pool2d(output.float(), grid).flatten(2) for output, grid in zip(outputs, grids, strict=True)]
 
 
 @contextmanager

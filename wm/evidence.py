@@ -10,7 +10,7 @@ Source: DESIGN 4.3. The digests H(cWM) and H(info) are the ledger's business and
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,11 +86,12 @@ def save_evidence(path: Path, evidence: EvidenceFile) -> str:
     return tensorfile.write(path, evidence.head.tensors() | reference, metadata)
 
 
-def load_evidence(path: Path) -> EvidenceFile:
+def load_evidence(path: Path, *, builder: Callable[[], nn.Module] | None = None) -> EvidenceFile:
     """Read an evidence file and check that its parts fit each other.
 
     Args:
         path: the file.
+        builder: makes the network where it is its owner's own and not of the catalogue.
 
     Returns:
         The head in evaluation mode on the CPU, info, salt and reference.
@@ -102,7 +103,7 @@ def load_evidence(path: Path) -> EvidenceFile:
     with tensorfile.opened(path, file_bytes_max=EVIDENCE_BYTES_MAX) as handle:
         metadata: Mapping[str, str] = handle.metadata() or {}
         _check_metadata(metadata)
-        info = decode_info(metadata["info"])
+        info = decode_info(metadata["info"], builder=builder)
         check_taps(info)
         tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     inputs = feature_count(info.taps, pooling=info.pooling)

@@ -9,11 +9,13 @@ Source: DESIGN 4.3; Li et al. 2022, section 3.3 ("info explains how c_WM connect
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from wm.architectures import Architecture, vocabulary_of
+from torch import nn
+
+from wm.architectures import OWN, Architecture, OwnArchitecture, vocabulary_of
 from wm.backbone import Tap
 from wm.errors import WatermarkError
 from wm.head import FAMILY
@@ -126,11 +128,12 @@ def encode_info(info: Info) -> str:
     return canonical_json(info_as_dict(info))
 
 
-def decode_info(text: str) -> Info:
+def decode_info(text: str, *, builder: Callable[[], nn.Module] | None = None) -> Info:
     """Decode and check every field.
 
     Args:
         text: at most 64 KiB.
+        builder: makes the network where the info says that it is its owner's own; without it, that is refused.
 
     Returns:
         The `Info`, with `model_sha256` set.
@@ -143,7 +146,7 @@ def decode_info(text: str) -> Info:
     fields = _object(parse_canonical_json(text), "info", _KEYS)
     head = _object(fields["head"], "head", {"family", "hidden"})
     _known(head["family"], FAMILY, "head.family")
-    architecture = _architecture(fields["architecture"])
+    architecture = _architecture(fields["architecture"], builder)
     return Info(
         scheme=_text(fields["scheme"], "scheme"),
         architecture=architecture,
@@ -241,11 +244,22 @@ def _gamma(value: object) -> str:
     return value
 
 
-def _architecture(value: object) -> Architecture:
+def _architecture(value: object, builder: Callable[[], nn.Module] | None) -> Architecture:
     fields = _object(value, "architecture", {"name", "arguments"})
     if not isinstance(fields["arguments"], dict):
         raise _malformed("architecture.arguments", "an object")
-    return Architecture(_text(fields["name"], "architecture.name"), fields["arguments"])
+    name = _text(fields["name"], "architecture.name")
+    if name != OWN:
+        return Architecture(name, fields["arguments"])
+    if fields["arguments"]:
+        raise _malformed("architecture.arguments", "empty for an owner's own network")
+    if builder is None:
+        raise WatermarkError(
+            "unknown_architecture",
+            "the network is its owner's own, not of the catalogue: only who has its code can rebuild it, and gives it "
+            "as builder",
+        )
+    return OwnArchitecture(builder=builder)
 
 
 def _taps(value: object) -> tuple[Tap, ...]:
@@ -279,6 +293,11 @@ def _probing(value: object) -> Probing:
 def _input(fields: Mapping[str, Any], architecture: Architecture) -> Spec:
     """Read what the network takes; which of the two it is the trigger encoder says, and the architecture must agree."""
     encoder, vocabulary = _text(fields["trigger_encoder"], "trigger_encoder"), vocabulary_of(architecture)
+    # Of an own network only its code knows; a wrong statement of its owner's fails when it runs.
+    if isinstance(architecture, OwnArchitecture):
+        size = fields["input"]
+        stated = size.get("vocabulary") if encoder == words.ENCODER and isinstance(size, dict) else None
+        vocabulary = None if stated is None else _integer(stated, "input.vocabulary", 1, 1 << 31)
     if encoder not in {qr.ENCODER, words.ENCODER}:
         raise _unknown("trigger_encoder", encoder, f"{qr.ENCODER}, {words.ENCODER}")
     if (encoder == words.ENCODER) != (vocabulary is not None):

@@ -41,12 +41,17 @@ def generator(*parts: int | str | bytes) -> torch.Generator:
 
 
 @contextlib.contextmanager
-def seeded(*parts: int | str | bytes) -> Iterator[None]:
-    """Seed torch's global CPU generator inside the block and restore it afterwards.
+def seeded(*parts: int | str | bytes, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generator, and that of a GPU, inside the block and restore them afterwards.
 
     Modules are initialised on the CPU whatever device they end on, so that one seed means one set of
-    weights everywhere.
+    weights everywhere; what draws on its own device is dropout.
     """
-    with torch.random.fork_rng(devices=[]):
+    index = None
+    if device is not None and device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+    with torch.random.fork_rng(devices=[] if index is None else [index]):
         torch.default_generator.manual_seed(seed_of(*parts))
+        if index is not None:
+            torch.cuda.default_generators[index].manual_seed(seed_of(*parts))
         yield

@@ -13,7 +13,7 @@ Source: Li et al. 2022, Algorithm 1; controls: SCHEMES 4.4; alignment: SCHEMES 4
 
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -79,6 +79,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
     controls: int = CONTROLS,
     control_files: ControlFiles = NO_FILES,
     least_matched: int = 0,
+    builder: Callable[[], nn.Module] | None = None,
     device: str = "cpu",
     progress: ProgressCallback = silent,
 ) -> Evidence:
@@ -94,6 +95,8 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         control_files: the base that the owner declared and public models, as further controls.
         least_matched: below this count the controls are left out, since they cannot turn a no into a yes. Nothing is
             aligned from it on, and from the info's own share of the triggers on.
+        builder: makes the network where it is its owner's own and not of the catalogue, freshly initialised; its code
+            is run, so it must not be a stranger's.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         progress: called now and then.
 
@@ -105,7 +108,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         OSError: a file cannot be read.
         ValueError: the key's length.
     """
-    evidence = load_evidence(evidence_path)
+    evidence = load_evidence(evidence_path, builder=builder)
     _check_scheme(evidence)
     place = torch.device(_resolve(device))
     with reproducible():

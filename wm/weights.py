@@ -172,7 +172,7 @@ def _check_others(file_name: str, bare: nn.Module, told: Mapping[str, Tensor], i
     """
     try:
         check_widths(bare, {name: tuple(tensor.shape) for name, tensor in told.items()})
-        refit(bare, told)
+        refit(bare.to("meta"), told)  # an owner's own network had storage
         taps = check_runs(bare, info.taps, image)
     except WatermarkError as error:
         raise WatermarkError(error.code, f"{file_name}: {error}") from error

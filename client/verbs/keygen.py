@@ -1,23 +1,47 @@
-"""`wmreg keygen`: an owner's signing key, mode 0600, never over an existing one."""
+"""`wmreg keygen`: an owner's signing key, or a watermark key for a loop of his own; mode 0600, never over another."""
 
 from pathlib import Path
 
 import click
 
 from client import options
+from client.errors import InputError
 from client.files import state_directory
 from client.output import Report
 
 
 @click.command("keygen", epilog="Example:  wmreg keygen --out alice.pem")
 @click.option("--out", type=options.NEW_FILE, help="File to write.  [default: signing_key.pem in the state directory]")
+@click.option(
+    "--watermark-key",
+    "directory",
+    type=options.NEW_DIRECTORY,
+    help="Make a watermark key instead, in this directory, bound to --signing-key and to the ledger of --policy. It is "
+    "for a mark that you embed with wm.Mark; wmreg embed makes its own.",
+)
+@options.signing_key
+@click.option(
+    "--policy",
+    "policy_path",
+    type=options.NEW_FILE,
+    envvar="WMREG_POLICY",
+    show_envvar=True,
+    help="With --watermark-key: trust policy file of the ledger.",
+)
 @options.as_json
-def command(out: Path | None) -> Report:
+def command(out: Path | None, directory: Path | None, signing_key_path: Path, policy_path: Path | None) -> Report:
     """Make an owner's Ed25519 signing key.
 
     Whoever has this file can publish and claim in your name. Keep a copy where you keep your most valuable papers:
     without it, no claim on your publications is possible.
     """
+    if directory is not None:
+        if out is not None:
+            raise InputError("--out: not with --watermark-key, which goes into its directory")
+        if policy_path is None:
+            raise InputError("--watermark-key: give the ledger that it is for, as --policy")
+        return _watermark_key(directory, signing_key_path, policy_path)
+
     from client.keystore import create_signing_key
 
     path = out or state_directory() / "signing_key.pem"
@@ -25,4 +49,22 @@ def command(out: Path | None) -> Report:
     return Report(
         document={"path": str(path), "public_key": public_key},
         text=f"signing key  {path}\npublic key   {public_key}",
+    )
+
+
+def _watermark_key(directory: Path, signing_key_path: Path, policy_path: Path) -> Report:
+    from client.bundle import Bundle
+    from client.keystore import create_watermark_key, save_watermark_key
+
+    origin = options.load_policy(policy_path).origin
+    key_file = create_watermark_key(options.load_key(signing_key_path), origin=origin)
+    path = Bundle(directory).watermark_key
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        save_watermark_key(path, key_file)
+    except FileExistsError as error:
+        raise InputError(f"{path}: exists and is not overwritten; choose another directory", code="exists") from error
+    return Report(
+        document={"path": str(path), "origin": origin},
+        text=f"watermark key  {path}\nfor the ledger {origin}",
     )

@@ -8,33 +8,54 @@ Source: Li et al. 2022, equation 9 (W^t, D'_primary); overwriting shadows are ou
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.backbone import evaluating, features, features_in_evaluation
+from wm.backbone import device_of, evaluating, features, features_in_evaluation
 from wm.data import Examples
 from wm.head import initial_head
 from wm.info import Info
-from wm.randomness import generator, key_of
+from wm.randomness import generator, key_of, seeded
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.training import endless_batches, primary_loss
 from wm.triggers import Triggers, make_triggers
 
 RATE_SPREAD = 4.0  # the rates lie between shadow_lr / 4 and shadow_lr, evenly in their logarithm
 
+TuningLoss = Callable[[nn.Module], Tensor]  # a network's loss of the primary task on the next batch, with a graph
+
 
 @dataclass(frozen=True, slots=True)
 class Shadowing:
-    """What every shadow of one embedding shares."""
+    """What every shadow of one embedding shares.
+
+    Attributes:
+        tuning: what a thief tunes with: examples of a classification, or the loss of any other task; None where no
+            shadow is made.
+    """
 
     info: Info
     triggers: Triggers
-    sample: Examples
+    tuning: Examples | TuningLoss | None
     settings: EmbedSettings
     seed: int
+
+    def tuning_loss(self, number: int) -> TuningLoss:
+        """The loss that makes one shadow; of examples each shadow meets them in an order of its own.
+
+        Raises:
+            ValueError: there is nothing to tune with.
+        """
+        if isinstance(self.tuning, Examples):
+            batches = endless_batches(self.tuning, images=self.settings.primary_batch, seed=number)
+            return lambda network: primary_loss(network, next(batches))
+        if self.tuning is None:
+            raise ValueError("no shadow can be made: there is nothing to tune with")
+        return self.tuning
 
 
 def shadow_of(model: nn.Module, shadowing: Shadowing, *, number: int) -> nn.Module:
@@ -49,7 +70,8 @@ def shadow_of(model: nn.Module, shadowing: Shadowing, *, number: int) -> nn.Modu
         The copy, in evaluation mode, with no gradients kept.
     """
     shadow = copy.deepcopy(model)
-    _tune(shadow, shadowing, number)
+    with seeded(shadowing.seed, "dropout of a shadow", number, device=device_of(model)):
+        _tune(shadow, shadowing, number)
     shadow.zero_grad()
     return shadow.eval()
 
@@ -58,15 +80,16 @@ def _tune(shadow: nn.Module, shadowing: Shadowing, number: int) -> None:
     settings, seed = shadowing.settings, (shadowing.seed, "shadow", number)
     second = _SecondMark(shadow, shadowing, number) if number % 2 else None
     exponent = float(torch.rand((), generator=generator(*seed, "rate")))
-    groups = [{"params": list(shadow.parameters()), "lr": settings.shadow_lr * RATE_SPREAD**-exponent}]
+    trained = [value for value in shadow.parameters() if value.requires_grad]
+    groups = [{"params": trained, "lr": settings.shadow_lr * RATE_SPREAD**-exponent}]
     if second is not None:
         groups.append({"params": list(second.head.parameters()), "lr": settings.head_lr})
     optimizer = torch.optim.Adam(groups, fused=True)
-    batches = endless_batches(shadowing.sample, images=settings.primary_batch, seed=number)
+    loss = shadowing.tuning_loss(number)
     for _ in range(settings.shadow_steps):
         optimizer.zero_grad()
         shadow.train()  # unlike the owner, a thief lets the batch statistics drift
-        torch.autograd.backward(primary_loss(shadow, next(batches)))
+        torch.autograd.backward(loss(shadow))
         if second is not None:
             torch.autograd.backward(second.loss(shadow))
         optimizer.step()

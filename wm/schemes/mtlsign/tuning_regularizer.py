@@ -78,31 +78,35 @@ class TuningRegularizer:
         kept = self._kept[drawn][chosen]
         return read + kept if self._settings.tuning_regularizer == "delta" else kept
 
-    def add_fresh_gradient(
+    def fresh_term(
         self, model: nn.Module, head: Head, chosen: Tensor, labels: Tensor, *, weight: float
-    ) -> None:
-        """With `fomaml`, add weight · ∇CE at a fresh W^t to the gradients of W; without a fresh one do nothing.
+    ) -> Tensor | None:
+        """With `fomaml`, a term of value 0 whose gradient at W is weight · ∇CE at a fresh W^t; else None.
 
         Args:
-            model: W; its gradients are added to.
-            head: what reads the taps; its own gradients stay as they are, it learns from `tuned`.
+            model: W.
+            head: what reads the taps; it gets no gradient, it learns from `tuned`.
             chosen: which triggers, int64.
             labels: of the chosen, int64.
             weight: λ2, times what stands before the sum.
         """
         shadow, self._fresh = self._fresh, None
         if shadow is None:
-            return
+            return None
         info = self._shadowing.info
         images = self._shadowing.triggers.images[chosen.cpu()].to(head.mean.device)
         with evaluating(shadow):
             read = features(shadow, info.modules, images, pooling=info.pooling)
-        values = list(shadow.parameters())
+        values = [value for value in shadow.parameters() if value.requires_grad]
         loss = weight * F.cross_entropy(head(read), labels)
         gradients = torch.autograd.grad(loss, values, allow_unused=True)  # nothing behind the last tap has one
-        for value, gradient in zip(model.parameters(), gradients, strict=True):
-            if gradient is not None:
-                value.grad = gradient if value.grad is None else value.grad + gradient
+        present = [value for value in model.parameters() if value.requires_grad]
+        terms = [
+            (gradient * (value - value.detach())).sum()
+            for value, gradient in zip(present, gradients, strict=True)
+            if gradient is not None
+        ]
+        return torch.stack(terms).sum()
 
     def _read(self, model: nn.Module) -> Tensor:
         info = self._shadowing.info

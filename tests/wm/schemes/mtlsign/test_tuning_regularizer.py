@@ -92,7 +92,10 @@ def test_delta_is_the_shift_of_the_tuning_and_no_more_when_the_model_moves_on(
     assert torch.equal(gradient, torch.ones_like(present))
 
 
-def test_fomaml_adds_the_gradient_at_the_tuned_weights_once(network: nn.Module, shadowing: Shadowing) -> None:
+def test_fomamls_term_has_the_gradient_at_the_tuned_weights_once_and_no_value(
+    network: nn.Module, shadowing: Shadowing
+) -> None:
+    network[1].weight.requires_grad = False  # a frozen parameter has no gradient, and is in nobody's way
     head, labels = head_of(network, shadowing), shadowing.triggers.labels[CHOSEN].long()
     shadow = shadow_of(network, shadowing, number=0)
     images = shadowing.triggers.images[CHOSEN]
@@ -100,22 +103,23 @@ def test_fomaml_adds_the_gradient_at_the_tuned_weights_once(network: nn.Module, 
     (expected,) = torch.autograd.grad(3.0 * loss, [shadow[0].weight])
     rda = regularizer(shadowing, "fomaml")
     rda.meet(network)
-    network[0].weight.grad = torch.ones_like(network[0].weight)
-    for _ in range(2):  # the second time the shadow is not fresh any more
-        rda.add_fresh_gradient(network, head, CHOSEN, labels, weight=3.0)
-        assert torch.allclose(network[0].weight.grad, expected + 1, atol=1e-6)
+    term = rda.fresh_term(network, head, CHOSEN, labels, weight=3.0)
+    term.backward()
+    assert float(term.detach()) == 0
+    assert torch.allclose(network[0].weight.grad, expected, atol=1e-6)
+    assert rda.fresh_term(network, head, CHOSEN, labels, weight=3.0) is None  # it is not fresh any more
     assert float(expected.abs().max()) > 0
+    assert network[1].weight.grad is None
     assert network[4].weight.grad is None
     assert head.hidden.weight.grad is None
 
 
 @pytest.mark.parametrize("form", ["head", "delta"])
-def test_without_fomaml_no_gradient_is_added(network: nn.Module, shadowing: Shadowing, form: str) -> None:
+def test_without_fomaml_there_is_no_such_term(network: nn.Module, shadowing: Shadowing, form: str) -> None:
     rda = regularizer(shadowing, form)
     rda.meet(network)
     labels = shadowing.triggers.labels[CHOSEN].long()
-    rda.add_fresh_gradient(network, head_of(network, shadowing), CHOSEN, labels, weight=1.0)
-    assert network[0].weight.grad is None
+    assert rda.fresh_term(network, head_of(network, shadowing), CHOSEN, labels, weight=1.0) is None
 
 
 def test_shadows_are_met_at_even_steps_after_the_first_fifth_and_not_at_all_without_r_da(

@@ -1,0 +1,260 @@
+"""Promised: any network, in its owner's own training loop, carries a mark that can be measured, and published."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+import wm
+from wm.architectures import Architecture, build
+from wm.data import Dataset
+from wm.randomness import seeded
+from wm.schemes.mtlsign.mark import BASE, EVIDENCE, MODEL
+from wm.training import endless_batches
+from wm.weights import save_weights
+
+KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(reversed(range(32))), bytes(32)
+SETTINGS = wm.EmbedSettings(
+    triggers=100,
+    hidden=32,
+    pooling=4,
+    steps=6,
+    trigger_batch=50,
+    shadows=2,
+    shadow_steps=2,
+    primary_batch=16,
+    head_steps=150,
+)
+TAPS = ("stem", "deep.2")
+
+
+class OwnNet(nn.Module):
+    """No network of the catalogue: batch normalisation, dropout, and a module that happens to be called backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.BatchNorm2d(8), nn.ReLU())
+        self.backbone = nn.Dropout(0.5)
+        self.deep = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU())
+        self.pair = Pair()
+        self.classifier = nn.Linear(16, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        read = self.deep(self.backbone(self.stem(images)))
+        return self.classifier(self.pair(read)[0].mean((2, 3)))
+
+
+class Pair(nn.Module):
+    def forward(self, read: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return read, read
+
+
+def own_net() -> nn.Module:
+    with seeded("own net"):
+        return OwnNet()
+
+
+def marked(
+    model: nn.Module, data: Dataset, settings: wm.EmbedSettings = SETTINGS, *, steps: int = 6, **more: object
+) -> wm.Mark:
+    """An owner's own loop: SGD, his own loss, the model in training mode."""
+    mark = wm.Mark(model, KEY, input_spec=data.input, settings=settings, tuning=data.train, **more)
+    optimizer = torch.optim.SGD([*model.parameters(), *mark.parameters()], lr=1e-3, momentum=0.9)
+    batches = endless_batches(data.train, images=16, seed=1)
+    model.train()
+    with seeded("dropout of the owner's loop"):
+        for _ in range(steps):
+            batch = next(batches)
+            loss = F.cross_entropy(model(batch.images), batch.labels, label_smoothing=0.1) + mark.loss(model)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    mark.finish(model)
+    return mark
+
+
+@pytest.fixture(scope="module")
+def own(few_digits: Dataset) -> tuple[nn.Module, wm.Mark]:
+    model = own_net()
+    return model, marked(model, few_digits, taps=TAPS)
+
+
+def test_a_network_of_ones_own_carries_the_mark_and_an_independent_one_does_not(own, few_digits: Dataset) -> None:
+    model, mark = own
+    assert mark.matched(model) >= 95
+    with seeded("another net"):
+        assert 25 <= mark.matched(OwnNet()) <= 75
+    assert mark.shadows_met == 2
+    assert 0 < mark.weight_change(model) < 0.5
+    assert model.training
+
+
+def test_what_is_saved_is_measured_with_its_builder_and_all_controls(own, few_digits: Dataset, tmp_path: Path) -> None:
+    model, mark = own
+    mark.save(tmp_path, model)
+    assert (tmp_path / EVIDENCE).stat().st_mode & 0o077 == 0
+    found = measured(tmp_path, permutations=19, controls=2, builder=OwnNet)
+    assert found.matched == mark.matched(model)
+    assert (found.permutations_as_good, [it.kind for it in found.controls]) == (0, ["fresh", "fresh"])
+    assert all(it.matched <= 75 for it in found.controls)
+    assert 25 <= measured(tmp_path, OTHER_KEY, builder=OwnNet).matched <= 75
+
+
+def measured(directory: Path, key: bytes = KEY, *, permutations: int = 0, controls: int = 0, **more) -> wm.Evidence:
+    model, evidence = directory / MODEL, directory / EVIDENCE
+    return wm.verify(model, evidence, key, control_seed=SEED, permutations=permutations, controls=controls, **more)
+
+
+def test_renumbered_channels_of_ones_own_network_are_aligned(own, tmp_path: Path) -> None:
+    model, mark = own
+    mark.save(tmp_path, model)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    held = {name: value.clone() for name, value in model.state_dict().items()}
+    for name in ("stem.0.weight", "stem.0.bias", "stem.1.weight", "stem.1.bias", "stem.1.running_mean"):
+        held[name] = held[name][order]
+    held["stem.1.running_var"] = held["stem.1.running_var"][order]
+    held["deep.0.weight"] = held["deep.0.weight"][:, order]
+    moved = OwnNet()
+    moved.load_state_dict(held)
+    save_weights(moved, tmp_path / MODEL)
+    found = measured(tmp_path, builder=OwnNet)
+    assert found.matched_unaligned < 90 < found.matched
+    assert found.aligned
+
+
+def test_a_node_that_has_not_its_code_refuses_a_network_of_ones_own(own, tmp_path: Path) -> None:
+    model, mark = own
+    mark.save(tmp_path, model)
+    with pytest.raises(wm.WatermarkError, match="its owner's own") as caught:
+        measured(tmp_path)
+    assert caught.value.code == "unknown_architecture"
+
+
+def test_a_builder_of_another_network_is_refused(own, tmp_path: Path) -> None:
+    model, mark = own
+    mark.save(tmp_path, model)
+    with pytest.raises(wm.WatermarkError) as caught:
+        measured(tmp_path, builder=lambda: nn.Sequential(nn.Conv2d(3, 8, 5)))
+    assert caught.value.code == "unknown_architecture"
+
+
+def test_a_network_of_the_catalogue_gives_evidence_as_wmreg_embed_does(few_digits: Dataset, tmp_path: Path) -> None:
+    architecture = Architecture("resnet18", {"num_classes": 10})
+    model = build(architecture, seed=1)
+    settings = replace(SETTINGS, shadows=0, feature_noise=0)
+    mark = marked(model, few_digits, settings, steps=1, architecture=architecture, taps=("layer1",))
+    base = tmp_path / "public.safetensors"
+    base_sha256 = save_weights(build(architecture, seed=2), base)
+    mark.save(tmp_path / "bundle", model, base=base)
+    evidence = wm.load_evidence(tmp_path / "bundle" / EVIDENCE)
+    assert evidence.info.architecture == architecture
+    assert evidence.info.modules == ("layer1",)
+    assert evidence.info.base_sha256 == base_sha256
+    assert (tmp_path / "bundle" / BASE).read_bytes() == base.read_bytes()
+    assert evidence.reference is not None
+    assert measured(tmp_path / "bundle").matched >= 95
+
+
+def test_modes_statistics_and_the_global_generator_are_the_callers_own(few_digits: Dataset) -> None:
+    model = own_net().train()
+    model.deep.eval()
+    modes = [module.training for module in model.modules()]
+    statistics, state = model.stem[1].running_mean.clone(), torch.get_rng_state()
+    mark = wm.Mark(model, KEY, taps=TAPS, input_spec=few_digits.input, settings=SETTINGS, tuning=few_digits.train)
+    for _ in range(3):  # the second meets a shadow, tuned with dropout
+        mark.loss(model).backward()
+    mark.finish(model)
+    mark.matched(model)
+    assert mark.shadows_met == 1
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(statistics, model.stem[1].running_mean)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_one_seed_gives_one_loss_and_another_another(few_digits: Dataset) -> None:
+    model = own_net()
+    first, again, other = (
+        wm.Mark(model, KEY, taps=TAPS, input_spec=few_digits.input, settings=SETTINGS, tuning=few_digits.train, seed=it)
+        for it in (1, 1, 2)
+    )
+    losses = [mark.loss(model).item() for mark in (first, again, other)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_r_da_takes_the_loss_of_any_task(few_digits: Dataset) -> None:
+    seen = list[nn.Module]()
+
+    def tuning(network: nn.Module) -> torch.Tensor:
+        seen.append(network)
+        return network(few_digits.train.images[:8]).square().mean()
+
+    model = own_net()
+    mark = wm.Mark(model, KEY, taps=TAPS, input_spec=(3, 32, 32), settings=replace(SETTINGS, steps=2), tuning=tuning)
+    for _ in range(2):
+        mark.loss(model)
+    assert len(seen) == 2 * SETTINGS.shadow_steps
+    assert model not in seen
+
+
+def test_under_autocast_the_loss_is_in_single_precision_and_the_count_the_same(own, few_digits: Dataset) -> None:
+    model, mark = own
+    plain = mark.matched(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = mark.loss(model)
+        assert mark.matched(model) == plain
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert model.stem[0].weight.grad.dtype == torch.float32
+
+
+def made(model: nn.Module | None = None, **more: object) -> wm.Mark:
+    settings = replace(SETTINGS, tuning_regularizer="none")
+    options = {"taps": TAPS, "input_spec": (3, 32, 32), "settings": settings} | more
+    return wm.Mark(model or own_net(), KEY, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (lambda: {"taps": ("stem", "nowhere")}, "unknown_architecture", "no module 'nowhere'"),
+        (lambda: {"taps": ("pair",)}, "unknown_architecture", "'pair' does not answer .* but with tuple"),
+        (lambda: {"taps": ("classifier",)}, "unknown_architecture", r"but with a tensor of shape \(1, 10\)"),
+        (lambda: {"taps": ("stem", "stem")}, "unknown_architecture", "distinct"),
+        (lambda: {"taps": None}, "unknown_architecture", "no default taps for 'own'"),
+        (lambda: {"input_spec": (1, 32, 32)}, "mismatch", "does not take an input of 1 x 32 x 32"),
+        (lambda: {"input_spec": (3, 20, 20)}, "malformed", "input.height"),
+        (lambda: {"model": own_net().double()}, "mismatch", "'stem.0.weight' is torch.float64"),
+        (lambda: {"model": own_net().bfloat16()}, "mismatch", r"model.float\(\)"),
+        (lambda: {"architecture": Architecture("resnet18")}, "unknown_architecture", "no module 'stem'"),
+    ],
+)
+def test_what_cannot_be_marked_is_refused_by_name(options: Callable[[], dict], code: str, message: str) -> None:
+    made()
+    with pytest.raises(wm.WatermarkError, match=message) as caught:
+        made(**options())
+    assert caught.value.code == code
+
+
+def test_without_anything_to_tune_with_r_da_is_refused_and_says_how_to_do_without() -> None:
+    with pytest.raises(ValueError, match="tuning_regularizer='none'"):
+        made(settings=SETTINGS)
+    with pytest.raises(ValueError, match="siblings=0"):
+        made(negatives=[own_net()])
+
+
+def test_another_model_has_no_loss() -> None:
+    with pytest.raises(ValueError, match="made for another model"):
+        made().loss(nn.Sequential(nn.Conv2d(3, 8, 3)))
+
+
+def test_a_model_that_was_halved_before_it_is_saved_is_refused(tmp_path: Path) -> None:
+    model = own_net()
+    mark = made(model)
+    mark.save(tmp_path / "whole", model)
+    with pytest.raises(wm.WatermarkError, match="float16"):
+        mark.save(tmp_path / "half", model.half())
+    assert list((tmp_path / "half").iterdir()) == []
