@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from wm.architectures import Architecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.attacks.forgeries.forgery import fit_head
-from wm.backbone import Tap, features_in_evaluation, read_taps
+from wm.backbone import Tap, features_in_evaluation, read_taps, taps_in_evaluation
 from wm.branch import Branch, count_matched
 from wm.data import Dataset
 from wm.errors import WatermarkError
@@ -81,9 +81,16 @@ def answers(model: nn.Module, stolen: Stolen) -> Tensor:
     return logits
 
 
+def at_taps(model: nn.Module, stolen: Stolen) -> list[Tensor]:
+    assert stolen.revealed is not None
+    return taps_in_evaluation(model, stolen.revealed.info.modules, stolen.revealed.triggers.images[:8], pooling=1)
+
+
 def check_that_alignment_undoes_it(stolen: Stolen, stranger: nn.Module) -> None:
     before, hidden = answers(stolen.model, stolen), moved(stolen, "permutation", "scaling")
     assert float((answers(hidden, stolen) - before).abs().max() / before.abs().max()) < 1e-4
+    for plain, disguised in zip(at_taps(stolen.model, stolen), at_taps(hidden, stolen), strict=True):
+        assert not torch.allclose(plain, disguised, rtol=0.1)
     assert matched(stolen.model, stolen, aligned=False) >= LEAST
     assert matched(hidden, stolen, aligned=False) <= MOST
     assert matched(hidden, stolen, aligned=True) >= LEAST
