@@ -59,5 +59,6 @@ def make_text_owner(directory: Path, key: bytes, settings: wm.EmbedSettings = SE
     embedding = wm.embed(clean, data, key, architecture=ARCHITECTURE, settings=settings, seed=1)
     model_path, evidence_path = directory / "model.safetensors", directory / "evidence.safetensors"
     info = embedding.info.with_files(model_sha256=save_weights(embedding.model, model_path), base_sha256=None)
-    wm.save_evidence(evidence_path, wm.EvidenceFile(embedding.head, info, bytes(32)))
+    evidence = wm.with_reference(wm.EvidenceFile(embedding.head, info, bytes(32)), embedding.model)
+    wm.save_evidence(evidence_path, evidence)
     return TextOwner(key, data, clean, embedding, model_path, evidence_path)

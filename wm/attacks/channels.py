@@ -147,7 +147,7 @@ class _Sorting:
             self._read(node, channels=module.out_features)
         elif isinstance(module, nn.BatchNorm2d) and module.affine:
             self._normalise(node)
-        elif isinstance(module, _HOMOGENEOUS) or node.target in _HOMOGENEOUS_FUNCTIONS or _is_flattening(node):
+        elif isinstance(module, _HOMOGENEOUS) or node.target in _HOMOGENEOUS_FUNCTIONS or _is_flattening(node, module):
             self._follow(node)
         elif node.target in _ADDITIONS and all(isinstance(argument, Node) for argument in node.args):
             self._add(node)
@@ -218,5 +218,8 @@ def _module(model: nn.Module, node: Node) -> nn.Module | None:
     return model.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _is_flattening(node: Node) -> bool:
+def _is_flattening(node: Node, module: nn.Module | None) -> bool:
+    """Whether all axes behind the channels become one with them."""
+    if isinstance(module, nn.Flatten):
+        return (module.start_dim, module.end_dim) == (1, -1)
     return node.target is torch.flatten and node.args[1:] == (1,)

@@ -18,8 +18,10 @@ from registry.evidence import parse_evidence
 from registry.policy import Thresholds
 from registry.verdict import Outcome, judge
 from wm.architectures import Architecture, build
+from wm.attacks import ATTACKS, Stolen, attacked
 from wm.info import canonical_json
 from wm.tensorfile import opened
+from wm.training import fit
 from wm.weights import save_weights
 
 Fields = dict[str, object]
@@ -85,6 +87,44 @@ def test_an_independent_network_of_texts_is_refuted(owner: TextOwner, tmp_path: 
 def test_another_key_is_refuted(owner: TextOwner, tmp_path: Path) -> None:
     found = answer(job_on(owner, tmp_path, watermark_key=bytes(32)), device="cpu")
     assert outcome(found) is Outcome.REFUTED
+
+
+DISGUISES = {"permutation": 1.0, "sign_flip": 0.5, "dummy_neurons": 0.5}
+
+
+def disguised(model: torch.nn.Module, owner: TextOwner, directory: Path, *names: str) -> bytes:
+    for name in names:
+        stolen = Stolen(model=model, architecture=ARCHITECTURE, data=owner.data)
+        model = attacked(ATTACKS[name], stolen, strength=DISGUISES[name], seed=1)
+    save_weights(model, directory / "disguised")
+    return (directory / "disguised").read_bytes()
+
+
+def test_hidden_units_that_a_thief_renumbered_and_turned_over_hide_nothing(owner: TextOwner, tmp_path: Path) -> None:
+    suspect = disguised(owner.embedding.model, owner, tmp_path, "permutation", "sign_flip")
+    measurement = answer(job_on(owner, tmp_path, model=suspect), device="cpu").measurement
+    assert measurement is not None
+    assert judge(measurement, Thresholds()) == (Outcome.VERIFIED, "matched")
+    assert (measurement.aligned, measurement.matched >= 285) == (True, True)
+    assert measurement.matched_unaligned is not None
+    assert measurement.matched_unaligned < 200
+
+
+def test_units_that_a_thief_added_hide_nothing(owner: TextOwner, tmp_path: Path) -> None:
+    suspect = disguised(owner.embedding.model, owner, tmp_path, *DISGUISES)
+    measurement = answer(job_on(owner, tmp_path, model=suspect), device="cpu").measurement
+    assert measurement is not None
+    assert judge(measurement, Thresholds()) == (Outcome.VERIFIED, "matched")
+    assert (measurement.aligned, measurement.matched_unaligned) == (True, None)
+
+
+def test_alignment_convicts_no_network_that_somebody_else_trained(owner: TextOwner, tmp_path: Path) -> None:
+    other = build(ARCHITECTURE, seed=99)
+    fit(other, owner.data, epochs=2, lr=1e-2, seed=99)
+    for names in ((), DISGUISES):
+        suspect = disguised(other, owner, tmp_path, *names)
+        found = answer(job_on(owner, tmp_path, model=suspect), device="cpu")
+        assert outcome(found) is Outcome.REFUTED
 
 
 def outcome(found: Answer) -> Outcome:

@@ -11,7 +11,7 @@ from torch import nn
 
 from wm.architectures import Architecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.attacks.channels import free_streams
+from wm.attacks.channels import free_streams, odd_streams
 from wm.attacks.forgeries.forgery import fit_head
 from wm.attacks.permutation import partial_order, reorder
 from wm.backbone import Tap, features_in_evaluation, read_taps
@@ -178,3 +178,20 @@ class Shared(nn.Module):
 def test_weights_that_are_used_twice_stay_where_they_are() -> None:
     with pytest.raises(WatermarkError):
         free_streams(Shared().eval())
+
+
+class SharedAndNormalised(nn.Module):
+    """A convolution and its normalisation, used twice: a sign would be changed for one use and read by both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.twice, self.bn = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        read = self.bn(self.twice(self.first(images)))
+        return self.bn(self.twice(read))
+
+
+def test_what_is_normalised_twice_is_not_turned_over() -> None:
+    with pytest.raises(WatermarkError, match="turned over"):
+        odd_streams(SharedAndNormalised().eval())
