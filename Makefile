@@ -8,8 +8,9 @@ REPORT ?= demo-report
 NAME ?= mtlsign
 SEED ?= 1
 PERCENT ?= 100
+SETTING ?= small
 
-.PHONY: setup demo test check slow gpu torture lint types coverage bench clean
+.PHONY: setup demo test check slow gpu torture lint types coverage bench bench-paper clean
 
 setup: $(STAMP)
 
@@ -61,6 +62,10 @@ coverage: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.$(NAME)
+
+# Goes on where it stopped; data in ../shared/data or WMREG_BENCH_DATA. SETTING=small (two cores) or full (a GPU).
+bench-paper: $(STAMP)
+	$(BIN)/python -m bench.paper --setting $(SETTING)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis $(REPORT)

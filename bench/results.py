@@ -1,11 +1,13 @@
 """The one shape of a bench result (DESIGN 9), and the machine it was measured on."""
 
 import json
+import math
 import os
 import platform
+import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ class Row:
     Attributes:
         metric: what was measured, with the setting it was measured in.
         value: a median where there were repeats; spread is the least and the greatest.
+        repeats: how many there were, such as seeds; None where nobody counted.
     """
 
     metric: str
@@ -28,15 +31,52 @@ class Row:
     goal: str | None = None
     met: bool | None = None
     against: str | None = None
+    repeats: int | None = None
 
 
-def write(name: str, rows: Sequence[Row], *, keep: bool = True) -> Path:
-    """Print the rows as a table and, to keep them, write bench/results/<name>.json."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What a metric should reach; it is met only if the worst of the repeats reaches it.
+
+    Attributes:
+        says: for the table.
+        least, most: the bounds; None for none.
+    """
+
+    says: str
+    least: float = -math.inf
+    most: float = math.inf
+
+    def holds(self, values: Sequence[float]) -> bool:
+        """Whether every value lies within the bounds."""
+        return all(self.least <= value <= self.most for value in values)
+
+
+def summary(metric: str, values: Sequence[float], *, unit: str = "", goal: Goal | None = None, digits: int = 4) -> Row:
+    """Sum up the repeats of one metric: median, least and greatest, and whether each of them meets the goal."""
+    return Row(
+        metric=metric,
+        value=round(statistics.median(values), digits),
+        unit=unit,
+        spread=(round(min(values), digits), round(max(values), digits)),
+        goal=goal.says if goal else None,
+        met=goal.holds(values) if goal else None,
+        repeats=len(values),
+    )
+
+
+def write(name: str, rows: Sequence[Row], *, keep: bool = True, measured: Mapping[str, str] | None = None) -> Path:
+    """Print the rows as a table and, to keep them, write bench/results/<name>.json.
+
+    Args:
+        name: of the file.
+        rows: what was measured.
+        keep: whether to write it.
+        measured: commit, machine and when, where that is not here and now.
+    """
     content = {
         "name": name,
-        "commit": _git("rev-parse", "--short=12", "HEAD"),
-        "machine": machine(),
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **(measured or provenance()),
         "rows": [asdict(row) for row in rows],
     }
     for row in rows:
@@ -48,6 +88,19 @@ def write(name: str, rows: Sequence[Row], *, keep: bool = True) -> Path:
         RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n")
     return path
+
+
+def provenance() -> dict[str, str]:
+    """Say of which commit, on which machine and when something is measured: here and now."""
+    return {
+        "commit": _git("rev-parse", "--short=12", "HEAD"),
+        "machine": machine(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def silent(_phase: str, _done: int, _total: int, _detail: str) -> None:
+    """Show nothing: a bench's output is its table."""
 
 
 def machine() -> str:
