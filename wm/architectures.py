@@ -1,9 +1,9 @@
-"""The catalogue of networks that a node can rebuild, by name: torchvision's, and networks of our own for texts.
+"""The catalogue of networks that a node can rebuild, by name: torchvision's, and networks of our own.
 
-Of torchvision it has the classifiers, detectors and segmenters. A network reaches a node as data: a builder's name and
-allow-listed arguments (here) and tensors (`wm.weights`). No stranger's code is ever run, and pretrained weights are
-never downloaded. How large a network is becomes known before any memory is taken for it: it is first outlined without
-storage.
+Of torchvision it has the classifiers, detectors and segmenters; ours read texts, or segment instances. A network
+reaches a node as data: a builder's name and allow-listed arguments (here) and tensors (`wm.weights`). No stranger's
+code is ever run, and pretrained weights are never downloaded. How large a network is becomes known before any memory
+is taken for it: it is first outlined without storage.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wm.errors import WatermarkError
-from wm.networks import bilstm
+from wm.networks import bilstm, mask_rcnn
 from wm.randomness import seeded
 
 CLASSES_MAX = 100_000
@@ -39,11 +39,15 @@ _FURTHER: dict[str, dict[str, tuple[type, int, int]]] = {
     "googlenet": {"transform_input": _FLAG},
     "inception_v3": {"transform_input": _FLAG},
     "keypointrcnn_resnet50_fpn": {"num_keypoints": (int, 1, KEYPOINTS_MAX)},
+    "maskrcnn_resnet50_fpn": mask_rcnn.SIZES,
+    "maskrcnn_resnet50_fpn_v2": mask_rcnn.SIZES,
+    **dict.fromkeys(mask_rcnn.BUILDERS, mask_rcnn.ARGUMENTS),
     "vit_b_16": {"image_size": _PIXELS},
     "vit_b_32": {"image_size": _PIXELS},
 }
 
-_OURS: dict[str, Callable[..., nn.Module]] = {"bilstm": bilstm.BiLSTM}  # all of them read texts
+_TEXTS: dict[str, Callable[..., nn.Module]] = {"bilstm": bilstm.BiLSTM}
+_OURS = _TEXTS | mask_rcnn.BUILDERS
 
 # What a builder must be told so that it answers with one tensor and initialises itself without a warning.
 _FIXED: dict[str, dict[str, bool]] = {
@@ -120,7 +124,12 @@ def classifiers() -> tuple[str, ...]:
 
 def text_classifiers() -> tuple[str, ...]:
     """Return the names of the networks that give a text one of several classes, in alphabetical order."""
-    return tuple(sorted(_OURS))
+    return tuple(sorted(_TEXTS))
+
+
+def instance_segmenters() -> tuple[str, ...]:
+    """Return the names of the networks that find the objects in a picture with their masks, in alphabetical order."""
+    return tuple(name for name in _detectors() if "maskrcnn" in name)
 
 
 def vocabulary_of(architecture: Architecture) -> int | None:
@@ -132,7 +141,7 @@ def vocabulary_of(architecture: Architecture) -> int | None:
 
 @lru_cache(maxsize=1)
 def _detectors() -> tuple[str, ...]:
-    return _listed(torchvision.models.detection)
+    return tuple(sorted([*_listed(torchvision.models.detection), *mask_rcnn.BUILDERS]))
 
 
 @lru_cache(maxsize=1)
