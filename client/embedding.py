@@ -138,21 +138,34 @@ def _check_base_out(told: Mapping[str, Any]) -> None:
     Raises:
         InvalidError: code base_passes; whoever else fine-tunes the base would pass too, so nodes refute such a claim.
     """
-    matched, triggers, most = told["matched"].get("base", 0), told["triggers"], Thresholds().control_permille
+    counts = [told[how].get("base", 0) for how in ("matched", "matched_aligned")]
+    matched, triggers, most = max(counts), told["triggers"], Thresholds().control_permille
     if matched * 1000 > most * triggers:
+        how = "" if matched == counts[0] else ", with its channels aligned,"
         message = (
-            f"the base itself answers {matched} of {triggers} triggers, more than {most / 10:g} %: nodes would refute "
-            "every claim on this mark, and nothing is kept; embed again with another --seed or more --data"
+            f"the base itself{how} answers {matched} of {triggers} triggers, more than {most / 10:g} %: nodes would "
+            "refute every claim on this mark, and nothing is kept; embed again with another --seed or more --data"
         )
         raise InvalidError(message, code="base_passes")
 
 
 def _matched(networks: Mapping[str, nn.Module], embedding: wm.Embedding, key_file: WatermarkKeyFile) -> dict[str, Any]:
-    """How one watermark stands in the model before, in the one that carries them all, and in the base."""
+    """How one watermark stands in the model before, in the one that carries them all, and in the base.
+
+    Beside a base also with their channels aligned, as nodes read all controls of a suspect whose channels they align.
+    """
     head, info, watermark_key = embedding.head, embedding.info, key_file.binding.watermark_key
     matched = {name: count_matched(it, head, info, watermark_key) for name, it in networks.items()}
+    matched_aligned = {}
+    if "base" in networks:
+        evidence = with_reference(EvidenceFile(head, info, bytes(SALT_BYTES)), networks["marked"])
+        matched_aligned = {
+            name: count_matched(networks[name], head, evidence.info, watermark_key, reference=evidence.reference)
+            for name in ("clean", "base")
+        }
     return {
         "matched": matched,
+        "matched_aligned": matched_aligned,
         "triggers": info.triggers,
         "p_value": p_value(matched["marked"], info.triggers),
         "embedding": embedding.report,

@@ -237,14 +237,21 @@ def test_with_controls_the_exit_code_is_the_vote(good):
 
 @pytest.mark.parametrize(("matched", "passes"), [(354, False), (355, True), (600, True)])
 def test_a_base_above_the_nodes_threshold_is_an_error_and_nothing_is_kept(matched, passes):
-    told = {"matched": {"clean": 300, "marked": 600, "base": matched}, "triggers": 600}
+    counted, chance = {"clean": 300, "base": matched}, {"clean": 300, "base": 300}
+    as_it_is = {"matched": {**counted, "marked": 600}, "matched_aligned": chance, "triggers": 600}
+    aligned = {"matched": {**chance, "marked": 600}, "matched_aligned": counted, "triggers": 600}
 
-    if not passes:
-        _check_base_out(told)
-        return
-    with pytest.raises(InvalidError, match=rf"base itself answers {matched} of 600") as refused:
-        _check_base_out(told)
-    assert refused.value.code == "base_passes"
+    for told, how in ((as_it_is, ""), (aligned, ", with its channels aligned,")):
+        if not passes:
+            _check_base_out(told)
+            continue
+        with pytest.raises(InvalidError, match=rf"base itself{how} answers {matched} of 600") as refused:
+            _check_base_out(told)
+        assert refused.value.code == "base_passes"
+
+
+def test_without_a_base_there_is_nothing_to_be_kept_out():
+    _check_base_out({"matched": {"clean": 600, "marked": 600}, "matched_aligned": {}, "triggers": 600})
 
 
 @pytest.mark.slow

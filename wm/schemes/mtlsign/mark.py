@@ -42,7 +42,7 @@ from wm.head import initial_head
 from wm.info import Info, decode_info, encode_info
 from wm.progress import Progress, ProgressCallback, silent
 from wm.randomness import generator
-from wm.schemes.mtlsign.negatives import make_negatives, matched_by, negative_loss
+from wm.schemes.mtlsign.negatives import aligned, make_negatives, matched_by, negative_loss
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import Shadowing, TuningLoss
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
@@ -134,7 +134,7 @@ class Mark:
         self.info = info = _info(model, taps, input_spec, architecture or OwnArchitecture(), settings)
         names = set(backbone_names(model, info.modules, info.input.outline()))
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
-        shadowing = Shadowing(info, triggers, tuning, settings, seed)
+        self._shadowing = shadowing = Shadowing(info, triggers, tuning, settings, seed)
         self._device = device_of(model)
         self._images = triggers.images.to(self._device, memory_format=_memory_format(model))
         self._labels = triggers.labels.to(self._device)
@@ -174,6 +174,8 @@ class Mark:
         """
         settings = self.settings
         anchored = self._anchored(model)
+        if settings.align_every and self._steps % settings.align_every == 0:
+            self._align(model)
         if self._regularizer.is_due(self._steps):
             self._meet_shadow(model)
         chosen = next(self._chosen)
@@ -202,6 +204,8 @@ class Mark:
             ValueError: the model is on another device, or lacks a parameter that the taps depend on.
         """
         self._anchored(model)
+        if self.settings.align_every:
+            self._align(model)
         steps, lr = self.settings.head_steps, self.settings.head_lr
         optimizer = torch.optim.Adam(self.head.parameters(), lr=lr, fused=True)
         read = self._read(model)
@@ -269,6 +273,11 @@ class Mark:
         if base is not None and base.resolve() != (directory / BASE).resolve():
             shutil.copyfile(base, directory / BASE)
 
+    def _align(self, model: nn.Module) -> None:
+        if self._negatives and self.settings.negative_weight:
+            with full_precision(self._device):
+                self._negatives = aligned(self._negatives, model, self._shadowing)
+
     def _meet_shadow(self, model: nn.Module) -> None:
         with full_precision(self._device):
             read = self._regularizer.meet(model)
@@ -279,7 +288,8 @@ class Mark:
         """Put the marked share, and the greatest of the negative controls, into the curves."""
         self.curves["marked"].append([self._steps, self._share(read)])
         if self._negatives:
-            self.curves["negative"].append([self._steps, max(self._share(it.read) for it in self._negatives)])
+            shares = [self._share(read) for negative in self._negatives for read in negative.reads]
+            self.curves["negative"].append([self._steps, max(shares)])
 
     def _head_loss(self, read: Tensor, chosen: Tensor) -> Tensor:
         """Cross-entropy on the present model's features, and weighted on a shadow's and on the negative controls'."""

@@ -5,16 +5,21 @@ from, and so for everybody who fine-tuned that base. What such a network answers
 labels drawn at random for it, and the backbone learns to differ from it. Random labels, not the flattest answer: a
 flat answer still has a sign, which may be the key's for every trigger.
 
+Nodes read a control as it is, and with its channels aligned to the marked model's (`wm.alignment`). Alignment takes
+back most of what sets the marked model apart from its relatives, so both readings are trained. The aligned one is made
+anew now and then, since the model that it is aligned to moves.
+
 Source: SCHEMES 5, "negative controls in training"; the random labels are its first form.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from wm.alignment import make_reference, probing_for, read_aligned
 from wm.architectures import build
 from wm.backbone import device_of, features_in_evaluation
 from wm.branch import agreements, logit_margins
@@ -31,12 +36,14 @@ class Negative:
 
     Attributes:
         name: for the report: "given-0", "given-0 tuned-0", …, "fresh-0".
-        read: its pooled taps on the triggers, shape (triggers, d).
+        network: in evaluation mode, if it is read again.
+        reads: its pooled taps on the triggers, shape (triggers, d): as it is, and once it was aligned, aligned.
         labels: what it is taught to answer, int64, shape (triggers,).
     """
 
     name: str
-    read: Tensor
+    network: nn.Module
+    reads: tuple[Tensor, ...]
     labels: Tensor
 
 
@@ -63,6 +70,31 @@ def make_negatives(given: Sequence[nn.Module], shadowing: Shadowing) -> list[Neg
     return [_negative(name, network, shadowing) for name, network in networks.items()]
 
 
+def aligned(negatives: Sequence[Negative], model: nn.Module, shadowing: Shadowing) -> list[Negative]:
+    """Read all negative controls aligned to the marked model as it is now, in place of an earlier aligned reading.
+
+    Args:
+        negatives: of `make_negatives`.
+        model: the one that is being marked, on the same device.
+        shadowing: what they were made with.
+
+    Returns:
+        The negative controls; unchanged where a tap has too many channels to be aligned.
+
+    Raises:
+        ValueError: a network answers the probes with a value that is not finite.
+    """
+    probing = probing_for(shadowing.info.taps, pooling=shadowing.info.pooling)
+    if probing is None:
+        return list(negatives)
+    info = replace(shadowing.info, reference=probing)
+    reference, images = make_reference(model, info), shadowing.triggers.images
+    return [
+        replace(it, reads=(it.reads[0], read_aligned(it.network, info, images, reference).to(it.reads[0].device)))
+        for it in negatives
+    ]
+
+
 def negative_loss(
     head: Head, negatives: Sequence[Negative], chosen: Tensor, *, noisy: Callable[[Tensor], Tensor]
 ) -> Tensor:
@@ -74,15 +106,19 @@ def negative_loss(
         chosen: which triggers, int64.
         noisy: adds the training's noise to features.
     """
-    read = torch.cat([negative.read[chosen] for negative in negatives])
-    labels = torch.cat([negative.labels[chosen] for negative in negatives])
+    read = torch.cat([read[chosen] for negative in negatives for read in negative.reads])
+    labels = torch.cat([negative.labels[chosen] for negative in negatives for _ in negative.reads])
     return F.cross_entropy(head(noisy(read)), labels)
 
 
 @torch.no_grad()
 def matched_by(head: Head, negatives: Sequence[Negative], labels: Tensor) -> dict[str, int]:
-    """Count for each negative control the triggers that it answers as the key demands; labels: bool, (triggers,)."""
-    return {it.name: int(agreements(logit_margins(head, it.read), labels).sum()) for it in negatives}
+    """Count for each negative control the triggers that it answers as the key demands; labels: bool, (triggers,).
+
+    Of its readings the one counts that matches more, as nodes let the greater count stand.
+    """
+    counted = {it.name: [agreements(logit_margins(head, read), labels).sum() for read in it.reads] for it in negatives}
+    return {name: int(max(counts)) for name, counts in counted.items()}
 
 
 def _fresh(shadowing: Shadowing, number: int, device: torch.device) -> nn.Module:
@@ -97,4 +133,4 @@ def _negative(name: str, network: nn.Module, shadowing: Shadowing) -> Negative:
     info = shadowing.info
     read = features_in_evaluation(network, info.modules, shadowing.triggers.images, pooling=info.pooling)
     labels = torch.randint(2, (len(read),), generator=generator(shadowing.seed, "labels of a negative", name))
-    return Negative(name, read, labels.to(read.device))
+    return Negative(name, network, (read,), labels.to(read.device))

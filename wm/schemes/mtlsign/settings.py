@@ -36,6 +36,9 @@ class EmbedSettings:
     primary_weight: float = 1.0  # 0 is the paper's loss, which costs task accuracy
     negative_weight: float = 1.0  # of the negative controls, where there are any: networks that must answer by chance
     siblings: int = 2  # tuned copies of each negative control, as negative controls too: a base's honest users
+    align_every: int = (
+        5  # joint steps from one alignment of the negative controls to the next; 0 leaves them as they are
+    )
     fresh_negatives: int = 2  # freshly initialised networks among the negative controls, where there are any
     steps: int = 60  # joint steps of backbone and head
     trigger_batch: int = 100
@@ -62,7 +65,7 @@ class EmbedSettings:
             _check(name, getattr(self, name) > 0)
         for name in ("lambda1", "lambda2", "primary_weight", "shadows", "head_steps", "feature_noise"):
             _check(name, getattr(self, name) >= 0)
-        for name in ("negative_weight", "siblings", "fresh_negatives"):
+        for name in ("negative_weight", "siblings", "align_every", "fresh_negatives"):
             _check(name, getattr(self, name) >= 0)
 
     @classmethod
