@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.api import Api, Recorded, SeenCheckpoint
 from client.bundle import Bundle, stated_model_sha256
+from client.continuity import check_continuity, check_latest
 from client.errors import InvalidError, UnfinishedError, describe
 from client.files import check_writable, read_limited, sha256_file, write_atomic
-from client.memory import Memory, check_continuity, check_latest
+from client.memory import Memory
 from client.outbox import submit_saved
 from registry import commitments
 from registry.certificate import Certificate

@@ -18,9 +18,10 @@ from client.audit.dating import check_times, fetch_attestations
 from client.audit.findings import Finding, Findings
 from client.audit.mirror import Mirror
 from client.audit.replaying import Result, replay_entries, without_garbage_collection
+from client.continuity import AlarmError, check_still_there, not_compared, shown_in
 from client.errors import InputError
 from client.evidence import EvidenceStore
-from client.memory import AlarmError, Memory, check_still_there, not_compared, shown_in
+from client.memory import Memory
 from client.stories import unchecked
 from registry.audit import Replay
 from registry.errors import ConsistencyError, MalformedError, QuorumError, RefusedError, RegistryError, UntrustedError

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from client.api import Api, SeenCheckpoint
 from client.audit.findings import Finding
+from client.continuity import contradiction_by_tiles
 from client.evidence import EvidenceStore, checkpoint_in, contradiction
-from client.memory import contradiction_by_tiles
 from registry.audit import Tree
 from registry.equivocation import Equivocation
 

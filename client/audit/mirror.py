@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.api import Api
+from client.continuity import tile_width
 from client.files import read_limited, read_text, write_atomic
-from client.memory import tile_width
 from client.transport import ANSWER_BYTES_MAX
 from registry import tiles
 from registry.errors import ConsistencyError, MalformedError

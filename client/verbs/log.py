@@ -36,7 +36,8 @@ def command(
     trust = options.load_policy(policy_path)
 
     async def run() -> "LogPage":
-        from client.memory import Memory, check_latest
+        from client.continuity import check_latest
+        from client.memory import Memory
 
         async with options.ledger(trust, patience_s) as api:
             with suppress(QuorumError):  # one node is enough to page through its log

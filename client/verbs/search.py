@@ -37,7 +37,8 @@ def command(*, what: str, is_owner: bool, start: int, limit: int, policy_path: P
     query = Query(value=_value(what, is_owner=is_owner), is_owner=is_owner, start=start, limit=limit)
 
     async def run() -> "Found":
-        from client.memory import Memory, check_latest
+        from client.continuity import check_latest
+        from client.memory import Memory
         from client.searching import search
 
         async with options.ledger(trust, patience_s) as api:

@@ -32,7 +32,8 @@ def command(claim_hash: str, policy_path: Path, patience_s: float) -> Report:
     digest = options.hash_of(claim_hash, what="CLAIM_HASH")
 
     async def run() -> "tuple[ClaimState, Recorded | None]":
-        from client.memory import Memory, check_latest
+        from client.continuity import check_latest
+        from client.memory import Memory
         from client.verdicts import ask_state, fetch_certificate, older_publication
 
         memory = Memory.default()

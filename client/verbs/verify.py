@@ -63,8 +63,9 @@ def _read(file: Path) -> bytes:
 
 def _verify(file: Path, content: bytes, trust: "TrustPolicy", statement_path: Path | None) -> Report:
     from client import stories
+    from client.continuity import check_offline
     from client.errors import INCONSISTENT, InputError, InvalidError
-    from client.memory import Memory, check_offline
+    from client.memory import Memory
     from registry.certificate import Certificate, verify_certificate
     from registry.equivocation import verify_equivocation
     from registry.receipt import HEADER, Receipt, verify_receipt

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from fakes import ORIGIN, member, policy
 
+from client.continuity import tile_width
 from client.errors import InvalidError
-from client.memory import Memory, tile_width
+from client.memory import Memory
 from registry.note import Note
 from registry.trust import TrustPolicy
 
