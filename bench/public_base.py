@@ -79,7 +79,6 @@ def _measured(name: str, others: dict[str, nn.Module], seed: int) -> Iterator[tu
         correct = accuracy(model, DIGITS.validation.images, DIGITS.validation.labels)
         yield f"{who}: task accuracy", round(100 * correct, 1), "%"
     yield "‖ΔW‖ of the tapped layers", round(100 * embedding.report["weight_change"], 2), "%"
-    yield "embedding", embedding.report["seconds"], "s"
 
 
 if __name__ == "__main__":

@@ -69,7 +69,6 @@ def _rows(name: str, others: dict[str, nn.Module]) -> Iterator[Row]:
         yield Row(metric=f"{name}: {who}: task accuracy", value=round(100 * correct, 1), unit="%")
     change = 100 * embedding.report["weight_change"]
     yield Row(metric=f"{name}: ‖ΔW‖ of the tapped layers", value=round(change, 2), unit="%")
-    yield Row(metric=f"{name}: embedding", value=embedding.report["seconds"], unit="s")
 
 
 if __name__ == "__main__":
