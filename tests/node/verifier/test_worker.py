@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import hashlib
 import io
 import os
 import signal
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from fakes import good_measurement
 from jobs import evidence_bytes, job, on_files
-from marked import MarkedFiles, make_marked
+from marked import MarkedFiles, declaring, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
@@ -181,11 +180,7 @@ def test_a_marked_model_matches_and_an_independent_one_is_counted_without_contro
 
 def with_base(marked: MarkedFiles, tmp_path: Path, base: Path) -> Job:
     """A job on the marked model whose evidence declares a base."""
-    evidence = load_evidence(marked.evidence)
-    digest = hashlib.sha256(base.read_bytes()).hexdigest()
-    info = evidence.info.with_files(model_sha256=evidence.info.model_sha256, base_sha256=digest)
-    save_evidence(tmp_path / "declaring", EvidenceFile(evidence.head, info, evidence.salt))
-    raw = (tmp_path / "declaring").read_bytes()
+    raw = declaring(marked, base, tmp_path / "declaring").read_bytes()
     changes = {"permutations": 0, "controls": 1, "base_path": str(base)}
     return job(tmp_path, model=marked.model.read_bytes(), evidence=raw, **changes)
 
