@@ -173,6 +173,7 @@ def test_a_marked_model_matches_and_an_independent_one_is_counted_without_contro
     assert (found.measurement.matched, found.measurement.total, found.measurement.permutations) == (600, 600, 19)
     assert [control.kind for control in found.measurement.controls] == [ControlKind.FRESH]
     assert "torch" in found.software
+    assert (found.architecture, found.unusable_public) == ("", 0)  # no public models are kept
     other = answer(on_files(marked, tmp_path, model=marked.independent.read_bytes()), device="cpu")
     assert other.measurement.matched < 360
     assert (other.measurement.permutations, other.measurement.controls) == (0, ())
@@ -216,14 +217,18 @@ def test_public_models_of_the_architecture_are_counted_and_what_is_none_is_passe
         (public / name).parent.mkdir(parents=True, exist_ok=True)
         (public / f"{name}.safetensors").write_bytes(content)
     same = on_files(marked, tmp_path, permutations=0)
-    found = [it for it in answer(same, device="cpu", public=public).measurement.controls if it.kind != "fresh"]
+    answered = answer(same, device="cpu", public=public)
+    assert (answered.architecture, answered.unusable_public) == ("resnet18", 1)
+    found = [it for it in answered.measurement.controls if it.kind != "fresh"]
     assert [control.kind for control in found] == [ControlKind.PUBLIC] * 2
     assert (found[0].matched < 360, found[1].matched) == (True, 600)
     assert "c_small.safetensors is no control" in capsys.readouterr().err
-    (first,) = _usable_public(public, dataclasses.replace(same, controls=31), load_evidence(marked.evidence).info)
-    assert first.name == "a_other.safetensors"
+    (first,), unusable = _usable_public(
+        public, dataclasses.replace(same, controls=31), load_evidence(marked.evidence).info
+    )
+    assert (first.name, unusable) == ("a_other.safetensors", 1)
     assert "1 public models of resnet18 are left out" in capsys.readouterr().err
-    assert _usable_public(public / "none", same, load_evidence(marked.evidence).info) == ()
+    assert _usable_public(public / "none", same, load_evidence(marked.evidence).info) == ((), 0)
 
 
 @pytest.mark.slow
@@ -231,6 +236,7 @@ async def test_the_real_process_may_open_the_public_models(marked: MarkedFiles, 
     public = tmp_path / "public" / "resnet18"
     public.mkdir(parents=True)
     (public / "same.safetensors").write_bytes(marked.model.read_bytes())
+    (public / "none.safetensors").write_bytes(b"nothing of the kind")
     (tmp_path / "cache").mkdir()
     settings = VerifierSettings(
         device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory=str(public.parent)
@@ -241,6 +247,7 @@ async def test_the_real_process_may_open_the_public_models(marked: MarkedFiles, 
     finally:
         await verifier.stop()
     assert [it.matched for it in answered.measurement.controls if it.kind is ControlKind.PUBLIC] == [600]
+    assert verifier.public.unusable == {"resnet18": 1}
 
 
 @pytest.mark.slow
