@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 
 from wm.architectures import Architecture, build, default_taps, skeleton
-from wm.backbone import describe_taps, features_in_evaluation
+from wm.backbone import describe_taps, feature_count, features_in_evaluation
 from wm.evidence import EvidenceFile, load_evidence, save_evidence
-from wm.head import initial_head
+from wm.head import Head, initial_head
 from wm.info import Info
 from wm.triggers import InputSpec, Normalisation, make_triggers
 from wm.weights import save_weights
@@ -51,6 +51,26 @@ def declaring(marked: MarkedFiles, base: Path, path: Path) -> Path:
     info = evidence.info.with_files(model_sha256=evidence.info.model_sha256, base_sha256=digest)
     save_evidence(path, EvidenceFile(evidence.head, info, evidence.salt))
     return path
+
+
+def make_demanding(directory: Path, *, side: int) -> tuple[bytes, bytes]:
+    """Weights, and evidence that asks for pictures of any size: with a large one, for any amount of memory."""
+    architecture = Architecture("squeezenet1_1", {"num_classes": 2})
+    (tap,) = describe_taps(skeleton(architecture), ["features.0"], channels=3, height=side, width=side)
+    info = Info(
+        scheme="mtlsign",
+        architecture=architecture,
+        taps=(tap,),
+        pooling=2,
+        hidden=8,
+        triggers=100,
+        gamma="0.7",
+        input=InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3)),
+    ).with_files(model_sha256="0" * 64, base_sha256=None)
+    save_weights(build(architecture, seed=1), directory / "m")
+    head = Head(inputs=feature_count([tap], pooling=2), hidden=8)
+    save_evidence(directory / "e", EvidenceFile(head, info, bytes(32)))
+    return (directory / "m").read_bytes(), (directory / "e").read_bytes()
 
 
 def _make(directory: Path, watermark_key: bytes, seed: int) -> MarkedFiles:

@@ -38,12 +38,21 @@ def accepted(cluster: Cluster, node: int, envelope: bytes) -> int:
     return verified.index
 
 
-def claimed(cluster: Cluster, published: bytes, *, number: int, model: bytes, evidence: bytes, node: int = 2) -> bytes:
-    """Claim a model by that publication through one node; return the claim's hash."""
+def claimed(
+    cluster: Cluster,
+    published: bytes,
+    *,
+    number: int,
+    model: bytes,
+    evidence: bytes,
+    node: int = 2,
+    pointer: str | None = None,
+) -> bytes:
+    """Claim a model, an upload unless a pointer is given, by that publication through one node; the claim's hash."""
     claim = Claim(
         time_s=int(time.time()),
         publication=message_hash(published),
-        model_pointer=f"blob:sha256:{hashlib.sha256(model).hexdigest()}",
+        model_pointer=pointer or f"blob:sha256:{hashlib.sha256(model).hexdigest()}",
         model_sha256=hashlib.sha256(model).digest(),
         evidence_pointer=f"blob:sha256:{hashlib.sha256(evidence).hexdigest()}",
         evidence_sha256=hashlib.sha256(evidence).digest(),

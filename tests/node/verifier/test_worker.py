@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fakes import good_measurement
 from jobs import evidence_bytes, job, on_files
-from marked import MarkedFiles, declaring, make_marked
+from marked import MarkedFiles, declaring, make_demanding, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
@@ -25,13 +25,7 @@ from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.verifier.worker import _blame_others, _usable_public, answer, serve, steady
 from registry.errors import MalformedError
 from registry.verdict import ControlCounts, ControlKind, Outcome
-from wm.architectures import Architecture, build, skeleton
-from wm.backbone import describe_taps, feature_count
-from wm.evidence import EvidenceFile, load_evidence, save_evidence
-from wm.head import Head
-from wm.info import Info
-from wm.triggers import InputSpec, Normalisation
-from wm.weights import save_weights
+from wm.evidence import load_evidence
 
 
 def _has_landlock() -> bool:
@@ -320,22 +314,7 @@ async def test_the_sandbox_changes_no_number(marked: MarkedFiles, tmp_path: Path
 
 def demanding(tmp_path: Path, *, side: int) -> Job:
     """A job whose evidence asks for pictures of any size."""
-    architecture = Architecture("squeezenet1_1", {"num_classes": 2})
-    (tap,) = describe_taps(skeleton(architecture), ["features.0"], channels=3, height=side, width=side)
-    info = Info(
-        scheme="mtlsign",
-        architecture=architecture,
-        taps=(tap,),
-        pooling=2,
-        hidden=8,
-        triggers=100,
-        gamma="0.7",
-        input=InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3)),
-    ).with_files(model_sha256="0" * 64, base_sha256=None)
-    save_weights(build(architecture, seed=1), tmp_path / "m")
-    head = Head(inputs=feature_count([tap], pooling=2), hidden=8)
-    save_evidence(tmp_path / "e", EvidenceFile(head, info, bytes(32)))
-    model, evidence = (tmp_path / "m").read_bytes(), (tmp_path / "e").read_bytes()
+    model, evidence = make_demanding(tmp_path, side=side)
     directory = tmp_path / str(side)
     directory.mkdir()
     return job(directory, model=model, evidence=evidence, permutations=0, controls=0, gamma_permille=0)
