@@ -34,7 +34,17 @@ class NodeHealth:
     def troubles(self) -> list[str]:
         """What the node says is wrong with it."""
         said = _map(_map(self.said).get("problems"))
-        return [f"{_word(part)}: {str(why)[:_TROUBLE_CHARACTERS_MAX]}" for part, why in list(said.items())[:16]]
+        problems = [f"{_word(part)}: {str(why)[:_TROUBLE_CHARACTERS_MAX]}" for part, why in list(said.items())[:16]]
+        return problems + self._unusable_public()
+
+    def _unusable_public(self) -> list[str]:
+        """The public models that it keeps for controls and cannot use; claims are judged without them."""
+        unusable = _map(_map(_map(self.said).get("verifier")).get("unusable_public"))
+        return [
+            f"public models: {_word(count)} of its files for {_word(architecture)} did not fit the latest claim, "
+            "which was judged without; its log says why"
+            for architecture, count in list(unusable.items())[:16]
+        ]
 
     def document(self) -> dict[str, object]:
         """What the node says of itself, and what was found out beside it."""

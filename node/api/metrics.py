@@ -126,6 +126,11 @@ class NodeCollector(Collector):
             node.verifier.ended,
             label="why",
         )
+        yield CounterMetricFamily(
+            "wmreg_unusable_public_models",
+            "Files of controls_directory that were no controls of a claim since they do not fit, for every claim.",
+            node.verifier.public.unusable_total,
+        )
         stored = {"uploads": node.blobs.bytes_total, "fetched": node.fetcher.cache_bytes}
         yield _labelled("wmreg_blob_bytes", "Bytes of files, by store.", "store", stored)
         yield GaugeMetricFamily("wmreg_event_streams", "Open streams of events.", value=node.streams.open)

@@ -243,7 +243,15 @@ _ANSWERS: Mapping[str, Schema] = {
             applied_index=COUNT,
             connected=listed(TEXT),
         ),
-        verifier=obj(state={"enum": ["stopped", "starting", "ready", "busy"]}, device=TEXT, queue=COUNT),
+        verifier=obj(
+            state={"enum": ["stopped", "starting", "ready", "busy"]},
+            device=TEXT,
+            queue=COUNT,
+            unusable_public=described(
+                {"type": "object", "additionalProperties": COUNT},
+                "Public models that the operator keeps and that did not fit the latest claim on an architecture.",
+            ),
+        ),
         claims_open=COUNT,
         tolerates=described({"type": "integer"}, "Members that may fail; negative when the ledger has stopped."),
         problems=ref("Problems"),

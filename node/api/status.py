@@ -39,7 +39,12 @@ async def state(request: web.Request) -> web.Response:
                 "applied_index": raft.applied_index,
                 "connected": list(raft.connected),
             },
-            "verifier": {"state": node.verifier.state, "device": node.device, "queue": node.voter.queue},
+            "verifier": {
+                "state": node.verifier.state,
+                "device": node.device,
+                "queue": node.voter.queue,
+                "unusable_public": node.verifier.public.unusable,
+            },
             "claims_open": node.ledger.claims_open(),
             "tolerates": tolerates(node),
             "problems": problems(node),

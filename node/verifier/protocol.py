@@ -15,6 +15,7 @@ from registry.verdict import Measurement, Outcome
 FRAME_BYTES_MAX = 64 * 1024
 LENGTH_BYTES = 4
 READY = b"ready"
+UNUSABLE_PUBLIC_MAX = 2**16  # of one answer; more are counted as so many
 EXIT_TROUBLE = 75  # sysexits.h EX_TEMPFAIL: the machine, not the job, is to blame
 
 
@@ -74,6 +75,8 @@ class Answer:
         reason: stable word for the vote; empty with a measurement.
         detail: for the node's log.
         device, software: what computed it.
+        architecture: of the evidence, where files were looked for that the operator keeps as its public models.
+        unusable_public: how many of these files were no control of it.
     """
 
     measurement: Measurement | None
@@ -82,6 +85,8 @@ class Answer:
     detail: str
     device: str
     software: str
+    architecture: str = ""
+    unusable_public: int = 0
 
     def __post_init__(self) -> None:
         """Refuse an answer that is both or neither."""
@@ -97,6 +102,8 @@ class Answer:
             "detail": self.detail,
             "device": self.device,
             "software": self.software,
+            "architecture": self.architecture,
+            "unusable_public": self.unusable_public,
         }
         return encode(value)
 
@@ -170,4 +177,6 @@ _ANSWER: dict[str, schema.Checker[object]] = {
     "detail": schema.text(400, 0),
     "device": schema.text(128, 1),
     "software": schema.text(512, 0),
+    "architecture": schema.text(64, 0),
+    "unusable_public": schema.uint(UNUSABLE_PUBLIC_MAX),
 }

@@ -24,6 +24,7 @@ from node.config import VerifierSettings
 from node.logs import fields
 from node.verifier.process import CrashError, VerifierTroubleError, WorkerProcess, worker_command
 from node.verifier.protocol import Answer, Job, unmeasured
+from node.verifier.public import PublicModels
 from registry.verdict import Outcome
 
 __all__ = ["ENDINGS", "Verifier", "VerifierTroubleError"]
@@ -53,6 +54,7 @@ class Verifier:
         alarm: why no process starts; None when one did.
         durations: how long each job took.
         ended: how many processes ended, by why: one of ENDINGS.
+        public: which of the operator's public models could not be used as controls.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Verifier:
         self.waiting = 0
         self.alarm: str | None = None
         self.ended: Counter[str] = Counter(dict.fromkeys(ENDINGS, 0))
+        self.public = PublicModels()
         self.durations = Histogram(
             "wmreg_verification_duration_seconds",
             "How long the verifier process took for a claim.",
@@ -111,7 +114,9 @@ class Verifier:
             async with self._one_at_a_time:
                 on_begun()
                 with self.durations.time():
-                    return await self._attempt(job)
+                    answered = await self._attempt(job)
+                self.public.note(answered)
+                return answered
         finally:
             self.waiting -= 1
 

@@ -22,6 +22,7 @@ from node.verifier.protocol import (
     EXIT_TROUBLE,
     LENGTH_BYTES,
     READY,
+    UNUSABLE_PUBLIC_MAX,
     Answer,
     Job,
     frame,
@@ -148,7 +149,8 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
 
     try:
         info = wm.load_evidence(Path(job.evidence_path)).info
-        files = wm.ControlFiles(base=_usable_base(job, info), public=_usable_public(public, job, info))
+        usable, unusable = _usable_public(public, job, info)
+        files = wm.ControlFiles(base=_usable_base(job, info), public=usable)
         result = wm.verify(
             Path(job.model_path),
             Path(job.evidence_path),
@@ -179,6 +181,8 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
         detail="",
         device=plain(result.device, 128),
         software=plain(result.software, 512),
+        architecture=info.architecture.name if public is not None else "",
+        unusable_public=unusable,
     )
 
 
@@ -196,18 +200,22 @@ def _usable_base(job: Job, info: "Info") -> Path | None:
     return Path(job.base_path)
 
 
-def _usable_public(directory: Path | None, job: Job, info: "Info") -> tuple[Path, ...]:
+def _usable_public(directory: Path | None, job: Job, info: "Info") -> tuple[tuple[Path, ...], int]:
     """Public weights of the evidence's architecture, by name, as many as a vote takes beside the other controls.
 
     A file that cannot be read as such a network says nothing of the claim: it is passed over, with a line in the log.
+
+    Returns:
+        The files, and how many others were passed over because they are no such network.
     """
     import wm  # noqa: PLC0415 -- loaded by now
     from wm.weights import check_backbone  # noqa: PLC0415 -- likewise
 
     if directory is None:
-        return ()
+        return (), 0
     room, usable = CONTROLS_MAX - job.controls - bool(job.base_path), []
-    for path in sorted((directory / info.architecture.name).glob("*.safetensors")):  # the name is in the catalogue
+    found = sorted((directory / info.architecture.name).glob("*.safetensors"))  # the name is in the catalogue
+    for path in found:
         try:
             check_backbone(path, info)
         except (wm.WatermarkError, OSError) as error:
@@ -218,7 +226,7 @@ def _usable_public(directory: Path | None, job: Job, info: "Info") -> tuple[Path
         sys.stderr.write(
             f"{len(usable) - room} public models of {info.architecture.name} are left out: a vote is full\n"
         )
-    return tuple(usable[:room])
+    return tuple(usable[:room]), min(len(found) - len(usable), UNUSABLE_PUBLIC_MAX)
 
 
 def _blame_others(memory: tuple[int, int], *, reserved_bytes: int) -> None:

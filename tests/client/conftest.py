@@ -339,7 +339,7 @@ class Handlers:
             "root": self.ledger.checkpoint(self.size).root.hex(),
             "version": "0",
             "raft": {"state": "leader" if self.node.name == "node-1" else "follower", "term": 1},
-            "verifier": {"state": "ready", "device": "cpu", "queue": 0},
+            "verifier": {"state": "ready", "device": "cpu", "queue": 0, "unusable_public": {}},
             "claims_open": 0,
         }
 

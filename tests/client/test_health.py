@@ -37,6 +37,24 @@ def test_what_a_node_says_is_wrong_with_it_is_shown(ledger, status):
     assert f"{ledger.nodes[0].url}: " not in found
 
 
+def test_public_models_that_a_node_cannot_use_are_said_in_words(ledger, status):
+    ledger.nodes[1].answers["/v1/node"] = b'{"size": 1, "verifier": {"unusable_public": {"resnet18": 2}}}'
+
+    found = status()
+
+    assert found.code == 0
+    said = f"{ledger.nodes[1].url}: public models: 2 of its files for resnet18 did not fit the latest claim"
+    assert said in " ".join(found.out.split())
+    assert found.out.count("public models") == 1
+
+
+@pytest.mark.parametrize("unusable", [b"null", b"[1]", b'"all"', b"7", b"{}"])
+def test_a_node_that_tells_no_unusable_public_models_is_not_said_to_have_any(ledger, status, unusable):
+    ledger.nodes[1].answers["/v1/node"] = b'{"size": 1, "verifier": {"unusable_public": %s}}' % unusable
+
+    assert "public models" not in status().out
+
+
 @pytest.mark.parametrize("problems", [b"null", b"[1]", b'"all"', b"7"])
 def test_a_node_that_tells_its_problems_in_another_shape_is_not_believed_to_have_any(ledger, status, problems):
     ledger.nodes[1].answers["/v1/node"] = b'{"size": 1, "problems": %s}' % problems

@@ -2,26 +2,23 @@
 
 import hashlib
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import owner
 import pytest
-from cluster import ORIGIN, Cluster, eventually
-from fakes import binding, private_key, public_key, replayed
+from cluster import Cluster, eventually
+from fakes import replayed
 from marked import make_marked
+from owner import claimed, publication, upload, watermark_key
 from safetensors.numpy import save
 
 from node.init import ClusterOptions
-from registry import commitments, signing
 from registry.certificate import verify_certificate
-from registry.envelope import message_hash, seal
 from registry.evidence import parse_evidence
-from registry.messages import Claim, Publication
 from registry.note import Note
 from registry.policy import Thresholds
-from registry.receipt import Receipt, verify_receipt
 from registry.tiles import parse_entry_bundle
 from registry.verdict import Outcome
 
@@ -38,26 +35,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 numbers = iter(range(1, 10_000))
 
 
-def publication(number: int | None = None, *, head: bytes = b"h" * 32, info: bytes = b"i" * 32) -> bytes:
-    number = next(numbers) if number is None else number
-    key = binding("alice", origin=ORIGIN, number=number).watermark_key
-    message = Publication(
-        time_s=int(time.time()),
-        scheme="mtlsign",
-        key_commitment=commitments.key_commitment(key),
-        head_commitment=head,
-        info_commitment=info,
-    )
-    return seal(message, origin=ORIGIN, private_keys=[private_key("alice")])
-
-
 def accepted(cluster: Cluster, node: int, envelope: bytes | None = None) -> int:
-    """Submit to a node; check its receipt offline and return the index."""
-    answer = cluster.nodes[node].submit(envelope or publication())
-    assert answer.status == 200, (answer.body, cluster.nodes[node].log()[-3000:])
-    verified = verify_receipt(Receipt.parse(answer.json["receipt"]), cluster.trust)
-    assert verified.index == answer.json["index"]
-    return verified.index
+    """Submit to a node, a publication of no other use unless told; return the index."""
+    return owner.accepted(cluster, node, envelope or publication(next(numbers)))
 
 
 def audit(cluster: Cluster, node: int) -> list[bytes]:
@@ -93,7 +73,7 @@ def test_each_node_may_be_killed_while_the_others_go_on_and_catches_up(cluster: 
 
 
 def test_without_a_majority_nothing_is_accepted_and_afterwards_the_same_message_is(cluster: Cluster):
-    envelope = publication()
+    envelope = publication(next(numbers))
     for node in (0, 1):
         cluster.nodes[node].kill()
     answer = cluster.nodes[2].submit(envelope)
@@ -138,8 +118,7 @@ def test_a_claim_whose_head_was_not_published_is_refuted_by_every_node(cluster: 
 
 @pytest.mark.slow
 def test_a_marked_model_is_verified_and_certified_and_an_independent_one_is_refuted(tmp_path: Path):
-    key = binding("alice", origin=ORIGIN, number=0).watermark_key
-    files = make_marked(tmp_path, key)
+    files = make_marked(tmp_path, watermark_key(0))
     model, evidence, independent = (path.read_bytes() for path in (files.model, files.evidence, files.independent))
     parsed = parse_evidence(evidence)
     thresholds = Thresholds(permutations_min=99, permutation_p_permille=10)
@@ -161,8 +140,7 @@ def test_a_marked_model_is_verified_and_certified_and_an_independent_one_is_refu
 
 @pytest.mark.slow
 def test_any_one_node_may_be_killed_while_it_verifies_and_the_others_reach_the_verdict(tmp_path: Path):
-    key = binding("alice", origin=ORIGIN, number=0).watermark_key
-    files = make_marked(tmp_path, key)
+    files = make_marked(tmp_path, watermark_key(0))
     model, evidence = files.model.read_bytes(), files.evidence.read_bytes()
     parsed = parse_evidence(evidence)
     thresholds = Thresholds(permutations_min=99, permutation_p_permille=10)
@@ -183,32 +161,9 @@ def test_any_one_node_may_be_killed_while_it_verifies_and_the_others_reach_the_v
             cluster.wait_until_healthy()
 
 
-def claimed(cluster: Cluster, published: bytes, *, number: int, model: bytes, evidence: bytes, node: int = 2) -> bytes:
-    """Claim a model by that publication through one node; return the claim's hash."""
-    claim = Claim(
-        time_s=int(time.time()),
-        publication=message_hash(published),
-        model_pointer=f"blob:sha256:{hashlib.sha256(model).hexdigest()}",
-        model_sha256=hashlib.sha256(model).digest(),
-        evidence_pointer=f"blob:sha256:{hashlib.sha256(evidence).hexdigest()}",
-        evidence_sha256=hashlib.sha256(evidence).digest(),
-        binding=binding("alice", origin=ORIGIN, number=number),
-    )
-    envelope = seal(claim, origin=ORIGIN, private_keys=[private_key("alice")])
-    accepted(cluster, node, envelope)
-    return message_hash(envelope)
-
-
 def _votes(cluster: Cluster, digest: bytes, count: int) -> list[dict[str, object]]:
     votes: list[dict[str, object]] = cluster.nodes[0].get(f"/v1/claims/{digest.hex()}").json["votes"]
     return votes if len(votes) >= count else []
-
-
-def upload(cluster: Cluster, node: int, content: bytes) -> int:
-    digest = hashlib.sha256(content).digest()
-    signature = signing.sign(private_key("alice"), signing.blob_upload(ORIGIN, digest, len(content)))
-    headers = {"Wmreg-Signer": public_key("alice").hex(), "Wmreg-Signature": signature.hex()}
-    return cluster.nodes[node].put_blob(digest, content, headers).status
 
 
 def test_a_killed_node_leaves_no_verifier_process_behind(cluster: Cluster):

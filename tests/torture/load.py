@@ -74,7 +74,7 @@ class Load:
 
     def _run(self, draw: random.Random) -> None:
         while not self._stopping.is_set():
-            envelope, invoked_s = publication(next(_numbers)), time.monotonic()
+            envelope, invoked_s = fresh_publication(), time.monotonic()
             index = self._submit(envelope, draw)
             answered_s = None if index is None else time.monotonic()
             append = Append(message=message_hash(envelope), invoked_s=invoked_s, answered_s=answered_s, index=index)
@@ -100,6 +100,11 @@ class Load:
                     self.refusals[code] = self.refusals.get(code, 0) + 1
             self._stopping.wait(0.05)
         return None
+
+
+def fresh_publication() -> bytes:
+    """One that nobody has submitted."""
+    return publication(next(_numbers))
 
 
 def publication(number: int) -> bytes:

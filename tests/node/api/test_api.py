@@ -544,7 +544,7 @@ async def test_a_node_says_how_it_is(tmp_path: Path):
         assert (state["name"], state["origin"], state["size"]) == ("node-1", ORIGIN, 3)
         assert state["root"] == nodes.nodes[0].ledger.store.root(3).hex()
         assert state["raft"]["leader"] == "node-1"
-        assert state["verifier"] == {"state": "stopped", "device": "cpu", "queue": 1}
+        assert state["verifier"] == {"state": "stopped", "device": "cpu", "queue": 1, "unusable_public": {}}
         assert state["claims_open"] == 1
 
 

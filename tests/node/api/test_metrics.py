@@ -8,6 +8,7 @@ from nodeset import FAKE_WORKER, JOB, STATUS, NodeSet, claim, publication, seale
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.api import Services, make_app
+from node.verifier.protocol import Answer
 from node.verifier.supervisor import ENDINGS
 from registry.entry import Entry
 from registry.envelope import message_hash
@@ -113,6 +114,26 @@ async def test_verifications_are_timed(tmp_path: Path):
         assert sum(found["wmreg_verifier_state", state] for state in ("starting", "ready")) == 1
         ended = {why: found["wmreg_verifier_processes_ended_total", why] for why in ENDINGS}
         assert ended == {**dict.fromkeys(ENDINGS, 0), "answered": 1}
+
+
+async def test_public_models_that_are_no_controls_are_counted_for_every_claim_that_met_them(tmp_path: Path):
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        await nodes.serve()
+        public = nodes.nodes[0].services.verifier.public
+        assert (await samples(nodes))["wmreg_unusable_public_models_total",] == 0
+        public.note(found_unusable("resnet18", 2))
+        public.note(found_unusable("vgg11", 1))
+        public.note(found_unusable("resnet18", 0))
+        found = await samples(nodes)
+        assert found["wmreg_unusable_public_models_total",] == 3
+        assert found["wmreg_healthy",] == 1  # it changes no vote that other nodes do not make alike
+        async with nodes.session.get(f"{nodes.nodes[0].url}/v1/node") as answer:
+            assert (await answer.json())["verifier"]["unusable_public"] == {"vgg11": 1}
+
+
+def found_unusable(architecture: str, count: int) -> Answer:
+    answer = Answer(measurement=good_measurement(), outcome=None, reason="", detail="", device="cpu", software="")
+    return dataclasses.replace(answer, architecture=architecture, unusable_public=count)
 
 
 async def test_trouble_shows_by_the_part_that_has_it(tmp_path: Path):

@@ -42,6 +42,9 @@ def test_a_job_without_a_field_or_with_another_type_is_malformed(field: str):
         {"device": ""},
         {"software": 7},
         {"detail": "two\nlines"},
+        {"architecture": "x" * 65},
+        {"unusable_public": -1},
+        {"unusable_public": 2**16 + 1},
     ],
 )
 def test_an_answer_that_contradicts_itself_is_malformed(change: dict[str, object]):

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import hashlib
 import io
 import os
 import signal
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from fakes import good_measurement
 from jobs import evidence_bytes, job, on_files
-from marked import MarkedFiles, make_marked
+from marked import MarkedFiles, declaring, make_demanding, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
@@ -26,13 +25,7 @@ from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.verifier.worker import _blame_others, _usable_public, answer, serve, steady
 from registry.errors import MalformedError
 from registry.verdict import ControlCounts, ControlKind, Outcome
-from wm.architectures import Architecture, build, skeleton
-from wm.backbone import describe_taps, feature_count
-from wm.evidence import EvidenceFile, load_evidence, save_evidence
-from wm.head import Head
-from wm.info import Info
-from wm.triggers import InputSpec, Normalisation
-from wm.weights import save_weights
+from wm.evidence import load_evidence
 
 
 def _has_landlock() -> bool:
@@ -174,6 +167,7 @@ def test_a_marked_model_matches_and_an_independent_one_is_counted_without_contro
     assert (found.measurement.matched, found.measurement.total, found.measurement.permutations) == (600, 600, 19)
     assert [control.kind for control in found.measurement.controls] == [ControlKind.FRESH]
     assert "torch" in found.software
+    assert (found.architecture, found.unusable_public) == ("", 0)  # no public models are kept
     other = answer(on_files(marked, tmp_path, model=marked.independent.read_bytes()), device="cpu")
     assert other.measurement.matched < 360
     assert (other.measurement.permutations, other.measurement.controls) == (0, ())
@@ -181,11 +175,7 @@ def test_a_marked_model_matches_and_an_independent_one_is_counted_without_contro
 
 def with_base(marked: MarkedFiles, tmp_path: Path, base: Path) -> Job:
     """A job on the marked model whose evidence declares a base."""
-    evidence = load_evidence(marked.evidence)
-    digest = hashlib.sha256(base.read_bytes()).hexdigest()
-    info = evidence.info.with_files(model_sha256=evidence.info.model_sha256, base_sha256=digest)
-    save_evidence(tmp_path / "declaring", EvidenceFile(evidence.head, info, evidence.salt))
-    raw = (tmp_path / "declaring").read_bytes()
+    raw = declaring(marked, base, tmp_path / "declaring").read_bytes()
     changes = {"permutations": 0, "controls": 1, "base_path": str(base)}
     return job(tmp_path, model=marked.model.read_bytes(), evidence=raw, **changes)
 
@@ -221,14 +211,18 @@ def test_public_models_of_the_architecture_are_counted_and_what_is_none_is_passe
         (public / name).parent.mkdir(parents=True, exist_ok=True)
         (public / f"{name}.safetensors").write_bytes(content)
     same = on_files(marked, tmp_path, permutations=0)
-    found = [it for it in answer(same, device="cpu", public=public).measurement.controls if it.kind != "fresh"]
+    answered = answer(same, device="cpu", public=public)
+    assert (answered.architecture, answered.unusable_public) == ("resnet18", 1)
+    found = [it for it in answered.measurement.controls if it.kind != "fresh"]
     assert [control.kind for control in found] == [ControlKind.PUBLIC] * 2
     assert (found[0].matched < 360, found[1].matched) == (True, 600)
     assert "c_small.safetensors is no control" in capsys.readouterr().err
-    (first,) = _usable_public(public, dataclasses.replace(same, controls=31), load_evidence(marked.evidence).info)
-    assert first.name == "a_other.safetensors"
+    (first,), unusable = _usable_public(
+        public, dataclasses.replace(same, controls=31), load_evidence(marked.evidence).info
+    )
+    assert (first.name, unusable) == ("a_other.safetensors", 1)
     assert "1 public models of resnet18 are left out" in capsys.readouterr().err
-    assert _usable_public(public / "none", same, load_evidence(marked.evidence).info) == ()
+    assert _usable_public(public / "none", same, load_evidence(marked.evidence).info) == ((), 0)
 
 
 @pytest.mark.slow
@@ -236,6 +230,7 @@ async def test_the_real_process_may_open_the_public_models(marked: MarkedFiles, 
     public = tmp_path / "public" / "resnet18"
     public.mkdir(parents=True)
     (public / "same.safetensors").write_bytes(marked.model.read_bytes())
+    (public / "none.safetensors").write_bytes(b"nothing of the kind")
     (tmp_path / "cache").mkdir()
     settings = VerifierSettings(
         device="cpu", threads=1, timeout_s=120, memory_bytes_max=2**31, controls_directory=str(public.parent)
@@ -246,6 +241,7 @@ async def test_the_real_process_may_open_the_public_models(marked: MarkedFiles, 
     finally:
         await verifier.stop()
     assert [it.matched for it in answered.measurement.controls if it.kind is ControlKind.PUBLIC] == [600]
+    assert verifier.public.unusable == {"resnet18": 1}
 
 
 @pytest.mark.slow
@@ -318,22 +314,7 @@ async def test_the_sandbox_changes_no_number(marked: MarkedFiles, tmp_path: Path
 
 def demanding(tmp_path: Path, *, side: int) -> Job:
     """A job whose evidence asks for pictures of any size."""
-    architecture = Architecture("squeezenet1_1", {"num_classes": 2})
-    (tap,) = describe_taps(skeleton(architecture), ["features.0"], channels=3, height=side, width=side)
-    info = Info(
-        scheme="mtlsign",
-        architecture=architecture,
-        taps=(tap,),
-        pooling=2,
-        hidden=8,
-        triggers=100,
-        gamma="0.7",
-        input=InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3)),
-    ).with_files(model_sha256="0" * 64, base_sha256=None)
-    save_weights(build(architecture, seed=1), tmp_path / "m")
-    head = Head(inputs=feature_count([tap], pooling=2), hidden=8)
-    save_evidence(tmp_path / "e", EvidenceFile(head, info, bytes(32)))
-    model, evidence = (tmp_path / "m").read_bytes(), (tmp_path / "e").read_bytes()
+    model, evidence = make_demanding(tmp_path, side=side)
     directory = tmp_path / str(side)
     directory.mkdir()
     return job(directory, model=model, evidence=evidence, permutations=0, controls=0, gamma_permille=0)
