@@ -1,5 +1,7 @@
 """Promised: each attack that trains trains what its name says, towards what its name says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -9,6 +11,7 @@ from wm.attacks import ATTACKS, Stolen, attacked
 from wm.attacks.adversarial_training import perturbed
 from wm.attacks.tuning import last_layer
 from wm.attacks.weight_shift import shift
+from wm.branch import logit_margins
 from wm.errors import WatermarkError
 from wm.randomness import generator
 from wm.training import accuracy
@@ -99,8 +102,19 @@ def test_a_shift_is_as_strong_as_it_says_and_tuning_follows_it(stolen: Stolen) -
     assert accuracy(repaired, test.images, test.labels) > accuracy(stolen.model, test.images, test.labels)
 
 
-def test_spoiling_breaks_the_mark_and_the_same_tuning_without_it_does_not(stolen: Stolen, matched) -> None:
-    spoiled = attacked(ATTACKS["spoil"], stolen, strength=150, seed=2)
+def test_spoiling_wears_the_mark_and_the_same_tuning_without_it_does_not(stolen: Stolen) -> None:
+    """In margins: how many of a small net's 200 triggers tip over differs from one processor to another."""
+    branch = replace(stolen.revealed, reference=None)
+
+    def margin(model: torch.nn.Module) -> float:
+        """By how much the model's answers are the key's, in logits, on average."""
+        with torch.no_grad():
+            margins = logit_margins(branch.head, branch.read(model))
+        return float(torch.where(branch.triggers.labels, margins, -margins).mean())
+
+    before = margin(stolen.model)
     tuned = attacked(ATTACKS["ftal"], stolen, strength=3e-4, seed=1)
-    assert matched(spoiled, stolen.revealed) < matched(tuned, stolen.revealed) - 20
+    spoiled = attacked(ATTACKS["spoil"], stolen, strength=150, seed=2)
+    assert margin(tuned) > 0.6 * before
+    assert margin(spoiled) < 0.6 * margin(tuned)
     assert stolen.revealed.head.hidden.weight.requires_grad
