@@ -12,18 +12,13 @@ Source: Li et al. 2022, equations 7 to 10. The primary term is ours: without it 
 """
 
 import math
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm import tensorfile
-from wm.architectures import Architecture, OwnArchitecture, default_taps
+from wm.architectures import Architecture, OwnArchitecture
 from wm.backbone import (
     backbone_names,
     device_of,
@@ -32,27 +27,22 @@ from wm.backbone import (
     features,
     features_in_evaluation,
     full_precision,
-    taps_of,
 )
 from wm.branch import agreements, logit_margins
 from wm.data import Examples
-from wm.errors import WatermarkError
-from wm.evidence import SALT_BYTES, EvidenceFile, check_taps, save_evidence, with_reference
 from wm.head import initial_head
-from wm.info import Info, decode_info, encode_info
 from wm.progress import Progress, ProgressCallback, silent
 from wm.randomness import generator
-from wm.schemes.mtlsign.negatives import make_negatives, matched_by, negative_loss
+from wm.schemes.mtlsign.branch_loss import BranchLoss
+from wm.schemes.mtlsign.mark_files import write_mark
+from wm.schemes.mtlsign.negatives import make_negatives, matched_by
+from wm.schemes.mtlsign.preparation import check_precision, check_tuning, described, memory_format
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import Shadowing, TuningLoss
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
 from wm.training import cosine
-from wm.triggers import InputSpec, Normalisation, Spec, make_triggers
+from wm.triggers import Spec, make_triggers
 from wm.verification import reproducible
-from wm.weights import check_backbone, save_weights
-
-NAME = "mtlsign"
-MODEL, EVIDENCE, BASE = "model.safetensors", "evidence.safetensors", "base.safetensors"
 
 
 class Mark:
@@ -129,14 +119,14 @@ class Mark:
             ValueError: the key's length, or nothing to tune with.
         """
         self.settings = settings = settings or EmbedSettings()
-        _check_tuning(settings, tuning, negatives)
-        _check_precision(model)
-        self.info = info = _info(model, taps, input_spec, architecture or OwnArchitecture(), settings)
+        check_tuning(settings, tuning, negatives)
+        check_precision(model)
+        self.info = info = described(model, taps, input_spec, architecture or OwnArchitecture(), settings)
         names = set(backbone_names(model, info.modules, info.input.outline()))
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
         shadowing = Shadowing(info, triggers, tuning, settings, seed)
         self._device = device_of(model)
-        self._images = triggers.images.to(self._device, memory_format=_memory_format(model))
+        self._images = triggers.images.to(self._device, memory_format=memory_format(model))
         self._labels = triggers.labels.to(self._device)
         self._negatives = make_negatives(negatives, shadowing)
         self._anchor = {name: value.detach().clone() for name, value in model.named_parameters() if name in names}
@@ -146,7 +136,7 @@ class Mark:
         if self._negatives:
             self.curves["negative"] = []
         self._regularizer = TuningRegularizer(shadowing)
-        self._noise = generator(seed, "feature noise")
+        self._branch_loss = BranchLoss(self.head, self._labels, self._regularizer, self._negatives, settings, seed=seed)
         self._chosen = _endless_choices(settings.triggers, settings.trigger_batch, seed=seed)
         self._scale = float(settings.triggers) if settings.reduction == "sum" else 1.0
         self._steps = 0  # calls of `loss`
@@ -185,7 +175,7 @@ class Mark:
         with evaluating(model), differentiable(model):
             read = features(model, self.info.modules, self._images[chosen], pooling=self.info.pooling)
         with full_precision(self._device):
-            loss = self._scale * self._head_loss(read, chosen)
+            loss = self._scale * self._branch_loss.terms(read, chosen).weighted(settings)
             if settings.lambda1:
                 loss = loss + settings.lambda1 * _distance(anchored)
         self._steps += 1
@@ -210,7 +200,7 @@ class Mark:
                 optimizer.param_groups[0]["lr"] = lr * cosine(step, steps)
                 chosen = next(self._chosen)
                 optimizer.zero_grad()
-                torch.autograd.backward(self._head_loss(read[chosen], chosen))
+                torch.autograd.backward(self._branch_loss.terms(read[chosen], chosen).weighted(self.settings))
                 optimizer.step()
                 progress(Progress("finishing the head", step + 1, steps))
         self._note(read)
@@ -255,19 +245,7 @@ class Mark:
                 such as one in half precision.
             OSError: the directory cannot be written.
         """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        base_sha256 = None if base is None else tensorfile.sha256_of(base)
-        _check_precision(model)
-        model_sha256 = save_weights(model, directory / MODEL)
-        info = self.info.with_files(model_sha256=model_sha256, base_sha256=base_sha256)
-        if not isinstance(info.architecture, OwnArchitecture):
-            check_backbone(directory / MODEL, info)
-        # The one thing here that no seed may decide: the salt hides the info behind a hash.
-        evidence = EvidenceFile(self.head, info, secrets.token_bytes(SALT_BYTES))
-        save_evidence(directory / EVIDENCE, with_reference(evidence, model))
-        if base is not None and base.resolve() != (directory / BASE).resolve():
-            shutil.copyfile(base, directory / BASE)
+        write_mark(Path(directory), model, self.head, self.info, base=base)
 
     def _meet_shadow(self, model: nn.Module) -> None:
         with full_precision(self._device):
@@ -281,19 +259,6 @@ class Mark:
         if self._negatives:
             self.curves["negative"].append([self._steps, max(self._share(it.read) for it in self._negatives)])
 
-    def _head_loss(self, read: Tensor, chosen: Tensor) -> Tensor:
-        """Cross-entropy on the present model's features, and weighted on a shadow's and on the negative controls'."""
-        settings, labels = self.settings, self._labels[chosen].long()
-        loss = F.cross_entropy(self.head(self._noisy(read)), labels)
-        tuned = self._regularizer.tuned(read, chosen)
-        if tuned is not None:
-            loss = loss + settings.lambda2 * F.cross_entropy(self.head(self._noisy(tuned)), labels)
-        if self._negatives and settings.negative_weight:
-            loss = loss + settings.negative_weight * negative_loss(
-                self.head, self._negatives, chosen, noisy=self._noisy
-            )
-        return loss
-
     def _anchored(self, model: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter of the tapped prefix with its value in W0."""
         if device_of(model) != self._device:
@@ -305,12 +270,6 @@ class Mark:
             raise ValueError(f"the mark was made for another model: this one has no parameter {missing[0]!r}")
         return [(value, self._anchor[name]) for name, value in held.items() if name in self._anchor]
 
-    def _noisy(self, read: Tensor) -> Tensor:
-        if not self.settings.feature_noise:
-            return read
-        noise = torch.randn(read.shape, generator=self._noise).to(read.device)
-        return read + self.settings.feature_noise * self.head.std * noise
-
     def _read(self, model: nn.Module) -> Tensor:
         return features_in_evaluation(model, self.info.modules, self._images, pooling=self.info.pooling)
 
@@ -320,64 +279,6 @@ class Mark:
     @torch.no_grad()
     def _matched(self, read: Tensor) -> int:
         return int(agreements(logit_margins(self.head, read.to(self._device)), self._labels).sum())
-
-
-def _info(
-    model: nn.Module,
-    taps: Sequence[str] | None,
-    input_spec: Spec | tuple[int, int, int],
-    architecture: Architecture,
-    settings: EmbedSettings,
-) -> Info:
-    """Describe how a head of these settings connects to the model, within what every reader of an info accepts."""
-    if isinstance(input_spec, tuple):
-        channels, height, width = input_spec
-        input_spec = InputSpec(channels, height, width, Normalisation(("0",) * channels, ("1",) * channels))
-    modules = tuple(taps or settings.taps or default_taps(architecture))
-    if len(set(modules)) < len(modules):
-        raise WatermarkError("unknown_architecture", f"taps are distinct modules, each named once: {modules}")
-    info = Info(
-        scheme=NAME,
-        architecture=architecture,
-        taps=tuple(taps_of(model, modules, input_spec)),
-        pooling=settings.pooling,
-        hidden=settings.hidden,
-        triggers=settings.triggers,
-        gamma=settings.gamma,
-        input=input_spec,
-    )
-    decode_info(encode_info(replace(info, model_sha256="0" * 64)), builder=lambda: model)
-    if not isinstance(architecture, OwnArchitecture):
-        check_taps(info)
-    return info
-
-
-def _check_tuning(
-    settings: EmbedSettings, tuning: Examples | TuningLoss | None, negatives: Sequence[nn.Module]
-) -> None:
-    has_shadows = settings.tuning_regularizer != "none" and settings.shadows > 0
-    if tuning is None and (has_shadows or (negatives and settings.siblings)):
-        raise ValueError(
-            "nothing to tune copies of the model with: give tuning=, examples of its task or a function that returns a "
-            "network's loss; or leave them out with tuning_regularizer='none' and siblings=0 in the settings"
-        )
-
-
-def _check_precision(model: nn.Module) -> None:
-    for name, value in model.named_parameters():
-        if value.dtype != torch.float32:
-            raise WatermarkError(
-                "mismatch",
-                f"{name!r} is {value.dtype}: a mark is embedded into float32 weights and verified in them; "
-                "convert the model with model.float(), and compute in less with torch.autocast",
-            )
-
-
-def _memory_format(model: nn.Module) -> torch.memory_format:
-    """The format of the model's own convolutions, so that their inputs are not turned round in every step."""
-    kernels = [value for value in model.parameters() if value.ndim == 4 and not value.is_contiguous()]
-    turned = any(value.is_contiguous(memory_format=torch.channels_last) for value in kernels)
-    return torch.channels_last if turned else torch.contiguous_format
 
 
 def _distance(anchored: Sequence[tuple[nn.Parameter, Tensor]]) -> Tensor:

@@ -13,7 +13,7 @@ import wm
 from wm.architectures import Architecture, build
 from wm.data import Dataset
 from wm.randomness import seeded
-from wm.schemes.mtlsign.mark import BASE, EVIDENCE, MODEL
+from wm.schemes.mtlsign.mark_files import BASE, EVIDENCE, MODEL
 from wm.training import endless_batches
 from wm.weights import save_weights
 

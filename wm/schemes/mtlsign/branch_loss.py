@@ -1,0 +1,86 @@
+"""What the head answers, on the model, on its shadows and on the negative controls, as one loss.
+
+    s·(CE_D_WM + λ2·R_DA + λ3·CE_negatives), each a mean over the triggers of the step; s is 1, or N in the paper's form
+
+Source: Li et al. 2022, equations 7 to 10.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from wm.head import Head
+from wm.randomness import generator
+from wm.schemes.mtlsign.negatives import Negative, negative_loss
+from wm.schemes.mtlsign.settings import EmbedSettings
+from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Cross-entropies of one step, each a scalar with a graph, without its weight; None where there is no such term."""
+
+    mark: Tensor
+    tuned: Tensor | None
+    negatives: Tensor | None
+
+    def weighted(self, settings: EmbedSettings) -> Tensor:
+        """Their sum, weighted as the settings say, without s."""
+        loss = self.mark
+        if self.tuned is not None:
+            loss = loss + settings.lambda2 * self.tuned
+        if self.negatives is not None:
+            loss = loss + settings.negative_weight * self.negatives
+        return loss
+
+
+class BranchLoss:
+    """The loss of one head.
+
+    Args:
+        head: being trained.
+        labels: the key's, bool, shape (triggers,).
+        regularizer: has met the shadows.
+        negatives: the negative controls; none for a mark without.
+        settings: the recipe.
+        seed: decides the noise.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        labels: Tensor,
+        regularizer: TuningRegularizer,
+        negatives: Sequence[Negative],
+        settings: EmbedSettings,
+        *,
+        seed: int,
+    ) -> None:
+        self._head, self._labels, self._settings = head, labels, settings
+        self._regularizer, self._negatives = regularizer, negatives
+        self._noise = generator(seed, "feature noise")
+
+    def terms(self, read: Tensor, chosen: Tensor) -> Terms:
+        """Answer for the present model, for a shadow drawn at random and for the negative controls.
+
+        Args:
+            read: the present model's features of the chosen triggers, float32, shape (chosen, d).
+            chosen: which triggers, int64.
+        """
+        labels = self._labels[chosen].long()
+        mark = F.cross_entropy(self._head(self._noisy(read)), labels)
+        tuned = self._regularizer.tuned(read, chosen)
+        tuned_term = None if tuned is None else F.cross_entropy(self._head(self._noisy(tuned)), labels)
+        negatives = None
+        if self._negatives and self._settings.negative_weight:
+            negatives = negative_loss(self._head, self._negatives, chosen, noisy=self._noisy)
+        return Terms(mark, tuned_term, negatives)
+
+    def _noisy(self, read: Tensor) -> Tensor:
+        if not self._settings.feature_noise:
+            return read
+        noise = torch.randn(read.shape, generator=self._noise).to(read.device)
+        return read + self._settings.feature_noise * self._head.std * noise
