@@ -5,18 +5,22 @@
 Source: Li et al. 2022, equations 7 to 10.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from wm.branch import logit_margins
 from wm.head import Head
+from wm.progress import Progress, ProgressCallback
 from wm.randomness import generator
+from wm.savepoint import State, fill, prefixed, under
 from wm.schemes.mtlsign.negatives import Negative, negative_loss
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
+from wm.training import cosine, set_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,59 @@ class BranchLoss:
         if self._negatives and self._settings.negative_weight:
             negatives = negative_loss(self._head, self._negatives, chosen, noisy=self._noisy)
         return Terms(mark, tuned_term, negatives)
+
+    def train_head(self, read: Tensor, order: Iterator[Tensor], *, progress: ProgressCallback) -> None:
+        """Train the head alone, with Adam and a rate that falls along a cosine.
+
+        Args:
+            read: the finished model's features of all triggers, float32, shape (triggers, d).
+            order: which triggers, step by step.
+            progress: called after every step.
+        """
+        steps, lr = self._settings.head_steps, self._settings.head_lr
+        optimizer = torch.optim.Adam(self._head.parameters(), lr=lr, fused=True)
+        for step in range(steps):
+            set_rate(optimizer, lr * cosine(step, steps))
+            chosen = next(order)
+            optimizer.zero_grad()
+            torch.autograd.backward(self.terms(read[chosen], chosen).weighted(self._settings))
+            optimizer.step()
+            progress(Progress("finishing the head", step + 1, steps))
+
+    @torch.no_grad()
+    def measured(self, terms: Terms, read: Tensor, chosen: Tensor) -> dict[str, Tensor]:
+        """Return what a step tells of itself, by name; the shares are of the step's triggers, answered without noise.
+
+        Args:
+            terms: of the step.
+            read: the present model's features of the chosen triggers, float32, shape (chosen, d).
+            chosen: which triggers, int64.
+        """
+        losses = {"mark_loss": terms.mark, "tuning_loss": terms.tuned, "negative_loss": terms.negatives}
+        values = {name: loss for name, loss in losses.items() if loss is not None}
+        values["matched"] = self._share(read, chosen)
+        if self._negatives:
+            values["negatives_matched"] = torch.stack([self._share(it.read[chosen], chosen) for it in self._negatives])
+        return values
+
+    def state(self) -> State:
+        """Return the head, what is known of the negative controls, and the noise's generator."""
+        reads = {str(number): it.read for number, it in enumerate(self._negatives)}
+        return {
+            **prefixed("head", self._head.state_dict()),
+            **prefixed("negatives", reads),
+            "noise": self._noise.get_state(),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a state; errors as of `fill`."""
+        fill(self._head.state_dict(), under("head", state))
+        fill({str(number): it.read for number, it in enumerate(self._negatives)}, under("negatives", state))
+        self._noise.set_state(state["noise"])
+
+    def _share(self, read: Tensor, chosen: Tensor) -> Tensor:
+        # Unlike a count for a report, a training that diverges is not stopped here: its weights will be refused.
+        return ((logit_margins(self._head, read) > 0) == self._labels[chosen]).float().mean()
 
     def _noisy(self, read: Tensor) -> Tensor:
         if not self._settings.feature_noise:
