@@ -193,8 +193,9 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
         if not digits.isdecimal() or int(digits) >= len(parameters):
             raise WatermarkError("mismatch", f"the optimiser has no parameter {digits}")
         parameter = parameters[int(digits)]
-        like = torch.empty_like(parameter) if value.shape == parameter.shape and name != "step" else value
-        optimizer.state[parameter][name] = like.detach().to(parameter.device).copy_(value)
+        like = parameter if value.shape == parameter.shape and name != "step" else value
+        made = torch.empty_like(like, device=parameter.device, requires_grad=False)
+        optimizer.state[parameter][name] = made.copy_(value)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
