@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -72,12 +72,7 @@ class Savepoint:
         self._written_s = time.monotonic()
         if not self.path.exists():
             return None
-        with tensorfile.opened(self.path, file_bytes_max=FILE_BYTES_MAX) as handle:
-            metadata = handle.metadata() or {}
-            held = _conditions_in(self.path, metadata)
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 -- no mapping
-        if metadata.get("sha256") != _digest(metadata["conditions"], tensors):
-            raise WatermarkError("malformed", f"{self.path.name} is damaged; remove it, and the training begins again")
+        held, tensors = self._read()
         self._check_same(held)
         return tensors
 
@@ -116,6 +111,14 @@ class Savepoint:
     def _temporary(self) -> Path:
         return self.path.with_name(f".{self.path.name}.partial")
 
+    def _read(self) -> tuple[dict[str, str], State]:
+        try:
+            with tensorfile.opened(self.path, file_bytes_max=FILE_BYTES_MAX) as handle:
+                return _checked(handle.metadata() or {}, handle)
+        except WatermarkError as error:
+            message = f"no savepoint, or a damaged one ({error}); name another file, or remove it to begin again"
+            raise WatermarkError(error.code, f"{self.path}: {message}") from error
+
     def _check_same(self, held: Mapping[str, str]) -> None:
         for name in sorted(set(held) | set(self._conditions)):
             there, here = held.get(name, "none"), self._conditions.get(name, "none")
@@ -124,7 +127,7 @@ class Savepoint:
                 values = f" ({there} there, {here} here)" if short else ""
                 raise WatermarkError(
                     "mismatch",
-                    f"{self.path.name} is the savepoint of another training, with another {name}{values}: "
+                    f"{self.path} is the savepoint of another training, with another {name}{values}: "
                     "begin as that one began, or remove the file",
                 )
 
@@ -202,15 +205,14 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _conditions_in(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+def _checked(metadata: Mapping[str, str], handle: Any) -> tuple[dict[str, str], State]:  # noqa: ANN401
     if metadata.get("format") != FORMAT:
-        raise WatermarkError("malformed", f"{path.name} is no savepoint ({FORMAT}); name a file that does not exist")
-    try:
-        return cast("dict[str, str]", json.loads(metadata["conditions"]))
-    except (KeyError, ValueError, RecursionError) as error:
-        raise WatermarkError(
-            "malformed", f"{path.name} is damaged; remove it, and the training begins again"
-        ) from error
+        raise WatermarkError("malformed", f"its format is not {FORMAT}")
+    tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 -- no mapping
+    conditions = metadata.get("conditions", "")
+    if metadata.get("sha256") != _digest(conditions, tensors):
+        raise WatermarkError("malformed", "its hash is another")
+    return json.loads(conditions), tensors
 
 
 def _digest(conditions: str, tensors: Mapping[str, Tensor]) -> str:
