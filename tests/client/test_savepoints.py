@@ -1,4 +1,4 @@
-"""Promises: a killed command goes on to the same files, nobody else's does, and nothing of it stays when all is done."""
+"""Promises: a killed command goes on to the same files, nobody else's does, and nothing of it stays at the end."""
 
 import fcntl
 import json
@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
+from safetensors import safe_open
 
 from client.errors import InputError, InvalidError
 from client.keystore import create_signing_key
@@ -20,8 +21,8 @@ from client.savepoints import Savepoints, kept_in
 from wm.evidence import load_evidence
 
 ORIGIN = "test.example/ledger"
-WAIT_S_MAX = 200
-QUICK = ["--fraction", 0.06, "--device", "cpu", "--savepoint-s", 0]
+WAIT_S_MAX = 600
+QUICK = ["--fraction", 0.06, "--device", "cpu", "--savepoint-s", 1]
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,8 @@ def killed_when(reached, *words):
     deadline_s = time.monotonic() + WAIT_S_MAX
     try:
         while not reached():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
             assert process.poll() is None, process.stdout.read().decode()
             assert time.monotonic() < deadline_s
     finally:
@@ -53,7 +56,8 @@ def steps_in(path, name):
     """How far a state is: the number that a tensor holds, or how many numbers it has."""
     if not path.exists():
         return 0
-    value = safetensors.torch.load(path.read_bytes())[name]
+    with safe_open(path, framework="pt") as state:
+        value = state.get_tensor(name)
     return int(value) if value.ndim == 0 else len(value)
 
 
@@ -133,7 +137,7 @@ def test_a_task_that_cannot_be_done_leaves_no_savepoints(wmreg, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_file(wmreg, tmp_path):
-    task = ["train", "--epochs", 12, *QUICK]
+    task = ["train", "--epochs", 12, *QUICK, "--savepoint-s", 0]
     kept = tmp_path / "state" / "training.safetensors"
     killed_when(
         lambda: steps_in(kept, "losses") >= 4,
@@ -154,15 +158,15 @@ def test_a_killed_training_goes_on_to_the_same_file(wmreg, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_killed_embedding_goes_on_to_the_same_files_and_no_other_command_does(wmreg, ledger, alice, bob, tmp_path):
     def embed(out, state, *more, key=alice.key):
         who = ["--signing-key", key, "--policy", ledger.policy_path]
         return ["embed", "--epochs", 2, *QUICK, *who, "--out", tmp_path / out, "--savepoint", tmp_path / state, *more]
 
     kept = tmp_path / "state" / "embedding-0.safetensors"
-    killed_when(lambda: steps_in(kept, "mark.history.done.steps") >= 20, *embed("killed", "state"))
-    assert 20 <= steps_in(kept, "mark.history.done.steps") < 60
+    killed_when(lambda: steps_in(kept, "mark.history.done.steps") >= 13, *embed("killed", "state"))
+    assert 13 <= steps_in(kept, "mark.history.done.steps") < 60
     assert not (tmp_path / "killed").exists()
     for state in ("copy", "flipped", "short"):
         shutil.copytree(tmp_path / "state", tmp_path / state)
