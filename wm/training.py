@@ -209,7 +209,7 @@ def _conditions(model: nn.Module, examples: Examples, settings: Mapping[str, obj
     return {
         "kind": "training",
         "data set": fingerprint(examples),
-        "first model": fingerprint(model.state_dict(), trained, modes),
+        "model to begin with": fingerprint(model.state_dict(), trained, modes),
         **{name: str(value) for name, value in settings.items()},
     }
 

@@ -113,8 +113,8 @@ def test_neither_another_model_nor_other_data_go_on_from_it(few_digits: data.Dat
     training.fit(small_model(), few_digits, **usual)
     training.fit(small_model(), few_digits, **usual)
     for model, task, named in [
-        (forgetful_model(), few_digits, "first model"),
-        (frozen, few_digits, "first model"),
+        (forgetful_model(), few_digits, "model to begin with"),
+        (frozen, few_digits, "model to begin with"),
         (small_model(), fewer, "data set"),
     ]:
         with pytest.raises(WatermarkError, match=named):

@@ -165,7 +165,7 @@ class Mark:
 
         Args:
             model: the one that the mark was made for, as it is now, in any mode, which is restored. The taps are read
-                in the caller's autocast, if there is one.
+                in the settings' precision; with float32 in the caller's autocast, if there is one.
 
         Raises:
             ValueError: the model is on another device, or lacks a parameter that the taps depend on.

@@ -78,18 +78,9 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
     started = time.monotonic()
     begun = None
     if savepoint is not None:
-        begun = savepoint.begin(
-            {
-                "kind": f"embedding, {NAME}",
-                "architecture": str(architecture),
-                "data set": fingerprint(data.input, data.train, data.validation),
-                "first model": fingerprint(model.state_dict()),
-                "negative controls": fingerprint([it.state_dict() for it in negatives]),
-                "seed": str(seed),
-                "watermark key": fingerprint(watermark_key),
-                **{f"setting {field.name}": str(getattr(settings, field.name)) for field in fields(settings)},
-            }
-        )
+        conditions = _conditions(model, data, architecture, settings, negatives)
+        secret = fingerprint(watermark_key)
+        begun = savepoint.begin({**conditions, "seed": str(seed), "watermark key": secret})
     marked = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
     mark = Mark(
         marked,
@@ -166,3 +157,21 @@ class _Run:
             torch.autograd.backward(settings.primary_weight * loss)
             self._mark.record(task_loss=loss)
         self._optimizer.step()
+
+
+def _conditions(
+    model: nn.Module,
+    data: Dataset,
+    architecture: Architecture,
+    settings: EmbedSettings,
+    negatives: Sequence[nn.Module],
+) -> dict[str, str]:
+    """What must be the same for an embedding to go on, but for its seed and key."""
+    return {
+        "kind": f"embedding, {NAME}",
+        "architecture": f"{architecture.name} {dict(sorted(architecture.arguments.items()))}",
+        "data set": fingerprint(data.input, data.train, data.validation),
+        "model to begin with": fingerprint(model.state_dict(), [it.requires_grad for it in model.parameters()]),
+        "set of negative controls": fingerprint([it.state_dict() for it in negatives]),
+        **{f"setting {field.name}": str(getattr(settings, field.name)) for field in fields(settings)},
+    }

@@ -95,8 +95,8 @@ def test_only_the_very_same_embedding_goes_on_from_a_savepoint(
         ({"watermark_key": bytes(32)}, "another watermark key"),
         ({"settings": replace(SETTINGS, steps=2, shadows=0)}, r"another setting steps \(1 there, 2 here\)"),
         ({"data": shorter}, "another data set"),
-        ({"model": base}, "another first model"),
-        ({"negatives": [base]}, "another negative controls"),
+        ({"model": base}, "another model to begin with"),
+        ({"negatives": [base]}, "another set of negative controls"),
     ]:
         with pytest.raises(wm.WatermarkError, match=named) as caught:
             embedded(**{"model": model, "data": few_digits, "savepoint": path, **few, **changes})
