@@ -51,6 +51,9 @@ class BranchLoss:
         negatives: the negative controls; none for a mark without.
         settings: the recipe.
         seed: decides the noise.
+
+    Attributes:
+        negatives: the negative controls, as they are read now.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class BranchLoss:
         seed: int,
     ) -> None:
         self._head, self._labels, self._settings = head, labels, settings
-        self._regularizer, self._negatives = regularizer, negatives
+        self._regularizer, self.negatives = regularizer, list(negatives)
         self._noise = generator(seed, "feature noise")
 
     def terms(self, read: Tensor, chosen: Tensor) -> Terms:
@@ -79,8 +82,8 @@ class BranchLoss:
         tuned = self._regularizer.tuned(read, chosen)
         tuned_term = None if tuned is None else F.cross_entropy(self._head(self._noisy(tuned)), labels)
         negatives = None
-        if self._negatives and self._settings.negative_weight:
-            negatives = negative_loss(self._head, self._negatives, chosen, noisy=self._noisy)
+        if self.negatives and self._settings.negative_weight:
+            negatives = negative_loss(self._head, self.negatives, chosen, noisy=self._noisy)
         return Terms(mark, tuned_term, negatives)
 
     def train_head(self, read: Tensor, order: Iterator[Tensor], *, progress: ProgressCallback) -> None:
@@ -113,13 +116,13 @@ class BranchLoss:
         losses = {"mark_loss": terms.mark, "tuning_loss": terms.tuned, "negative_loss": terms.negatives}
         values = {name: loss for name, loss in losses.items() if loss is not None}
         values["matched"] = self._share(read, chosen)
-        if self._negatives:
-            values["negatives_matched"] = torch.stack([self._share(it.read[chosen], chosen) for it in self._negatives])
+        if self.negatives:
+            values["negatives_matched"] = torch.stack([self._share(it.read[chosen], chosen) for it in self.negatives])
         return values
 
     def state(self) -> State:
         """Return the head, what is known of the negative controls, and the noise's generator."""
-        reads = {str(number): it.read for number, it in enumerate(self._negatives)}
+        reads = {str(number): it.read for number, it in enumerate(self.negatives)}
         return {
             **prefixed("head", self._head.state_dict()),
             **prefixed("negatives", reads),
@@ -129,7 +132,7 @@ class BranchLoss:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a state; errors as of `fill`."""
         fill(self._head.state_dict(), under("head", state))
-        fill({str(number): it.read for number, it in enumerate(self._negatives)}, under("negatives", state))
+        fill({str(number): it.read for number, it in enumerate(self.negatives)}, under("negatives", state))
         self._noise.set_state(state["noise"])
 
     def _share(self, read: Tensor, chosen: Tensor) -> Tensor:

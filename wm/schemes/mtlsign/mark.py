@@ -116,19 +116,19 @@ class Mark:
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
         shadowing = Shadowing(info, triggers, tuning, settings, seed)
         self._reading = Reading(model, info, triggers)
-        self._negatives = make_negatives(negatives, shadowing)
+        controls = make_negatives(negatives, shadowing)
         self._anchor = Anchor(model, info)
         first = self._reading.all(model)
         self.head = initial_head(first, info.taps, pooling=info.pooling, hidden=info.hidden, seed=seed)
         self._regularizer = TuningRegularizer(shadowing)
         self._branch_loss = BranchLoss(
-            self.head, self._reading.labels, self._regularizer, self._negatives, settings, seed=seed
+            self.head, self._reading.labels, self._regularizer, controls, settings, seed=seed
         )
         self._chosen = EndlessOrder(settings.triggers, settings.trigger_batch, generator(seed, "trigger order"))
         self._history = History(
             steps=settings.steps,
             pass_steps=-(-settings.triggers // settings.trigger_batch),
-            curves=(MARKED, SHADOW, *([NEGATIVE] if self._negatives else [])),
+            curves=(MARKED, SHADOW, *([NEGATIVE] if controls else [])),
         )
         self._parts: dict[str, Stateful] = {
             "anchor": self._anchor,
@@ -239,7 +239,7 @@ class Mark:
 
     def negatives_matched(self) -> dict[str, int]:
         """Count for each negative control the triggers that it answers as the key demands."""
-        return matched_by(self.head, self._negatives, self._reading.labels)
+        return matched_by(self.head, self._branch_loss.negatives, self._reading.labels)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything of the mark that a training changes, and W0; not copies. It is as secret as the head.
@@ -289,5 +289,7 @@ class Mark:
     def _note(self, read: Tensor) -> None:
         """Put the marked share, and the greatest of the negative controls, into the curves."""
         self._history.note(MARKED, self._reading.share(self.head, read))
-        if self._negatives:
-            self._history.note(NEGATIVE, max(self._reading.share(self.head, it.read) for it in self._negatives))
+        if self._branch_loss.negatives:
+            self._history.note(
+                NEGATIVE, max(self._reading.share(self.head, it.read) for it in self._branch_loss.negatives)
+            )
