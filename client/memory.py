@@ -6,6 +6,8 @@ another past, the two notes together are the evidence against its nodes, and bec
 * A larger tree must contain the remembered one; its hashes come from the nodes' tiles, so nobody's word is taken.
 * A smaller one is shown by nodes that are behind. Are there as many of them as a quorum, then one of them signed the
   remembered tree and has lost it: the ledger was rolled back.
+* Nodes change their keys. A policy that was followed to the next one leaves its keys here, so that what was remembered
+  in its time is known to be theirs afterwards.
 """
 
 import asyncio
@@ -22,11 +24,13 @@ from registry import merkle, tiles
 from registry.checkpoint import Checkpoint
 from registry.equivocation import Equivocation
 from registry.errors import ConsistencyError, QuorumError, RegistryError
-from registry.note import NOTE_BYTES_MAX, Note, verify_signatures
+from registry.note import NOTE_BYTES_MAX, Note, VerifierKey, verify_signatures
 from registry.trust import TrustPolicy
 
 _LEVELS = 8  # a tile's 256 hashes span eight levels of the tree
 _CATCH_UP_WAIT_S = 10
+EARLIER_KEYS_MAX = 1024
+_KEYS_BYTES_MAX = EARLIER_KEYS_MAX * 4096
 UNSIGNED = "unsigned"
 
 
@@ -74,9 +78,9 @@ class Memory:
         note, path = self.recall_note(trust.origin), self.path(trust.origin)
         if note is None:
             return None
+        keys = {*_keys_in(trust), *self._earlier_keys(trust.origin)}
         try:
             checkpoint = checkpoint_in(note)
-            keys = [trusted.key for trusted in (*trust.logs, *trust.witnesses)]
             is_signed = bool(verify_signatures(Note.parse(note), keys))
         except RegistryError as error:
             raise InvalidError(f"{path}: damaged ({error}); remove it to begin afresh", code="malformed") from error
@@ -84,10 +88,33 @@ class Memory:
             raise InvalidError(f"{path}: remembers {checkpoint.origin}, not {trust.origin}", code="malformed")
         if not is_signed:
             raise InvalidError(
-                f"{path}: damaged (no node that the policy names has signed it); remove it to begin afresh",
+                f"{path}: damaged (no node that the policy names has signed it); have the nodes changed their keys "
+                "since, update the earlier policy file (wmreg policy update); else remove it to begin afresh",
                 code=UNSIGNED,
             )
         return checkpoint
+
+    def keep_keys(self, earlier: TrustPolicy) -> None:
+        """Keep the keys of a policy that the ledger has changed since, as its nodes have proven."""
+        kept = self._earlier_keys(earlier.origin)
+        if set(new := _keys_in(earlier)) <= set(kept):
+            return
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lines = [f"{key}\n" for key in dict.fromkeys([*kept, *new])][-EARLIER_KEYS_MAX:]
+        write_atomic(self._keys_path(earlier.origin), "".join(lines).encode())
+
+    def _earlier_keys(self, origin: str) -> list[VerifierKey]:
+        path = self._keys_path(origin)
+        if not path.exists():
+            return []
+        try:
+            return [VerifierKey.parse(line) for line in read_text(path, _KEYS_BYTES_MAX).splitlines()]
+        except RegistryError as error:
+            message = f"{path}: damaged ({error}); remove it, and {self.path(origin)} if that is refused then"
+            raise InvalidError(message, code="malformed") from error
+
+    def _keys_path(self, origin: str) -> Path:
+        return self.path(origin).with_suffix(".keys")
 
     def recall_note(self, origin: str) -> str | None:
         """The signed note of the last checkpoint, as it was kept; nothing of it is checked."""
@@ -103,6 +130,10 @@ class Memory:
         """Keep a checkpoint whose continuity was checked."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(self.path(seen.trusted.checkpoint.origin), seen.note.encode())
+
+
+def _keys_in(trust: TrustPolicy) -> list[VerifierKey]:
+    return [trusted.key for trusted in (*trust.logs, *trust.witnesses)]
 
 
 async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> None:

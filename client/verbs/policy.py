@@ -42,6 +42,7 @@ def update(out: Path | None, policy_path: Path, patience_s: float) -> Report:
             return await follow_changes(api)
 
     followed = asyncio.run(run())
+    _keep_keys(followed)
     text = str(followed.trust).encode()
     if out is not None:
         write_new(out, text)
@@ -52,6 +53,15 @@ def update(out: Path | None, policy_path: Path, patience_s: float) -> Report:
     write_atomic(earlier, policy_path.read_bytes())
     write_atomic(policy_path, text)
     return _report(followed, policy_path, earlier=earlier)
+
+
+def _keep_keys(followed: "Followed") -> None:
+    """What was remembered of the ledger in the time of an earlier policy is to be known again."""
+    from client.memory import Memory
+    from registry.trust import TrustPolicy
+
+    for step in followed.steps:
+        Memory.default().keep_keys(TrustPolicy.of(step.before.policy, step.before.origin))
 
 
 def _report(followed: "Followed", path: Path, *, earlier: Path | None) -> Report:

@@ -3,9 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from fakes import ORIGIN, member, policy
 
+from client.errors import InvalidError
 from client.memory import Memory, tile_width
 from registry.note import Note
+from registry.trust import TrustPolicy
 
 
 @pytest.fixture
@@ -168,3 +171,47 @@ def test_tiles_that_prove_nothing_raise_an_alarm_without_false_evidence(ledger, 
 
     assert publish(bob).code == 5
     assert list(memory.directory.glob("equivocation-*.json")) == []
+
+
+@pytest.fixture
+def later(ledger) -> TrustPolicy:
+    """The ledger's policy after all nodes have changed their keys."""
+    return TrustPolicy.of(policy(), ledger.trust.origin)
+
+
+def test_what_was_seen_is_known_again_after_all_nodes_have_changed_their_keys(ledger, alice, publish, memory, later):
+    publish(alice)
+    with pytest.raises(InvalidError, match="wmreg policy update"):
+        memory.recall(later)
+
+    memory.keep_keys(ledger.trust)
+
+    assert memory.recall(later) == ledger.checkpoint(2)
+    path = memory.path(ledger.trust.origin)
+    path.write_text(path.read_text().replace("\n2\n", "\n1\n", 1))
+    with pytest.raises(InvalidError, match="damaged"):
+        memory.recall(later)
+
+
+def test_the_keys_of_earlier_policies_are_kept_once_and_not_without_end(memory, monkeypatch):
+    for _twice in range(2):
+        memory.keep_keys(TrustPolicy.of(policy(1, 2, 3), ORIGIN))
+    keys = memory.path(ORIGIN).with_suffix(".keys")
+    assert len(keys.read_text().splitlines()) == 6
+
+    monkeypatch.setattr("client.memory.EARLIER_KEYS_MAX", 8)
+    memory.keep_keys(TrustPolicy.of(policy(4, 5, 6), ORIGIN))
+
+    kept = keys.read_text().splitlines()
+    assert len(kept) == 8
+    assert kept[-1] == str(member("node-6").cosigner(ORIGIN))
+
+
+def test_damaged_keys_of_earlier_policies_are_named(ledger, alice, bob, publish, memory):
+    publish(alice)
+    keys = memory.path(ledger.trust.origin).with_suffix(".keys")
+    keys.write_text("no key\n")
+
+    told = publish(bob)
+
+    assert (told.code, f"{keys}: damaged" in told.err) == (1, True)
