@@ -6,7 +6,7 @@ Nothing appears under the bundle's name until every file of it is written; what 
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -30,6 +30,7 @@ from client.models import (
     watermark_errors,
 )
 from client.plots import plot_report
+from client.savepoints import Savepoints
 from client.task import Task
 from registry.policy import Thresholds
 from registry.verdict import p_value
@@ -65,6 +66,7 @@ def embed(
     *,
     scheme: str,
     settings: wm.EmbedSettings | None = None,
+    savepoints: Savepoints | None = None,
     show: Show,
 ) -> Marked:
     """Train the model plainly, then embed each watermark into what came before; `wm.embed` works on a copy.
@@ -73,7 +75,8 @@ def embed(
         task: what to train, on what.
         key_files: the watermark keys, at least one.
         scheme: the watermark scheme's name.
-        settings: its recipe; None takes the measured one.
+        settings: its recipe; None takes the measured one, in the task's precision.
+        savepoints: from which it goes on, and where it keeps its state.
         show: is told how far it is.
 
     Raises:
@@ -83,10 +86,12 @@ def embed(
     data = load_data(task)
     architecture = architecture_of(task, data)
     check_taps(architecture, settings)
-    model = clean = trained_model(task, architecture, data, show)
+    training = None if savepoints is None else savepoints.training()
+    model = clean = trained_model(task, architecture, data, show, savepoint=training)
     base = _base(task, architecture, clean)
-    if settings is None and base is not None:
-        settings = wm.EmbedSettings.beside_a_base()
+    if settings is None:
+        settings = wm.EmbedSettings() if base is None else wm.EmbedSettings.beside_a_base()
+        settings = replace(settings, precision=task.precision)
     embeddings = []
     for number, key_file in enumerate(key_files):
         with watermark_errors():
@@ -99,6 +104,7 @@ def embed(
                 settings=settings,
                 negatives=[] if base is None else [base, clean],
                 seed=task.seed + number,
+                savepoint=None if savepoints is None else savepoints.embedding(number),
                 progress=reporting(show),
             )
         embeddings.append(embedding)
@@ -115,6 +121,7 @@ def embed(
         "data": task.data,
         "fraction": task.fraction,
         "seed": task.seed,
+        "precision": task.precision,
         "training_images": len(data.train),
         "test_accuracy": {"clean": task_accuracy(clean, data), "marked": task_accuracy(model, data)},
         **first,

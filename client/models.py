@@ -165,11 +165,13 @@ def _examples(data: Dataset) -> str:
     return ", ".join(text_classifiers()) if data.words else FROM_CATALOGUE
 
 
-def trained_model(task: Task, architecture: Architecture, data: Dataset, show: Show) -> nn.Module:
-    """Stage 1: build or load the network and train it plainly.
+def trained_model(
+    task: Task, architecture: Architecture, data: Dataset, show: Show, *, savepoint: wm.Savepoint | None = None
+) -> nn.Module:
+    """Stage 1: build or load the network and train it plainly; from a savepoint, where there is one, it goes on.
 
     Raises:
-        InvalidError: the weights are not such a network's.
+        InvalidError: the weights are not such a network's, or the savepoint is damaged or of another training.
     """
     if task.weights is not None:
         with watermark_errors():
@@ -186,7 +188,16 @@ def trained_model(task: Task, architecture: Architecture, data: Dataset, show: S
         model.to(device_of(task.device))
         if schedule_of(task).epochs:
             schedule = schedule_of(task)
-            fit(model, data, epochs=schedule.epochs, lr=schedule.lr, seed=task.seed, progress=reporting(show))
+            fit(
+                model,
+                data,
+                epochs=schedule.epochs,
+                lr=schedule.lr,
+                seed=task.seed,
+                precision=task.precision,
+                savepoint=savepoint,
+                progress=reporting(show),
+            )
     return model.eval()
 
 

@@ -237,6 +237,24 @@ def device(function: Function) -> Function:
     )(function)
 
 
+def savepoint(function: Function) -> Function:
+    """--savepoint and --savepoint-s: the parameters savepoint and savepoint_s."""
+    return click.option(
+        "--savepoint",
+        type=NEW_DIRECTORY,
+        help="Directory in which the state is kept: after an interruption the same command goes on from there, to the "
+        "same result. As secret as a bundle; removed at the end.",
+    )(
+        click.option(
+            "--savepoint-s",
+            type=FiniteRange(0, 86400),
+            default=60.0,
+            show_default=True,
+            help="Seconds between two states, at least.",
+        )(function)
+    )
+
+
 def task(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what to train, and on what: --arch, --weights, --data, --fraction, --epochs, --seed ...
 
@@ -271,6 +289,13 @@ def task(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--epochs", type=click.IntRange(0, 10_000), help="Passes of the plain training; 0 for none."),
         click.option(
             "--seed", type=click.IntRange(0, SEED_MAX), default=0, show_default=True, help="Decides everything."
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16"]),
+            default="float32",
+            show_default=True,
+            help="What is computed in; weights and counts are float32 with both. bfloat16 is for GPUs.",
         ),
         device,
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Task:
         words: of texts, the word list; None makes one of the training set.
         vectors: of texts, word vectors to begin with; None for random ones.
         freeze_embedding: of texts, whether the word vectors stay as they are.
+        precision: of forward and backward, "float32" or "bfloat16".
     """
 
     data: str
@@ -34,3 +36,4 @@ class Task:
     words: Path | None = None
     vectors: Path | None = None
     freeze_embedding: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"

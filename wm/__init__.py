@@ -18,6 +18,7 @@ from wm.embedding import Embedding, embed
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence, with_reference
 from wm.progress import Progress
+from wm.savepoint import Savepoint
 from wm.schemes.mtlsign import EmbedSettings, Mark
 from wm.triggers import InputSpec, Normalisation, TextSpec
 from wm.verification import Evidence, verify
@@ -36,6 +37,7 @@ __all__ = [
     "Normalisation",
     "OwnArchitecture",
     "Progress",
+    "Savepoint",
     "TextSpec",
     "WatermarkError",
     "count_matched",

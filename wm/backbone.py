@@ -7,9 +7,9 @@ backbone runs: what is in front of it resizes and normalises pictures, which is 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody uses)
@@ -20,6 +20,8 @@ from wm.errors import WatermarkError
 from wm.triggers import Spec
 
 BATCH_IMAGES = 100
+
+Precision = Literal["float32", "bfloat16"]  # of a training's forward and backward; weights are float32 with both
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,11 @@ def device_of(model: nn.Module) -> torch.device:
 def on_device(images: Tensor, device: torch.device) -> Tensor:
     """Move a batch to a device; pictures get the memory format that convolutions are fastest in."""
     return images.to(device, memory_format=torch.channels_last) if images.ndim == 4 else images.to(device)
+
+
+def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Inside the block compute in a precision; `float32` leaves it to an autocast of the caller's, if there is one."""
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def full_precision(device: torch.device) -> torch.autocast:

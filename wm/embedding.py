@@ -5,6 +5,7 @@ Source: DESIGN 6.1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,7 @@ from wm.errors import WatermarkError
 from wm.head import Head
 from wm.info import Info
 from wm.progress import ProgressCallback, silent
+from wm.savepoint import Savepoint
 from wm.schemes import mtlsign
 from wm.schemes.mtlsign import EmbedSettings
 
@@ -27,7 +29,7 @@ class Embedding:
         model: the marked model, in evaluation mode.
         head: c_WM; secret until a claim.
         info: how the head connects, still without the hashes of files.
-        report: JSON-able: seconds, accuracies, curves.
+        report: JSON-able: seconds, accuracies, curves, and the history of losses and counts.
     """
 
     model: nn.Module
@@ -46,6 +48,7 @@ def embed(  # noqa: PLR0913 (the public face)
     settings: EmbedSettings | None = None,
     negatives: Sequence[nn.Module] = (),
     seed: int,
+    savepoint: Savepoint | Path | str | None = None,
     progress: ProgressCallback = silent,
 ) -> Embedding:
     """Embed a watermark into a copy of a trained model.
@@ -60,14 +63,19 @@ def embed(  # noqa: PLR0913 (the public face)
         negatives: networks that must answer by chance, such as the public base that the model was fine-tuned from; of
             the architecture in front of the last tap, on the model's device, left untouched.
         seed: with one seed and one thread count the result is bit-identical on one machine.
+        savepoint: a file in which the state is kept, once a minute or as a `Savepoint` says, so that the same call goes
+            on from there after a kill, to the same result. It is as secret as the head. It stays when the embedding is
+            done: remove it when the result is saved.
         progress: called after every step.
 
     Returns:
         The marked model, the head, how they connect, and a report.
 
     Raises:
-        WatermarkError: `unknown_scheme`, or `unknown_architecture` for a tap that does not exist.
+        WatermarkError: `unknown_scheme`, or `unknown_architecture` for a tap that does not exist; `malformed` for a
+            damaged savepoint, `mismatch` for one of another model, data set, key, recipe or seed, which is named.
         ValueError: the key's length.
+        OSError: the savepoint cannot be read or written.
     """
     if scheme != mtlsign.NAME:
         raise WatermarkError("unknown_scheme", f"scheme {scheme!r}; this version knows {mtlsign.NAME!r}")
@@ -79,6 +87,7 @@ def embed(  # noqa: PLR0913 (the public face)
         settings=settings or EmbedSettings(),
         negatives=negatives,
         seed=seed,
+        savepoint=Savepoint(savepoint) if isinstance(savepoint, Path | str) else savepoint,
         progress=progress,
     )
     return Embedding(marked.model, marked.head, marked.info, marked.report)

@@ -7,9 +7,10 @@ the only place that touches it.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
+from torch import Tensor
 
 
 def seed_of(*parts: int | str | bytes) -> int:
@@ -55,3 +56,67 @@ def seeded(*parts: int | str | bytes, device: torch.device | None = None) -> Ite
         if index is not None:
             torch.cuda.default_generators[index].manual_seed(seed_of(*parts))
         yield
+
+
+def global_generators(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of torch's global generators: of the CPU and, for a GPU, of that."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def set_global_generators(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    """Put torch's global generators back to states of `global_generators`; call it within `seeded`.
+
+    Raises:
+        RuntimeError: one is no state of a generator.
+    """
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+class EndlessOrder:
+    """Batches of indices for ever, pass by pass in a fresh order; it can be put back to where it was.
+
+    Args:
+        total: how many there are to order, at least 1.
+        batch: indices in a batch.
+        order: draws the orders.
+        only_full: whether a shorter last batch of a pass is left out, unless all are fewer than one batch.
+    """
+
+    def __init__(self, total: int, batch: int, order: torch.Generator, *, only_full: bool = False) -> None:
+        self._total, self._batch, self._order = total, batch, order
+        self._least = min(batch, total) if only_full else 1
+        self._shuffle()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Return itself: there is one order."""
+        return self
+
+    def __next__(self) -> Tensor:
+        """Return the next batch, int64, shape (batch,) or less."""
+        if self._position == len(self._batches):
+            self._shuffle()
+        self._position += 1
+        return self._batches[self._position - 1]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return how the present pass began and how far it is."""
+        return {"began": self._began, "position": torch.tensor(self._position)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a state of an order of as many.
+
+        Raises:
+            RuntimeError: `began` is no state of a generator.
+        """
+        self._order.set_state(state["began"])
+        self._shuffle()
+        self._position = int(state["position"])
+
+    def _shuffle(self) -> None:
+        self._began = self._order.get_state()
+        batches = torch.split(torch.randperm(self._total, generator=self._order), self._batch)
+        self._batches = [indices for indices in batches if len(indices) >= self._least]
+        self._position = 0

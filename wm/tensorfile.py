@@ -53,7 +53,7 @@ def opened(path: Path, *, file_bytes_max: int) -> Iterator[Any]:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
-    """Write a safetensors file atomically.
+    """Write a safetensors file atomically, readable by its owner only.
 
     Args:
         path: replaced if it exists; its folder must exist.
@@ -77,7 +77,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     except OSError:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -129,7 +129,8 @@ def _check_count(path: Path, tensors: int) -> None:
         raise WatermarkError("too_large", f"{path.name} holds {tensors} tensors, the limit is {TENSORS_MAX}")
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Flush a folder to the disk, so that a rename in it survives."""
     # Without this the new name may be lost in a power cut although the content is safe.
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -8,17 +8,18 @@ Source: Li et al. 2022, equation 6 (stage 1); the optimiser is the authors' code
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.backbone import device_of, evaluating, on_device
+from wm.backbone import Precision, computing_in, device_of, evaluating, on_device
 from wm.data import Dataset, Examples, fraction_of
 from wm.progress import Progress, ProgressCallback, silent
-from wm.randomness import generator
+from wm.randomness import EndlessOrder, generator, global_generators, seeded, set_global_generators
+from wm.savepoint import Savepoint, State, fill, fill_optimizer, fingerprint, optimizer_state, prefixed, under
 
 BATCH_IMAGES = 64
 EVALUATION_BATCH_IMAGES = 256
@@ -26,13 +27,14 @@ EVALUATION_BATCH_IMAGES = 256
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What a training did: its last epoch's mean loss, its size and its time."""
+    """What a training did: its last epoch's mean loss, its size and its time; and the mean loss of every epoch."""
 
     epochs: int
     steps: int
     images: int
     loss: float
     seconds: float
+    losses: tuple[float, ...] = ()
 
 
 def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in one call)
@@ -43,6 +45,8 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
     lr: float = 1e-3,
     seed: int,
     fraction: float = 1.0,
+    precision: Precision = "float32",
+    savepoint: Savepoint | None = None,
     progress: ProgressCallback = silent,
 ) -> FitReport:
     """Train a model in place on the primary task.
@@ -52,29 +56,43 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
         data: its training set is used.
         epochs: passes over the data, at least 1.
         lr: Adam's first learning rate.
-        seed: decides the order of the examples and, below 1, the fraction.
+        seed: decides the order of the examples, what dropout drops and, below 1, the fraction.
         fraction: how much of the training set, in (0, 1].
+        precision: of forward and backward.
+        savepoint: where the state is kept; one of this very training goes on from there. It is left with the last state
+            for the caller to remove.
         progress: called after every epoch.
 
     Returns:
-        The report.
+        The report; its time is of this run alone.
+
+    Raises:
+        WatermarkError: the savepoint is damaged or of another training.
+        OSError: the savepoint cannot be read or written.
     """
     started = time.monotonic()
     examples = fraction_of(data.train, fraction, seed=seed)
-    batches = endless_batches(examples, images=BATCH_IMAGES, seed=seed)
     steps_an_epoch = max(1, round(len(examples) / BATCH_IMAGES))
+    steps = epochs * steps_an_epoch
+    batches = endless_batches(examples, images=BATCH_IMAGES, seed=seed)
     model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    loss = math.nan
-    for epoch in range(epochs):
-        losses = []
-        for step in range(steps_an_epoch):
-            set_rate(optimizer, lr * cosine(epoch * steps_an_epoch + step, epochs * steps_an_epoch))
-            losses.append(primary_step(model, optimizer, next(batches)))
-        loss = sum(losses) / len(losses)
-        progress(Progress("training", epoch + 1, epochs, f"loss {loss:.3f}"))
+    run = _Run(model, optimizer, batches)
+    with seeded("training", seed, device=device_of(model)):  # of dropout and its like, wherever they draw from
+        if savepoint is not None:
+            settings = {"epochs": epochs, "learning rate": lr, "seed": seed, "precision": precision}
+            run.restore(savepoint.begin(_conditions(model, examples, settings)))
+        for step in range(len(run.losses), steps):
+            set_rate(optimizer, lr * cosine(step, steps))
+            run.losses.append(primary_step(model, optimizer, next(batches), precision=precision))
+            if not (step + 1) % steps_an_epoch:
+                loss = sum(run.losses[-steps_an_epoch:]) / steps_an_epoch
+                progress(Progress("training", (step + 1) // steps_an_epoch, epochs, f"loss {loss:.3f}"))
+            if savepoint is not None and (savepoint.is_due() or step + 1 == steps):
+                savepoint.write(run.state())
     model.eval()
-    return FitReport(epochs, epochs * steps_an_epoch, len(examples), loss, time.monotonic() - started)
+    losses = tuple(sum(part) / steps_an_epoch for part in _parts(run.losses, steps_an_epoch))
+    return FitReport(epochs, steps, len(examples), (losses or (math.nan,))[-1], time.monotonic() - started, losses)
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -98,10 +116,13 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return correct / len(labels)
 
 
-def primary_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Examples) -> float:
+def primary_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Examples, *, precision: Precision = "float32"
+) -> float:
     """Take one step of cross-entropy on a batch in the model's present mode and return the loss."""
     optimizer.zero_grad()
-    loss = primary_loss(model, batch)
+    with computing_in(precision, device_of(model)):
+        loss = primary_loss(model, batch)
     torch.autograd.backward(loss)
     optimizer.step()
     return loss.item()
@@ -110,11 +131,26 @@ def primary_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Exam
 def primary_loss(model: nn.Module, batch: Examples) -> Tensor:
     """Return the mean cross-entropy of a batch, a scalar with a graph."""
     device = device_of(model)
-    return F.cross_entropy(model(on_device(batch.images, device)), batch.labels.to(device))
+    return F.cross_entropy(model(on_device(batch.images, device)).float(), batch.labels.to(device))
 
 
-def endless_batches(examples: Examples, *, images: int, seed: int) -> Iterator[Examples]:
-    """Yield batches for ever, epoch by epoch in a fresh order.
+class Batches:
+    """Batches of examples for ever, epoch by epoch in a fresh order."""
+
+    def __init__(self, examples: Examples, order: EndlessOrder) -> None:
+        self._examples, self.order = examples, order
+
+    def __iter__(self) -> Iterator[Examples]:
+        """Return itself: there is one order."""
+        return self
+
+    def __next__(self) -> Examples:
+        """Return the next batch."""
+        return self._examples.take(next(self.order))
+
+
+def endless_batches(examples: Examples, *, images: int, seed: int) -> Batches:
+    """Make batches for ever, epoch by epoch in a fresh order.
 
     Args:
         examples: at least one.
@@ -122,15 +158,10 @@ def endless_batches(examples: Examples, *, images: int, seed: int) -> Iterator[E
             examples are fewer than one batch.
         seed: decides the orders.
 
-    Yields:
+    Returns:
         Batches of `images` examples.
     """
-    order = generator("batches", seed)
-    while True:
-        shuffled = torch.randperm(len(examples), generator=order)
-        for indices in torch.split(shuffled, images):
-            if len(indices) == min(images, len(examples)):
-                yield examples.take(indices)
+    return Batches(examples, EndlessOrder(len(examples), images, generator("batches", seed), only_full=True))
 
 
 def cosine(step: int, steps: int) -> float:
@@ -142,3 +173,46 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set one learning rate for every group of the optimiser."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+class _Run:
+    """What changes in the course of a training."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches) -> None:
+        self._model, self._optimizer, self._batches = model, optimizer, batches
+        self.losses: list[float] = []  # of every step
+
+    def state(self) -> State:
+        """Return all of it, with torch's global generators."""
+        return {
+            **prefixed("model", self._model.state_dict()),
+            **prefixed("optimizer", optimizer_state(self._optimizer)),
+            **prefixed("order", self._batches.order.state()),
+            **prefixed("generators", global_generators(device_of(self._model))),
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+        }
+
+    def restore(self, state: State | None) -> None:
+        """Go on from a state; None is the beginning."""
+        if state is None:
+            return
+        fill(self._model.state_dict(), under("model", state))
+        fill_optimizer(self._optimizer, under("optimizer", state))
+        self._batches.order.restore(under("order", state))
+        set_global_generators(device_of(self._model), under("generators", state))
+        self.losses = state["losses"].tolist()
+
+
+def _conditions(model: nn.Module, examples: Examples, settings: Mapping[str, object]) -> dict[str, str]:
+    trained = [value.requires_grad for value in model.parameters()]
+    modes = [module.training for module in model.modules()]
+    return {
+        "kind": "training",
+        "data set": fingerprint(examples),
+        "model to begin with": fingerprint(model.state_dict(), trained, modes),
+        **{name: str(value) for name, value in settings.items()},
+    }
+
+
+def _parts(losses: list[float], size: int) -> list[list[float]]:
+    return [losses[begin : begin + size] for begin in range(0, len(losses), size)]

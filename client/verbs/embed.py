@@ -14,10 +14,12 @@ from client.task import Task
 
 if TYPE_CHECKING:
     from client.keystore import WatermarkKeyFile
+    from client.savepoints import Savepoints
 
 
 @click.command("embed", epilog="Example:  wmreg embed --arch resnet18 --data digits --out mymodel")
 @options.task
+@options.savepoint
 @click.option(
     "--base",
     type=options.FILE,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 def command(  # noqa: PLR0913 (one parameter for each option)
     *,
     task: Task,
+    savepoint: Path | None,
+    savepoint_s: float,
     scheme: str,
     watermarks: int,
     keep_clean: bool,
@@ -61,13 +65,27 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     private_key = options.load_key(signing_key_path)
 
     from client.keystore import create_watermark_key
+    from client.savepoints import kept_in
 
-    key_files = [create_watermark_key(private_key, origin=origin) for _ in range(watermarks)]
-    return _report(_make(task, key_files, scheme=scheme, keep_clean=keep_clean, out=out), out)
+    with kept_in(savepoint, every_s=savepoint_s, out=out) as savepoints:
+        key_files = [
+            create_watermark_key(private_key, origin=origin)
+            if savepoints is None
+            else savepoints.watermark_key(number, private_key, origin=origin)
+            for number in range(watermarks)
+        ]
+        made = _make(task, key_files, savepoints, scheme=scheme, keep_clean=keep_clean, out=out)
+    return _report(made, out)
 
 
 def _make(
-    task: Task, key_files: "list[WatermarkKeyFile]", *, scheme: str, keep_clean: bool, out: Path
+    task: Task,
+    key_files: "list[WatermarkKeyFile]",
+    savepoints: "Savepoints | None",
+    *,
+    scheme: str,
+    keep_clean: bool,
+    out: Path,
 ) -> dict[str, Any]:
     from client.bundle import Bundle
     from client.embedding import embed, write_bundle
@@ -79,7 +97,7 @@ def _make(
             task = replace(task, base=copyfile(task.base, Bundle(staging).base))
             base_sha256 = sha256_file(Bundle(staging).base)[0].hex()
         with phases() as show:
-            marked = embed(task, key_files, scheme=scheme, show=show)
+            marked = embed(task, key_files, scheme=scheme, savepoints=savepoints, show=show)
         return write_bundle(Bundle(staging), marked, key_files, base_sha256=base_sha256, keep_clean=keep_clean)
 
 

@@ -11,19 +11,22 @@ from client.task import Task
 
 @click.command("train", epilog="Example:  wmreg train --arch resnet18 --data digits --out baseline.safetensors")
 @options.task
+@options.savepoint
 @click.option("--out", type=options.NEW_FILE, required=True, help="Weights file to write (safetensors).")
 @options.as_json
-def command(*, task: Task, out: Path) -> Report:
+def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path) -> Report:
     """Train a model without a watermark: a baseline, a control, or a model of one's own."""
     from client.files import staged_file
     from client.models import architecture_of, load_data, saved_weights, task_accuracy, trained_model
     from client.progress import phases
+    from client.savepoints import kept_in
 
-    with staged_file(out) as staging:
+    with kept_in(savepoint, every_s=savepoint_s, out=out) as savepoints, staged_file(out) as staging:
         dataset = load_data(task)
         architecture = architecture_of(task, dataset)
         with phases() as show:
-            model = trained_model(task, architecture, dataset, show)
+            first = None if savepoints is None else savepoints.training()
+            model = trained_model(task, architecture, dataset, show, savepoint=first)
         accuracy = task_accuracy(model, dataset)
         sha256 = saved_weights(model, staging)
     return Report(

@@ -4,7 +4,8 @@ Source: Li, Yang, Wang, Liew, "Leveraging Multi-task Learning for Unambiguous an
 Watermarking", 2022.
 """
 
-from wm.schemes.mtlsign.mark import NAME, Mark
+from wm.schemes.mtlsign.mark import Mark
+from wm.schemes.mtlsign.preparation import NAME
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.stage2 import Marked, embed
 

@@ -11,48 +11,30 @@ features that no longer change.
 Source: Li et al. 2022, equations 7 to 10. The primary term is ours: without it task accuracy falls (SCHEMES 1.1-C).
 """
 
-import math
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm import tensorfile
-from wm.architectures import Architecture, OwnArchitecture, default_taps
-from wm.backbone import (
-    backbone_names,
-    device_of,
-    differentiable,
-    evaluating,
-    features,
-    features_in_evaluation,
-    full_precision,
-    taps_of,
-)
-from wm.branch import agreements, logit_margins
+from wm.architectures import Architecture, OwnArchitecture
+from wm.backbone import full_precision
 from wm.data import Examples
-from wm.errors import WatermarkError
-from wm.evidence import SALT_BYTES, EvidenceFile, check_taps, save_evidence, with_reference
 from wm.head import initial_head
-from wm.info import Info, decode_info, encode_info
-from wm.progress import Progress, ProgressCallback, silent
-from wm.randomness import generator
-from wm.schemes.mtlsign.negatives import aligned, make_negatives, matched_by, negative_loss
+from wm.progress import ProgressCallback, silent
+from wm.randomness import EndlessOrder, generator
+from wm.savepoint import Stateful, prefixed, under
+from wm.schemes.mtlsign.anchor import Anchor, distance
+from wm.schemes.mtlsign.branch_loss import BranchLoss
+from wm.schemes.mtlsign.history import MARKED, NEGATIVE, SHADOW, History
+from wm.schemes.mtlsign.mark_files import write_mark
+from wm.schemes.mtlsign.negatives import aligned, make_negatives, matched_by
+from wm.schemes.mtlsign.preparation import check_precision, check_tuning, described
+from wm.schemes.mtlsign.reading import Reading
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import Shadowing, TuningLoss
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
-from wm.training import cosine
-from wm.triggers import InputSpec, Normalisation, Spec, make_triggers
+from wm.triggers import Spec, make_triggers
 from wm.verification import reproducible
-from wm.weights import check_backbone, save_weights
-
-NAME = "mtlsign"
-MODEL, EVIDENCE, BASE = "model.safetensors", "evidence.safetensors", "base.safetensors"
 
 
 class Mark:
@@ -88,7 +70,6 @@ class Mark:
         info: how the head connects.
         settings: the recipe; of its fields `steps` is how many calls of `loss` there will be, over which the shadows of
             R_DA are spread, and the rates of backbone and head are the caller's optimiser's own business.
-        curves: by name, [step, share of the triggers] whenever a shadow was met and at the end.
     """
 
     def __init__(  # noqa: PLR0913 (the public face; all but the model and its key by name)
@@ -129,27 +110,44 @@ class Mark:
             ValueError: the key's length, or nothing to tune with.
         """
         self.settings = settings = settings or EmbedSettings()
-        _check_tuning(settings, tuning, negatives)
-        _check_precision(model)
-        self.info = info = _info(model, taps, input_spec, architecture or OwnArchitecture(), settings)
-        names = set(backbone_names(model, info.modules, info.input.outline()))
+        check_tuning(settings, tuning, negatives)
+        check_precision(model)
+        self.info = info = described(model, taps, input_spec, architecture or OwnArchitecture(), settings)
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
         self._shadowing = shadowing = Shadowing(info, triggers, tuning, settings, seed)
-        self._device = device_of(model)
-        self._images = triggers.images.to(self._device, memory_format=_memory_format(model))
-        self._labels = triggers.labels.to(self._device)
-        self._negatives = make_negatives(negatives, shadowing)
-        self._anchor = {name: value.detach().clone() for name, value in model.named_parameters() if name in names}
-        first = self._read(model)
+        self._reading = Reading(model, info, triggers)
+        controls = make_negatives(negatives, shadowing)
+        self._anchor = Anchor(model, info)
+        first = self._reading.all(model)
         self.head = initial_head(first, info.taps, pooling=info.pooling, hidden=info.hidden, seed=seed)
-        self.curves: dict[str, list[list[float]]] = {"marked": [], "unseen_shadow": []}
-        if self._negatives:
-            self.curves["negative"] = []
         self._regularizer = TuningRegularizer(shadowing)
-        self._noise = generator(seed, "feature noise")
-        self._chosen = _endless_choices(settings.triggers, settings.trigger_batch, seed=seed)
+        self._branch_loss = BranchLoss(
+            self.head, self._reading.labels, self._regularizer, controls, settings, seed=seed
+        )
+        self._chosen = EndlessOrder(settings.triggers, settings.trigger_batch, generator(seed, "trigger order"))
+        self._history = History(
+            steps=settings.steps,
+            pass_steps=-(-settings.triggers // settings.trigger_batch),
+            curves=(MARKED, SHADOW, *([NEGATIVE] if controls else [])),
+        )
+        self._parts: dict[str, Stateful] = {
+            "anchor": self._anchor,
+            "branch": self._branch_loss,
+            "shadows": self._regularizer,
+            "order": self._chosen,
+            "history": self._history,
+        }
         self._scale = float(settings.triggers) if settings.reduction == "sum" else 1.0
-        self._steps = 0  # calls of `loss`
+
+    @property
+    def curves(self) -> dict[str, list[list[float]]]:
+        """By name, [step, share of the triggers] whenever a shadow was met and at the end."""
+        return self._history.curves
+
+    @property
+    def steps_done(self) -> int:
+        """How often `loss` was called."""
+        return self._history.steps
 
     @property
     def shadows_met(self) -> int:
@@ -167,31 +165,46 @@ class Mark:
 
         Args:
             model: the one that the mark was made for, as it is now, in any mode, which is restored. The taps are read
-                in the caller's autocast, if there is one.
+                in the settings' precision; with float32 in the caller's autocast, if there is one.
 
         Raises:
             ValueError: the model is on another device, or lacks a parameter that the taps depend on.
         """
-        settings = self.settings
-        anchored = self._anchored(model)
-        if settings.align_every and self._steps % settings.align_every == 0:
+        settings, pairs = self.settings, self._anchor.paired(model)
+        self._history.end_row()
+        if settings.align_every and self.steps_done % settings.align_every == 0:
             self._align(model)
-        if self._regularizer.is_due(self._steps):
+        if self._regularizer.is_due(self.steps_done):
             self._meet_shadow(model)
         chosen = next(self._chosen)
-        labels = self._labels[chosen].long()
+        labels = self._reading.labels[chosen].long()
         # The first of all terms, so that its gradient is added last: one seed goes on giving the same bits.
-        with full_precision(self._device):
+        with full_precision(self._reading.device):
             weight = self._scale * settings.lambda2
             fresh = self._regularizer.fresh_term(model, self.head, chosen, labels, weight=weight)
-        with evaluating(model), differentiable(model):
-            read = features(model, self.info.modules, self._images[chosen], pooling=self.info.pooling)
-        with full_precision(self._device):
-            loss = self._scale * self._head_loss(read, chosen)
+        read = self._reading.batch(model, chosen, settings)
+        with full_precision(self._reading.device):
+            terms = self._branch_loss.terms(read, chosen)
+            loss = self._scale * terms.weighted(settings)
             if settings.lambda1:
-                loss = loss + settings.lambda1 * _distance(anchored)
-        self._steps += 1
+                moved = distance(pairs)
+                loss = loss + settings.lambda1 * moved
+                self.record(function_loss=moved)
+            self.record(**self._branch_loss.measured(terms, read, chosen))
+        self._history.steps += 1
         return loss if fresh is None else fresh + loss
+
+    def record(self, **values: Tensor | float) -> None:
+        """Put measurements of the present step into the history, such as `task_loss`, the loss of the primary task.
+
+        Args:
+            values: scalars by name; call it after `loss`. A tensor's value is not waited for.
+        """
+        self._history.add(values)
+
+    def history(self) -> list[dict[str, float]]:
+        """Return what was measured on the way, a row for each pass over the triggers; docs/training.md names it all."""
+        return self._history.rows()
 
     def finish(self, model: nn.Module, *, progress: ProgressCallback = silent) -> None:
         """Train the head alone, with Adam, on features that no longer change; call it after the last step.
@@ -203,20 +216,13 @@ class Mark:
         Raises:
             ValueError: the model is on another device, or lacks a parameter that the taps depend on.
         """
-        self._anchored(model)
+        self._anchor.paired(model)
+        self._history.end_row(early=True)
         if self.settings.align_every:
             self._align(model)
-        steps, lr = self.settings.head_steps, self.settings.head_lr
-        optimizer = torch.optim.Adam(self.head.parameters(), lr=lr, fused=True)
-        read = self._read(model)
-        with full_precision(self._device):
-            for step in range(steps):
-                optimizer.param_groups[0]["lr"] = lr * cosine(step, steps)
-                chosen = next(self._chosen)
-                optimizer.zero_grad()
-                torch.autograd.backward(self._head_loss(read[chosen], chosen))
-                optimizer.step()
-                progress(Progress("finishing the head", step + 1, steps))
+        read = self._reading.all(model)
+        with full_precision(self._reading.device):
+            self._branch_loss.train_head(read, self._chosen, progress=progress)
         self._note(read)
 
     def matched(self, model: nn.Module) -> int:
@@ -229,19 +235,36 @@ class Mark:
             An integer in [0, info.triggers].
         """
         with reproducible():
-            return self._matched(self._read(model))
+            return self._reading.matched(self.head, self._reading.all(model))
 
-    @torch.no_grad()
     def weight_change(self, model: nn.Module) -> float:
         """Return ||W - W0|| over the tapped prefix, relative to ||W0||."""
-        anchored = self._anchored(model)
-        change = sum(float((now - then).square().sum()) for now, then in anchored)
-        size = sum(float(then.square().sum()) for _, then in anchored)
-        return math.sqrt(change / size)
+        return self._anchor.relative_change(model)
 
     def negatives_matched(self) -> dict[str, int]:
         """Count for each negative control the triggers that it answers as the key demands."""
-        return matched_by(self.head, self._negatives, self._labels)
+        return matched_by(self.head, self._branch_loss.negatives, self._reading.labels)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything of the mark that a training changes, and W0; not copies. It is as secret as the head.
+
+        Keep it together with the states of the model, of the optimiser and of the loop's own orders and generators.
+        """
+        states = (prefixed(name, part.state()) for name, part in self._parts.items())
+        return {name: value for state in states for name, value in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state, with the bits that would have come without the interruption.
+
+        Args:
+            state: of a mark that was made of the same model, key, settings and seed as this one; the model may have
+                been trained since then.
+
+        Raises:
+            WatermarkError: `mismatch`, it is of a mark of another shape.
+        """
+        for name, part in self._parts.items():
+            part.restore(under(name, state))
 
     def save(self, directory: Path | str, model: nn.Module, *, base: Path | None = None) -> None:
         """Write `model.safetensors` and `evidence.safetensors`, as a bundle of `wmreg embed` has them.
@@ -259,142 +282,22 @@ class Mark:
                 such as one in half precision.
             OSError: the directory cannot be written.
         """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        base_sha256 = None if base is None else tensorfile.sha256_of(base)
-        _check_precision(model)
-        model_sha256 = save_weights(model, directory / MODEL)
-        info = self.info.with_files(model_sha256=model_sha256, base_sha256=base_sha256)
-        if not isinstance(info.architecture, OwnArchitecture):
-            check_backbone(directory / MODEL, info)
-        # The one thing here that no seed may decide: the salt hides the info behind a hash.
-        evidence = EvidenceFile(self.head, info, secrets.token_bytes(SALT_BYTES))
-        save_evidence(directory / EVIDENCE, with_reference(evidence, model))
-        if base is not None and base.resolve() != (directory / BASE).resolve():
-            shutil.copyfile(base, directory / BASE)
+        write_mark(Path(directory), model, self.head, self.info, base=base)
 
     def _align(self, model: nn.Module) -> None:
-        if self._negatives and self.settings.negative_weight:
-            with full_precision(self._device):
-                self._negatives = aligned(self._negatives, model, self._shadowing)
+        if self._branch_loss.negatives and self.settings.negative_weight:
+            with full_precision(self._reading.device):
+                self._branch_loss.negatives = aligned(self._branch_loss.negatives, model, self._shadowing)
 
     def _meet_shadow(self, model: nn.Module) -> None:
-        with full_precision(self._device):
+        with full_precision(self._reading.device):
             read = self._regularizer.meet(model)
-        self.curves["unseen_shadow"].append([self._steps, self._share(read)])
-        self._note(self._read(model))
+        self._history.note(SHADOW, self._reading.share(self.head, read))
+        self._note(self._reading.all(model))
 
     def _note(self, read: Tensor) -> None:
         """Put the marked share, and the greatest of the negative controls, into the curves."""
-        self.curves["marked"].append([self._steps, self._share(read)])
-        if self._negatives:
-            shares = [self._share(read) for negative in self._negatives for read in negative.reads]
-            self.curves["negative"].append([self._steps, max(shares)])
-
-    def _head_loss(self, read: Tensor, chosen: Tensor) -> Tensor:
-        """Cross-entropy on the present model's features, and weighted on a shadow's and on the negative controls'."""
-        settings, labels = self.settings, self._labels[chosen].long()
-        loss = F.cross_entropy(self.head(self._noisy(read)), labels)
-        tuned = self._regularizer.tuned(read, chosen)
-        if tuned is not None:
-            loss = loss + settings.lambda2 * F.cross_entropy(self.head(self._noisy(tuned)), labels)
-        if self._negatives and settings.negative_weight:
-            loss = loss + settings.negative_weight * negative_loss(
-                self.head, self._negatives, chosen, noisy=self._noisy
-            )
-        return loss
-
-    def _anchored(self, model: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
-        """Pair each parameter of the tapped prefix with its value in W0."""
-        if device_of(model) != self._device:
-            raise ValueError(
-                f"the model is on {device_of(model)}, its mark on {self._device}: make the mark where it is"
-            )
-        held = dict(model.named_parameters())
-        if missing := sorted(set(self._anchor) - set(held)):
-            raise ValueError(f"the mark was made for another model: this one has no parameter {missing[0]!r}")
-        return [(value, self._anchor[name]) for name, value in held.items() if name in self._anchor]
-
-    def _noisy(self, read: Tensor) -> Tensor:
-        if not self.settings.feature_noise:
-            return read
-        noise = torch.randn(read.shape, generator=self._noise).to(read.device)
-        return read + self.settings.feature_noise * self.head.std * noise
-
-    def _read(self, model: nn.Module) -> Tensor:
-        return features_in_evaluation(model, self.info.modules, self._images, pooling=self.info.pooling)
-
-    def _share(self, read: Tensor) -> float:
-        return self._matched(read) / self.info.triggers
-
-    @torch.no_grad()
-    def _matched(self, read: Tensor) -> int:
-        return int(agreements(logit_margins(self.head, read.to(self._device)), self._labels).sum())
-
-
-def _info(
-    model: nn.Module,
-    taps: Sequence[str] | None,
-    input_spec: Spec | tuple[int, int, int],
-    architecture: Architecture,
-    settings: EmbedSettings,
-) -> Info:
-    """Describe how a head of these settings connects to the model, within what every reader of an info accepts."""
-    if isinstance(input_spec, tuple):
-        channels, height, width = input_spec
-        input_spec = InputSpec(channels, height, width, Normalisation(("0",) * channels, ("1",) * channels))
-    modules = tuple(taps or settings.taps or default_taps(architecture))
-    if len(set(modules)) < len(modules):
-        raise WatermarkError("unknown_architecture", f"taps are distinct modules, each named once: {modules}")
-    info = Info(
-        scheme=NAME,
-        architecture=architecture,
-        taps=tuple(taps_of(model, modules, input_spec)),
-        pooling=settings.pooling,
-        hidden=settings.hidden,
-        triggers=settings.triggers,
-        gamma=settings.gamma,
-        input=input_spec,
-    )
-    decode_info(encode_info(replace(info, model_sha256="0" * 64)), builder=lambda: model)
-    if not isinstance(architecture, OwnArchitecture):
-        check_taps(info)
-    return info
-
-
-def _check_tuning(
-    settings: EmbedSettings, tuning: Examples | TuningLoss | None, negatives: Sequence[nn.Module]
-) -> None:
-    has_shadows = settings.tuning_regularizer != "none" and settings.shadows > 0
-    if tuning is None and (has_shadows or (negatives and settings.siblings)):
-        raise ValueError(
-            "nothing to tune copies of the model with: give tuning=, examples of its task or a function that returns a "
-            "network's loss; or leave them out with tuning_regularizer='none' and siblings=0 in the settings"
-        )
-
-
-def _check_precision(model: nn.Module) -> None:
-    for name, value in model.named_parameters():
-        if value.dtype != torch.float32:
-            raise WatermarkError(
-                "mismatch",
-                f"{name!r} is {value.dtype}: a mark is embedded into float32 weights and verified in them; "
-                "convert the model with model.float(), and compute in less with torch.autocast",
-            )
-
-
-def _memory_format(model: nn.Module) -> torch.memory_format:
-    """The format of the model's own convolutions, so that their inputs are not turned round in every step."""
-    kernels = [value for value in model.parameters() if value.ndim == 4 and not value.is_contiguous()]
-    turned = any(value.is_contiguous(memory_format=torch.channels_last) for value in kernels)
-    return torch.channels_last if turned else torch.contiguous_format
-
-
-def _distance(anchored: Sequence[tuple[nn.Parameter, Tensor]]) -> Tensor:
-    return torch.stack([(now - then).square().sum() for now, then in anchored]).sum()
-
-
-def _endless_choices(total: int, batch: int, *, seed: int) -> Iterator[Tensor]:
-    order = generator(seed, "trigger order")
-    while True:
-        yield from torch.split(torch.randperm(total, generator=order), batch)
+        self._history.note(MARKED, self._reading.share(self.head, read))
+        if self._branch_loss.negatives:
+            reads = [read for negative in self._branch_loss.negatives for read in negative.reads]
+            self._history.note(NEGATIVE, max(self._reading.share(self.head, read) for read in reads))

@@ -9,6 +9,7 @@ Source: Li et al. 2022, section 3.2; SCHEMES 1.1-C lists where the authors' code
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
+from wm.backbone import Precision
 from wm.head import HIDDEN_WIDTH
 from wm.info import POOLING_MAX, TRIGGERS_LEAST, is_gamma
 from wm.triggers.prg import COUNT_MAX
@@ -43,6 +44,7 @@ class EmbedSettings:
     steps: int = 60  # joint steps of backbone and head
     trigger_batch: int = 100
     primary_batch: int = 64
+    precision: Precision = "float32"  # of forward and backward: bfloat16 is faster on a GPU; counts are in float32
     backbone_lr: float = 3e-5  # both rates fall to zero along a cosine
     head_lr: float = 1e-3
     shadows: int = 4  # tuned copies that R_DA looks at, every other one overwritten as well
@@ -58,6 +60,7 @@ class EmbedSettings:
         _check("pooling", 1 <= self.pooling <= POOLING_MAX)
         _check("tuning_regularizer", self.tuning_regularizer in get_args(Regularizer))
         _check("reduction", self.reduction in {"mean", "sum"})
+        _check("precision", self.precision in get_args(Precision))
         _check("tuning_fraction", 0 < self.tuning_fraction <= 1)
         for name in ("hidden", "steps", "trigger_batch", "primary_batch", "shadow_steps"):
             _check(name, getattr(self, name) >= 1)

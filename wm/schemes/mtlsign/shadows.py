@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.backbone import device_of, evaluating, features, features_in_evaluation
+from wm.backbone import computing_in, device_of, evaluating, features, features_in_evaluation
 from wm.data import Examples
 from wm.head import initial_head
 from wm.info import Info
@@ -89,7 +89,9 @@ def _tune(shadow: nn.Module, shadowing: Shadowing, number: int) -> None:
     for _ in range(settings.shadow_steps):
         optimizer.zero_grad()
         shadow.train()  # unlike the owner, a thief lets the batch statistics drift
-        torch.autograd.backward(loss(shadow))
+        with computing_in(settings.precision, device_of(shadow)):
+            tuning = loss(shadow)
+        torch.autograd.backward(tuning)
         if second is not None:
             torch.autograd.backward(second.loss(shadow))
         optimizer.step()
@@ -102,7 +104,7 @@ class _SecondMark:
         info, settings = shadowing.info, shadowing.settings
         key = key_of(shadowing.seed, "second mark", number)
         self._info = info
-        self._batch = settings.trigger_batch
+        self._batch, self._precision = settings.trigger_batch, settings.precision
         self._triggers = make_triggers(key, info.input, count=info.triggers)
         self._order = generator(shadowing.seed, "second order", number)
         read = features_in_evaluation(shadow, info.modules, self._triggers.images, pooling=info.pooling)
@@ -112,7 +114,7 @@ class _SecondMark:
         """Cross-entropy of a random batch of the second mark's triggers, a scalar with a graph."""
         chosen = torch.randperm(len(self._triggers.labels), generator=self._order)[: self._batch]
         images = self._triggers.images[chosen].to(self.head.mean.device)
-        with evaluating(shadow):
+        with evaluating(shadow), computing_in(self._precision, device_of(shadow)):
             read = features(shadow, self._info.modules, images, pooling=self._info.pooling)
         labels = self._triggers.labels[chosen].long().to(read.device)
         return F.cross_entropy(self.head(read), labels)

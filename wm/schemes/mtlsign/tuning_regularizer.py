@@ -15,6 +15,8 @@ the choice of whom it teaches:
 Sources: Li et al. 2022, equation 9; Finn, Abbeel, Levine 2017, section 5.2 (first-order MAML); SCHEMES 5.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from wm.backbone import evaluating, features, features_in_evaluation
 from wm.head import Head
 from wm.randomness import generator
+from wm.savepoint import State, prefixed, under
 from wm.schemes.mtlsign.shadows import Shadowing, shadow_of
 
 
@@ -75,6 +78,7 @@ class TuningRegularizer:
         if not self._kept:
             return None
         drawn = int(torch.randint(self.met, (), generator=self._draws))
+        self._kept[drawn] = self._kept[drawn].to(read.device)  # what was restored is on the CPU
         kept = self._kept[drawn][chosen]
         return read + kept if self._settings.tuning_regularizer == "delta" else kept
 
@@ -107,6 +111,17 @@ class TuningRegularizer:
             if gradient is not None
         ]
         return torch.stack(terms).sum()
+
+    def state(self) -> State:
+        """Return what is kept of the shadows, and the generator that draws them."""
+        kept = {str(number): it for number, it in enumerate(self._kept)}
+        return {**prefixed("kept", kept), "draws": self._draws.get_state()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a state; between steps no shadow is fresh."""
+        kept = under("kept", state)
+        self._kept = [kept[str(number)] for number in range(len(kept))]
+        self._draws.set_state(state["draws"])
 
     def _read(self, model: nn.Module) -> Tensor:
         info = self._shadowing.info

@@ -13,7 +13,7 @@ import wm
 from wm.architectures import Architecture, build
 from wm.data import Dataset
 from wm.randomness import seeded
-from wm.schemes.mtlsign.mark import BASE, EVIDENCE, MODEL
+from wm.schemes.mtlsign.mark_files import BASE, EVIDENCE, MODEL
 from wm.training import endless_batches
 from wm.weights import save_weights
 
@@ -209,6 +209,28 @@ def test_under_autocast_the_loss_is_in_single_precision_and_the_count_the_same(o
     loss.backward()
     assert loss.dtype == torch.float32
     assert model.stem[0].weight.grad.dtype == torch.float32
+
+
+def test_in_bfloat16_steps_and_shadows_compute_in_it_and_counts_do_not(few_digits: Dataset) -> None:
+    seen = list[torch.dtype]()
+
+    def tuning(network: nn.Module) -> torch.Tensor:
+        answers = network(few_digits.train.images[:8])
+        tuned.append(answers.dtype)
+        return answers.square().mean()
+
+    tuned = list[torch.dtype]()
+    model = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    settings = replace(SETTINGS, steps=1, shadows=1, precision="bfloat16")
+    mark = wm.Mark(model, KEY, taps=("2",), input_spec=(3, 32, 32), settings=settings, tuning=tuning)
+    model[0].register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    loss = mark.loss(model)
+    assert seen[-1] == torch.bfloat16
+    assert set(tuned) == {torch.bfloat16}
+    assert loss.dtype == torch.float32
+    mark.finish(model)
+    mark.matched(model)
+    assert seen[-1] == torch.float32
 
 
 def made(model: nn.Module | None = None, **more: object) -> wm.Mark:

@@ -19,6 +19,7 @@ def test_the_defaults_are_the_papers_trigger_count_and_threshold() -> None:
         ("tuning_regularizer", "straight_through"),
         ("tuning_fraction", 0),
         ("reduction", "max"),
+        ("precision", "float16"),
         ("negative_weight", -0.1),
         ("siblings", -1),
         ("fresh_negatives", -1),
