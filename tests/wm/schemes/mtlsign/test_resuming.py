@@ -11,18 +11,28 @@ from interrupted import KilledError, Killing
 from torch import nn
 
 import wm
-from wm.architectures import Architecture, build
+from wm.architectures import build
 from wm.data import Dataset
 from wm.randomness import seeded
 from wm.savepoint import fill, fill_optimizer, optimizer_state
 from wm.training import endless_batches
 
 KEY = bytes(range(32))
-ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
+
+
+def own_net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
+
+
+ARCHITECTURE = wm.OwnArchitecture(own_net)
 SETTINGS = wm.EmbedSettings(
+    taps=("2", "4"),
     triggers=100,
     hidden=8,
-    pooling=1,
+    pooling=2,
     steps=6,
     trigger_batch=30,
     primary_batch=2,
@@ -118,13 +128,9 @@ class Loop:
 
     def __init__(self, data: Dataset, begun: Callable[[nn.Module], None] = lambda _model: None) -> None:
         with seeded("own net"):
-            self.model = nn.Sequential(
-                nn.Conv2d(3, 8, 5, stride=3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                nn.Linear(8, 10),
-            )  # fmt: skip
+            self.model = own_net()
         begun(self.model)
-        usual = {"taps": ("2",), "input_spec": data.input, "settings": replace(SETTINGS, pooling=4)}
-        self.mark = wm.Mark(self.model, KEY, tuning=data.train, **usual)
+        self.mark = wm.Mark(self.model, KEY, input_spec=data.input, settings=SETTINGS, tuning=data.train)
         parameters = [*self.model.parameters(), *self.mark.parameters()]
         self.optimizer = torch.optim.SGD(parameters, lr=1e-2, momentum=0.9)
         self.batches = endless_batches(data.train, images=16, seed=1)
