@@ -19,7 +19,7 @@ from client.bundle import Bundle
 from client.errors import InputError, InvalidError
 from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.measuring import Trial, measure
-from client.models import Show, device_of, load_data, reporting, saved_weights, task_accuracy, watermark_errors
+from client.models import Show, device_of, load_data, reporting, saved_weights, task_score, watermark_errors
 from client.task import Task
 from registry.errors import RefusedError
 from registry.policy import Thresholds
@@ -226,7 +226,7 @@ class _Work:
         self, model: nn.Module, bundle: Bundle, *, keep_as: str | None, public: tuple[Path, ...] = ()
     ) -> dict[str, Any]:
         """Measure and judge a model; without the controls where they could not change the verdict any more."""
-        point: dict[str, Any] = {"task_accuracy": round(task_accuracy(model, self._data), 4)}
+        point: dict[str, Any] = {"task_accuracy": round(task_score(model, self._data), 4)}
         suspect = self._directory / "suspect.safetensors"
         try:
             saved_weights(model, suspect)

@@ -25,7 +25,7 @@ from client.models import (
     loaded_base,
     reporting,
     saved_weights,
-    task_accuracy,
+    task_score,
     trained_model,
     watermark_errors,
 )
@@ -36,6 +36,7 @@ from registry.verdict import p_value
 from wm.branch import count_matched
 from wm.datasets.word_list import WordList
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
+from wm.training import measure_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +86,7 @@ def embed(
     check_taps(architecture, settings)
     model = clean = trained_model(task, architecture, data, show)
     base = _base(task, architecture, clean)
-    if settings is None and base is not None:
-        settings = wm.EmbedSettings.beside_a_base()
+    settings = settings or wm.EmbedSettings.usual(data.train, has_base=base is not None)
     embeddings = []
     for number, key_file in enumerate(key_files):
         with watermark_errors():
@@ -114,9 +114,10 @@ def embed(
         "arch": task.arch,
         "data": task.data,
         "fraction": task.fraction,
+        "image_size": task.image_size,
         "seed": task.seed,
         "training_images": len(data.train),
-        "test_accuracy": {"clean": task_accuracy(clean, data), "marked": task_accuracy(model, data)},
+        f"test_{measure_of(data.test)}": {"clean": task_score(clean, data), "marked": task_score(model, data)},
         **first,
         "further": further,
     }

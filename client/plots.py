@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from client.task import MEASURES, measured_by
 from registry.policy import Thresholds
 
 _MARK, _TASK, _GREY = "#2166ac", "#b35806", "#8c8c8c"
 
 
 def plot_report(report: dict[str, Any], path: Path) -> None:
-    """Draw matched triggers and task accuracy before and after; and the curves of the embedding, if it reports any.
+    """Draw matched triggers and the task's measure, before and after; and the embedding's curves, if it reports any.
 
     Raises:
         OSError: the file cannot be written.
@@ -34,10 +35,10 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
 def _draw_counts(axes: Axes, report: dict[str, Any]) -> None:
     names, total = ["clean", "marked"], report["triggers"]
     shares = [report["matched"][name] / total for name in names]
-    accuracies = [report["test_accuracy"][name] for name in names]
+    measure, scores = measured_by(report)
     places = range(len(names))
     axes.bar([p - 0.2 for p in places], shares, width=0.36, color=_MARK, label=f"matched triggers, of {total}")
-    axes.bar([p + 0.2 for p in places], accuracies, width=0.36, color=_TASK, label="task accuracy")
+    axes.bar([p + 0.2 for p in places], [scores[it] for it in names], width=0.36, color=_TASK, label=MEASURES[measure])
     axes.axhline(Thresholds().gamma_permille / 1000, color=_GREY, linestyle="--", linewidth=1)
     axes.axhline(0.5, color=_GREY, linestyle=":", linewidth=1)
     axes.set(xticks=list(places), xticklabels=names, ylim=(0, 1.05), title="before and after")

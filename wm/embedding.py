@@ -76,7 +76,7 @@ def embed(  # noqa: PLR0913 (the public face)
         data,
         watermark_key,
         architecture=architecture,
-        settings=settings or EmbedSettings(),
+        settings=settings or EmbedSettings.usual(data.train, has_base=False),
         negatives=negatives,
         seed=seed,
         progress=progress,

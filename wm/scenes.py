@@ -19,6 +19,7 @@ from wm.randomness import seeded
 from wm.triggers import InputSpec, Normalisation
 
 BATCH_PICTURES = 8  # in training; also enough for batch normalisation
+TRIGGER_SIDE_MAX = 112  # pixels, the authors' size for this task: a backbone takes any, and a node's work grows with it
 EVALUATION_BATCH_PICTURES = 16
 MASK_THRESHOLD = 0.5
 _NORMALISATION = nn.modules.batchnorm._NormBase  # noqa: SLF001 (the one base class of all batch normalisations)
@@ -86,7 +87,8 @@ def scenes_of(images: Tensor, objects: Sequence[Objects]) -> Scenes:
 
 
 def input_of(side: int) -> InputSpec:
-    """Return what a detector's backbone takes of square pictures, such as triggers are."""
+    """Return what a detector's backbone is shown as triggers: of the pictures' side in pixels, or of the greatest."""
+    side = min(side, TRIGGER_SIDE_MAX)
     return InputSpec(3, side, side, LEVELS)
 
 

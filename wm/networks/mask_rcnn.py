@@ -27,6 +27,7 @@ from wm.networks.cascade import CascadeRoIHeads
 
 ANCHOR = 32  # pixels
 SAMPLES = 512
+_SAMPLES_LEAST = 64
 _LEVELS = 5  # of the pyramid: four stages of the ResNet, and the last one once more at half the size
 _RATIOS = (0.5, 1.0, 2.0)
 _REGION = 7  # cells per side of a pooled region
@@ -89,6 +90,23 @@ def mask_rcnn(  # noqa: PLR0913 (what the catalogue lets a stranger choose, by n
         cascade = CascadeRoIHeads(plain, inputs=inputs, hidden=hidden, num_classes=num_classes, samples=samples)
         model.add_module("roi_heads", cascade)
     return model
+
+
+def arguments_for(side: int) -> dict[str, int]:
+    """Choose sizes for pictures of one size, so that a network neither resizes them nor wastes work on small ones.
+
+    Args:
+        side: pixels, at least 32.
+
+    Returns:
+        Arguments of `mask_rcnn`: the smallest anchors are an eighth of the side, 32 pixels at most.
+    """
+    return {
+        "min_size": side,
+        "max_size": side,
+        "anchor": min(ANCHOR, side // 8),
+        "samples": min(SAMPLES, max(_SAMPLES_LEAST, side)),
+    }
 
 
 _NARROW = partial(mask_rcnn, resnet=resnet18, channels=64, hidden=256)
