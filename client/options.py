@@ -32,7 +32,7 @@ DATA_HELP = (
     "digits; shapes:COUNT; mnist, fashion-mnist, cifar10, imdb, sst, sst-fine, pennfudan or voc with :DIRECTORY "
     "behind; a directory of pictures, train/<class>/ and test/<class>/; or an .npz file."
 )
-IMAGE_SIZE = click.IntRange(32, 1024)  # pixels
+IMAGE_SIZE = click.IntRange(64, 1024)  # pixels
 
 
 class NewPath(click.Path):
