@@ -19,6 +19,7 @@ from wm.randomness import seeded
 from wm.triggers import InputSpec, Normalisation
 
 BATCH_PICTURES = 8  # in training; also enough for batch normalisation
+EMBEDDING_PICTURES = 4  # in an embedding: batch normalisation is frozen there and needs no large batches
 TRIGGER_SIDE_MAX = 112  # pixels, the authors' size for this task: a backbone takes any, and a node's work grows with it
 EVALUATION_BATCH_PICTURES = 16
 MASK_THRESHOLD = 0.5

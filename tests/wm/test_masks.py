@@ -78,7 +78,7 @@ def test_triggers_are_as_large_as_the_pictures_up_to_a_limit() -> None:
 
 def test_the_usual_recipe_takes_few_whole_pictures_at_a_time() -> None:
     ours, theirs = (wm.EmbedSettings.usual(data.train, has_base=True) for data in (DATA, digits()))
-    assert (ours.primary_batch, theirs.primary_batch) == (8, 64)
+    assert (ours.primary_batch, theirs.primary_batch) == (4, 64)
     assert ours.steps == theirs.steps == wm.EmbedSettings.beside_a_base().steps
     assert wm.EmbedSettings.usual(digits().train, has_base=False) == wm.EmbedSettings()
 

@@ -12,7 +12,7 @@ from typing import Literal, Self, get_args
 from wm.data import Examples
 from wm.head import HIDDEN_WIDTH
 from wm.info import POOLING_MAX, TRIGGERS_LEAST, is_gamma
-from wm.scenes import BATCH_PICTURES, Scenes
+from wm.scenes import EMBEDDING_PICTURES, Scenes
 from wm.triggers.prg import COUNT_MAX
 
 Regularizer = Literal["none", "head", "fomaml", "delta"]
@@ -93,7 +93,7 @@ class EmbedSettings:
             has_base: whether there are negative controls.
         """
         settings = cls.beside_a_base() if has_base else cls()
-        return replace(settings, primary_batch=BATCH_PICTURES) if isinstance(examples, Scenes) else settings
+        return replace(settings, primary_batch=EMBEDDING_PICTURES) if isinstance(examples, Scenes) else settings
 
     @classmethod
     def paper(cls) -> Self:
