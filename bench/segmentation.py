@@ -34,8 +34,8 @@ from wm.training import fit, score
 from wm.weights import load_transferred, load_weights, save_weights
 
 SIDE = 64
-NARROW = {"channels": 32, "hidden": 128}  # of the pyramid and the box head
-ARCHITECTURE = Architecture("maskrcnn_resnet18_fpn", {"num_classes": len(CLASSES), **NARROW, **arguments_for(SIDE)})
+NAME = "maskrcnn_resnet18_fpn"
+ARCHITECTURE = Architecture(NAME, {"num_classes": len(CLASSES), **arguments_for(NAME, SIDE)})
 PICTURES, EPOCHS, LR = 200, 24, 2e-3
 OWN_PICTURES, OWN_EPOCHS, OWN_LR = 100, 8, 1e-4
 SEED, OWN_SEED = 1, 2

@@ -16,15 +16,7 @@ import wm
 from client.errors import InputError, InvalidError
 from client.task import Task
 from wm import datasets, tensorfile
-from wm.architectures import (
-    Architecture,
-    build,
-    classifiers,
-    default_taps,
-    instance_segmenters,
-    takes,
-    text_classifiers,
-)
+from wm.architectures import Architecture, build, classifiers, default_taps, instance_segmenters, text_classifiers
 from wm.data import Dataset, fraction_of
 from wm.datasets.vectors import WordVectors, load_vectors
 from wm.datasets.word_list import WordList, load_word_list
@@ -53,7 +45,7 @@ class Schedule:
 
 
 FROM_SCRATCH = Schedule(epochs=6, lr=1e-3)
-MASKS_FROM_SCRATCH = Schedule(epochs=40, lr=1e-3)
+MASKS_FROM_SCRATCH = Schedule(epochs=40, lr=2e-3)
 FINE_TUNING = Schedule(epochs=10, lr=1e-4)  # ten times gentler: a trained model keeps its accuracy
 
 
@@ -138,8 +130,7 @@ def architecture_of(task: Task, data: Dataset) -> Architecture:
     if isinstance(data.input, TextSpec):
         arguments |= {"vocabulary": data.input.vocabulary, "dimension": _dimension(task, data)}
     if isinstance(data.train, Scenes):
-        fitting = mask_rcnn.arguments_for(data.train.images.shape[-1])
-        arguments |= {name: value for name, value in fitting.items() if takes(task.arch, name)}
+        arguments |= mask_rcnn.arguments_for(task.arch, data.train.images.shape[-1])
     with watermark_errors():
         return Architecture(task.arch, arguments)
 

@@ -132,11 +132,6 @@ def instance_segmenters() -> tuple[str, ...]:
     return tuple(name for name in _detectors() if "maskrcnn" in name)
 
 
-def takes(name: str, argument: str) -> bool:
-    """Tell whether a network of the catalogue has such an argument."""
-    return argument in _COMMON | _FURTHER.get(name, {})
-
-
 def vocabulary_of(architecture: Architecture) -> int | None:
     """Return how many token ids a network knows; None for one that takes pictures."""
     if architecture.name not in text_classifiers():

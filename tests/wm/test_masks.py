@@ -10,10 +10,12 @@ from scenes import ARCHITECTURE, SETTINGS, SIDE, few_shapes
 import wm
 from wm.architectures import build
 from wm.attacks import ATTACKS, Stolen, attacked, sweep
+from wm.attacks.forgeries import FORGERIES
 from wm.backbone import backbone_names
 from wm.branch import Branch
 from wm.data import digits
 from wm.evidence import load_evidence
+from wm.progress import silent
 from wm.scenes import TRIGGER_SIDE_MAX, Scenes, input_of
 from wm.training import fit, measure_of, primary_loss, score
 from wm.triggers import make_triggers
@@ -151,6 +153,17 @@ def test_attacks_on_networks_that_find_objects_run_or_say_why_not(owner: Owner) 
             attacked(attack, stolen, strength=attack.scale.usual[0], seed=1)
     known = [name for name, attack in ATTACKS.items() if attack.knows_masks]
     assert known == ["ftal", "magnitude_pruning", "weight_shift", "quantisation", "overwriting", "spoil"]
+
+
+@pytest.mark.parametrize(
+    ("name", "strength"),
+    [("posthoc_head", 5), ("universal_head", 1), pytest.param("public_base", 1e-4, marks=pytest.mark.slow)],
+)
+def test_forgers_take_networks_that_find_objects(owner: Owner, name: str, strength: float) -> None:
+    stolen = Stolen(model=owner.embedding.model, architecture=ARCHITECTURE, data=DATA)
+    forged = FORGERIES[name].forge(stolen, strength, 1, lambda _number: OTHER_KEY, silent)
+    assert forged.info.taps == owner.embedding.info.taps
+    assert wm.count_matched(forged.accused, forged.head, forged.info, OTHER_KEY) > 0.4 * forged.info.triggers
 
 
 @pytest.mark.parametrize(
