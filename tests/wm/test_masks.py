@@ -16,7 +16,7 @@ from wm.branch import Branch
 from wm.data import digits
 from wm.evidence import load_evidence
 from wm.progress import silent
-from wm.scenes import TRIGGER_SIDE_MAX, Scenes, input_of
+from wm.scenes import Scenes, input_of
 from wm.training import fit, measure_of, primary_loss, score
 from wm.triggers import make_triggers
 from wm.weights import save_weights
@@ -74,8 +74,8 @@ class Knowing(torch.nn.Module):
         ]
 
 
-def test_triggers_are_as_large_as_the_pictures_up_to_a_limit() -> None:
-    assert [input_of(side).width for side in (32, 112, 113, 800)] == [32, 112, TRIGGER_SIDE_MAX, TRIGGER_SIDE_MAX]
+def test_triggers_have_half_the_pictures_side_within_limits() -> None:
+    assert [input_of(side).width for side in (32, 64, 100, 224, 226, 800)] == [32, 32, 50, 112, 112, 112]
 
 
 def test_the_usual_recipe_takes_few_whole_pictures_at_a_time() -> None:

@@ -70,7 +70,7 @@ def write_voc(root: Path, *, train: int = 20, val: int = 4) -> Path:
 def test_pedestrians_become_a_data_set(tmp_path: Path, place: str) -> None:
     write_people(tmp_path / place)
     loaded = load(f"pennfudan:{tmp_path}", side=96)
-    assert (loaded.name, loaded.classes, str(loaded.input)) == ("pennfudan", 2, "3 x 96 x 96")
+    assert (loaded.name, loaded.classes, str(loaded.input)) == ("pennfudan", 2, "3 x 48 x 48")
     assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (14, 2, 4)
     numbers = torch.cat([part.numbers for part in (loaded.train, loaded.validation, loaded.test)])
     assert sorted(numbers.tolist()) == list(range(PEOPLE))
@@ -107,7 +107,7 @@ def test_large_pictures_are_trained_on_as_they_are_and_triggers_are_small(tmp_pa
 def test_segmented_pictures_of_voc_become_a_data_set(tmp_path: Path, place: str) -> None:
     write_voc(tmp_path / place)
     loaded = load(f"voc:{tmp_path}", side=48)
-    assert (loaded.name, loaded.classes, str(loaded.input)) == ("voc", len(VOC_CLASSES), "3 x 48 x 48")
+    assert (loaded.name, loaded.classes, str(loaded.input)) == ("voc", len(VOC_CLASSES), "3 x 32 x 32")
     assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (18, 2, 4)
     assert isinstance(loaded.test, Scenes)
     assert [each.labels.tolist() for each in loaded.test.objects] == [[15], [15, 3], [15], [15, 3]]
@@ -220,10 +220,11 @@ def test_segmented_pictures_that_are_none_are_refused_by_name(
 
 
 def test_shapes_are_drawn_as_many_and_as_large_as_is_said() -> None:
-    loaded = load("shapes:30", side=40)
+    loaded = load("shapes:30", side=80)
     assert (loaded.name, loaded.classes, str(loaded.input)) == ("shapes", 4, "3 x 40 x 40")
+    assert loaded.test.images.shape[2:] == (80, 80)
     assert len(loaded.train) + len(loaded.validation) + len(loaded.test) == 30
-    assert str(load("shapes:30").input) == "3 x 64 x 64"
+    assert load("shapes:30").test.images.shape[2:] == (64, 64)
 
 
 @pytest.mark.parametrize(
