@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.owners import Figures, counted, embedded, judged, with_random_key
 from bench.results import Goal, Row, silent, summary, write
-from client.models import architecture_of, load_data, task_accuracy, trained_model
+from client.models import architecture_of, load_data, task_score, trained_model
 from client.task import Task
 from wm.weights import load_weights, save_weights
 
@@ -40,7 +40,7 @@ def measure_seed(seed: int, directory: Path) -> Figures:
     save_weights(model, independent)
     thief = embedded(directory / "thief", _task(seed + 2000, weights=owner.model, fraction=0.1), figures, who="thief")
     tuned = load_weights(thief.clean, architecture_of(task, data))
-    figures["task accuracy of the stolen model after fine-tuning"] = task_accuracy(tuned, data)
+    figures["task accuracy of the stolen model after fine-tuning"] = task_score(tuned, data)
     for name, suspect, evidence in (
         ("marked model", owner.model, owner),
         ("clean model (before embedding)", owner.clean, owner),

@@ -13,7 +13,7 @@ from client.bundle import Bundle
 from client.embedding import embed, write_bundle
 from client.keystore import create_watermark_key, save_watermark_key
 from client.measuring import Trial, measure
-from client.task import Task
+from client.task import MEASURES, Task, measured_by
 from registry.policy import Thresholds
 from registry.verdict import Outcome, judge
 
@@ -37,8 +37,9 @@ def embedded(out: Path, task: Task, figures: Figures, *, who: str = "") -> Bundl
     out.mkdir()
     report = write_bundle(Bundle(out), marked, [key_file], base_sha256=None, keep_clean=True)
     figures[f"{prefix}training examples"] = report["training_images"]
+    measure, scores = measured_by(report)
     for when in ("clean", "marked"):
-        figures[f"{prefix}task accuracy, {when}"] = report["test_accuracy"][when]
+        figures[f"{prefix}{MEASURES[measure]}, {when}"] = scores[when]
     return Bundle(out)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.owners import Figures, counted, embedded, judged, with_random_key
 from bench.results import Goal, Row, silent, summary, write
-from client.models import architecture_of, load_data, task_accuracy, trained_model
+from client.models import architecture_of, load_data, task_score, trained_model
 from client.task import Task
 from wm.data import Dataset, fraction_of
 from wm.training import fit
@@ -72,7 +72,7 @@ def measure_seed(task: Task, directory: Path) -> Figures:
         model = load_weights(owner.model, architecture_of(task, data))
         fit(model, _tenth(data, task.seed), epochs=THIEFS_EPOCHS, lr=rate, seed=task.seed + 2000)
         save_weights(model, stolen)
-        figures[f"{name}: task accuracy"] = task_accuracy(model, data)
+        figures[f"{name}: task accuracy"] = task_score(model, data)
         counted(name, stolen, owner, figures)
     return figures
 

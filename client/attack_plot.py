@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from client.task import MEASURES
 from registry.policy import Thresholds
 
 _MARK, _TASK, _GREY = "#2166ac", "#b35806", "#8c8c8c"
@@ -34,18 +35,19 @@ def plot_attacks(report: dict[str, Any], path: Path) -> None:
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, method in zip(grid, methods, strict=False):
         is_attack = "preserves_function" in method
-        _draw(axes, method, [{"strength": None, **report["marked"]}] if is_attack else [])
+        before = [{"strength": None, **report["marked"]}] if is_attack else []
+        _draw(axes, method, before, MEASURES[report["measure"]])
     for axes in grid[len(methods) :]:
         axes.set_axis_off()
     figure.savefig(path, dpi=150, format="png")
 
 
-def _draw(axes: Axes, method: dict[str, Any], before: list[dict[str, Any]]) -> None:
+def _draw(axes: Axes, method: dict[str, Any], before: list[dict[str, Any]], measure: str) -> None:
     points = [*before, *method["points"]]
     places = range(len(points))
     shares = [point["matched"] / point["total"] if point["total"] else float("nan") for point in points]
     axes.plot(places, shares, color=_MARK, marker="o", label="matched triggers")
-    axes.plot(places, [point["task_accuracy"] for point in points], color=_TASK, marker="s", label="task accuracy")
+    axes.plot(places, [point["task_accuracy"] for point in points], color=_TASK, marker="s", label=measure)
     axes.axhline(Thresholds().gamma_permille / 1000, color=_GREY, linestyle="--", linewidth=1)
     axes.axhline(0.5, color=_GREY, linestyle=":", linewidth=1)
     names = ["none" if point["strength"] is None else f"{point['strength']:g}" for point in points]

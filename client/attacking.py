@@ -8,7 +8,7 @@ ledger makes before anything is measured.
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from client.bundle import Bundle
 from client.errors import InputError, InvalidError
 from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.measuring import Trial, measure
-from client.models import Show, device_of, load_data, reporting, saved_weights, task_accuracy, watermark_errors
+from client.models import Show, device_of, load_data, reporting, saved_weights, task_score, watermark_errors
 from client.task import Task
 from registry.errors import RefusedError
 from registry.policy import Thresholds
@@ -28,9 +28,13 @@ from registry.watermark_key import NONCE_BYTES, bind, verify_binding
 from wm.attacks import ATTACKS, Attack, Stolen, sweep
 from wm.attacks.forgeries import FORGERIES, Forged, Forgery
 from wm.branch import Branch
+from wm.data import Dataset
+from wm.datasets import has_masks
+from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence
 from wm.progress import ProgressCallback
 from wm.randomness import key_of
+from wm.training import measure_of
 from wm.triggers import make_triggers
 from wm.weights import load_weights
 
@@ -103,9 +107,12 @@ class _Work:
 
     def __init__(self, plan: Plan, directory: Path, show: Show) -> None:
         self._plan, self._directory, self._show = plan, directory, show
-        self._data = load_data(plan.task)
         with watermark_errors(plan.bundle.evidence):
             evidence = load_evidence(plan.bundle.evidence)
+        # Pictures with masks have the size that the network was built for.
+        side = evidence.info.architecture.arguments.get("min_size") if has_masks(plan.task.data) else None
+        self._data = load_data(replace(plan.task, image_size=side))
+        _check_methods(plan.methods, self._data)
         self._key_file = plan.bundle.load_watermark_key()
         self._stolen = self._steal(evidence)
 
@@ -122,6 +129,7 @@ class _Work:
                 found["forgeries"].append(self._forge(method))
         self._show("attacks", len(plan.methods), len(plan.methods), "")
         return {
+            "measure": measure_of(self._data.test),
             "model": str(plan.bundle.model),
             "data": plan.task.data,
             "fraction": plan.task.fraction,
@@ -226,7 +234,7 @@ class _Work:
         self, model: nn.Module, bundle: Bundle, *, keep_as: str | None, public: tuple[Path, ...] = ()
     ) -> dict[str, Any]:
         """Measure and judge a model; without the controls where they could not change the verdict any more."""
-        point: dict[str, Any] = {"task_accuracy": round(task_accuracy(model, self._data), 4)}
+        point: dict[str, Any] = {"task_accuracy": round(task_score(model, self._data), 4)}
         suspect = self._directory / "suspect.safetensors"
         try:
             saved_weights(model, suspect)
@@ -266,6 +274,17 @@ class _Work:
 
     def _reporting(self, name: str) -> ProgressCallback:
         return reporting(lambda phase, done, total, detail: self._show(f"{name}: {phase}", done, total, detail))
+
+
+def _check_methods(methods: Sequence[Attack | Forgery], data: Dataset) -> None:
+    """Check that each can be done with such data, before any is; raises InputError."""
+    for method in methods:
+        if isinstance(method, Attack):
+            try:
+                method.check(data)
+            except WatermarkError as error:
+                known = ", ".join([*(name for name, each in ATTACKS.items() if each.knows_masks), *FORGERIES])
+                raise InputError(f"--attack: {error}; there are {known}", code=error.code) from error
 
 
 class _Forger:

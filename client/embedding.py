@@ -25,7 +25,7 @@ from client.models import (
     loaded_base,
     reporting,
     saved_weights,
-    task_accuracy,
+    task_score,
     trained_model,
     watermark_errors,
 )
@@ -37,6 +37,7 @@ from registry.verdict import p_value
 from wm.branch import count_matched
 from wm.datasets.word_list import WordList
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
+from wm.training import measure_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +91,7 @@ def embed(
     model = clean = trained_model(task, architecture, data, show, savepoint=training)
     base = _base(task, architecture, clean)
     if settings is None:
-        settings = wm.EmbedSettings() if base is None else wm.EmbedSettings.beside_a_base()
-        settings = replace(settings, precision=task.precision)
+        settings = replace(wm.EmbedSettings.usual(data.train, has_base=base is not None), precision=task.precision)
     embeddings = []
     for number, key_file in enumerate(key_files):
         with watermark_errors():
@@ -120,10 +120,11 @@ def embed(
         "arch": task.arch,
         "data": task.data,
         "fraction": task.fraction,
+        "image_size": task.image_size,
         "seed": task.seed,
         "precision": task.precision,
         "training_images": len(data.train),
-        "test_accuracy": {"clean": task_accuracy(clean, data), "marked": task_accuracy(model, data)},
+        f"test_{measure_of(data.test)}": {"clean": task_score(clean, data), "marked": task_score(model, data)},
         **first,
         "further": further,
     }

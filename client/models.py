@@ -16,18 +16,23 @@ import wm
 from client.errors import InputError, InvalidError
 from client.task import Task
 from wm import datasets, tensorfile
-from wm.architectures import Architecture, build, classifiers, default_taps, text_classifiers
+from wm.architectures import Architecture, build, classifiers, default_taps, instance_segmenters, text_classifiers
 from wm.data import Dataset, fraction_of
 from wm.datasets.vectors import WordVectors, load_vectors
 from wm.datasets.word_list import WordList, load_word_list
-from wm.networks import bilstm
+from wm.networks import bilstm, mask_rcnn
 from wm.progress import Progress, ProgressCallback
+from wm.scenes import Scenes
 from wm.schemes import mtlsign
-from wm.training import accuracy, fit
+from wm.training import fit, score
 from wm.triggers import TextSpec
 from wm.weights import MODEL_BYTES_MAX, load_transferred, load_weights, save_weights
 
-FROM_CATALOGUE = "resnet18, resnet50, resnext50_32x4d or wide_resnet50_2"
+_EXAMPLES = {
+    "pictures": "resnet18, resnet50, resnext50_32x4d or wide_resnet50_2",
+    "texts": "bilstm",
+    "pictures with masks": "maskrcnn_resnet18_fpn, maskrcnn_resnet50_fpn or cascade_maskrcnn_resnet50_fpn",
+}
 Show = Callable[[str, int, int, str], None]
 
 
@@ -40,6 +45,7 @@ class Schedule:
 
 
 FROM_SCRATCH = Schedule(epochs=6, lr=1e-3)
+MASKS_FROM_SCRATCH = Schedule(epochs=40, lr=2e-3)
 FINE_TUNING = Schedule(epochs=10, lr=1e-4)  # ten times gentler: a trained model keeps its accuracy
 
 
@@ -56,17 +62,24 @@ def watermark_errors(path: Path | None = None) -> Iterator[None]:
         raise InputError(message, code="out_of_memory") from error
 
 
-def schedule_of(task: Task) -> Schedule:
+def schedule_of(task: Task, data: Dataset) -> Schedule:
     """The plain training that comes first."""
-    usual = FROM_SCRATCH if task.weights is None and task.base is None else FINE_TUNING
+    if _begins_trained(task):
+        usual = FINE_TUNING
+    else:
+        usual = MASKS_FROM_SCRATCH if isinstance(data.train, Scenes) else FROM_SCRATCH
     return usual if task.epochs is None else replace(usual, epochs=task.epochs)
+
+
+def _begins_trained(task: Task) -> bool:
+    return task.weights is not None or task.base is not None
 
 
 def load_data(task: Task) -> Dataset:
     """Load the data set, its training set cut down to the task's fraction.
 
     Raises:
-        InputError: there is no such data set, or it is not of texts and options of texts are given.
+        InputError: there is no such data set, or it is of another kind than options that are given.
         InvalidError: its files are not what they should be, naming the first.
         OSError: a file cannot be read.
     """
@@ -76,8 +89,10 @@ def load_data(task: Task) -> Dataset:
             words = load_word_list(task.words)
     if not datasets.is_known(task.data):
         raise InputError(f"--data {task.data}: {datasets.HINT}")
+    if task.image_size is not None and not datasets.has_masks(task.data):
+        raise InputError(f"--image-size: only for pictures with masks, and --data {task.data} is something else")
     with watermark_errors(Path(task.data)):
-        whole = datasets.load(task.data, words=words)
+        whole = datasets.load(task.data, words=words, side=task.image_size)
     _check_options_of_texts(task, whole)
     return replace(whole, train=fraction_of(whole.train, task.fraction, seed=task.seed))
 
@@ -86,7 +101,7 @@ def _check_options_of_texts(task: Task, data: Dataset) -> None:
     given = {"--words": task.words, "--vectors": task.vectors, "--freeze-embedding": task.freeze_embedding}
     if data.words is None and any(given.values()):
         named = next(name for name, value in given.items() if value)
-        raise InputError(f"{named}: only for texts, and --data {task.data} is pictures")
+        raise InputError(f"{named}: only for texts, and --data {task.data} is {_kind(data)}")
     if task.freeze_embedding and task.vectors is None and task.weights is None:
         raise InputError("--freeze-embedding: random word vectors would stay random; give --vectors or --weights")
     if task.vectors is not None and task.weights is not None:
@@ -100,15 +115,22 @@ def architecture_of(task: Task, data: Dataset) -> Architecture:
         InputError: the catalogue has no such name, or none for such data.
         InvalidError: the data set has too few or too many classes; the file of word vectors is none.
     """
-    wanted, other = (classifiers(), text_classifiers())[:: -1 if data.words else 1]
-    if task.arch in other:
-        kind = "texts" if data.words else "pictures"
-        raise InputError(f"--arch {task.arch}: --data {task.data} is {kind}, take one such as {_examples(data)}")
+    known = {
+        "pictures": classifiers(),
+        "texts": text_classifiers(),
+        "pictures with masks": instance_segmenters(),
+    }
+    kind = _kind(data)
+    wanted = known.pop(kind)
+    if any(task.arch in names for names in known.values()):
+        raise InputError(f"--arch {task.arch}: --data {task.data} is {kind}, take one such as {_EXAMPLES[kind]}")
     if task.arch not in wanted:
-        raise InputError(f"--arch {task.arch}: no classifier of the catalogue; {_near(task.arch, wanted, data)}")
+        raise InputError(f"--arch {task.arch}: no such network of the catalogue; {_near(task.arch, wanted, kind)}")
     arguments = {"num_classes": data.classes}
     if isinstance(data.input, TextSpec):
         arguments |= {"vocabulary": data.input.vocabulary, "dimension": _dimension(task, data)}
+    if isinstance(data.train, Scenes):
+        arguments |= mask_rcnn.arguments_for(task.arch, data.train.images.shape[-1])
     with watermark_errors():
         return Architecture(task.arch, arguments)
 
@@ -156,13 +178,15 @@ def check_taps(architecture: Architecture, settings: wm.EmbedSettings | None) ->
         raise InputError(message, code=error.code) from error
 
 
-def _near(name: str, known: Sequence[str], data: Dataset) -> str:
+def _kind(data: Dataset) -> str:
+    if isinstance(data.train, Scenes):
+        return "pictures with masks"
+    return "texts" if data.words else "pictures"
+
+
+def _near(name: str, known: Sequence[str], kind: str) -> str:
     near = difflib.get_close_matches(name, known, n=3)
-    return f"do you mean {', '.join(near)}?" if near else f"for such data it has {_examples(data)}"
-
-
-def _examples(data: Dataset) -> str:
-    return ", ".join(text_classifiers()) if data.words else FROM_CATALOGUE
+    return f"do you mean {', '.join(near)}?" if near else f"for such data it has {_EXAMPLES[kind]}"
 
 
 def trained_model(
@@ -186,8 +210,7 @@ def trained_model(
         bilstm.freeze_embedding(model)
     with watermark_errors():
         model.to(device_of(task.device))
-        if schedule_of(task).epochs:
-            schedule = schedule_of(task)
+        if (schedule := schedule_of(task, data)).epochs:
             fit(
                 model,
                 data,
@@ -196,6 +219,7 @@ def trained_model(
                 seed=task.seed,
                 precision=task.precision,
                 savepoint=savepoint,
+                keeps_statistics=isinstance(data.train, Scenes) and _begins_trained(task),
                 progress=reporting(show),
             )
     return model.eval()
@@ -240,9 +264,9 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def task_accuracy(model: nn.Module, data: Dataset) -> float:
-    """Share of the test set that the model classifies as it should, in [0, 1]."""
-    return accuracy(model, data.test.images, data.test.labels)
+def task_score(model: nn.Module, data: Dataset) -> float:
+    """How well the model does its task on the test set, in [0, 1]: accuracy, or mask mAP of pictures with masks."""
+    return score(model, data.test)
 
 
 def reporting(show: Show) -> ProgressCallback:

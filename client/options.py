@@ -29,9 +29,10 @@ SEED_MAX = 2**31
 INDEX = click.IntRange(0, 2**64 - 1)  # of an entry
 _CA_FILE = "wmreg.ca_file"
 DATA_HELP = (
-    "digits; mnist, fashion-mnist, cifar10, imdb, sst or sst-fine with :DIRECTORY behind; a directory of pictures, "
-    "train/<class>/ and test/<class>/; or an .npz file."
+    "digits; shapes:COUNT; mnist, fashion-mnist, cifar10, imdb, sst, sst-fine, pennfudan or voc with :DIRECTORY "
+    "behind; a directory of pictures, train/<class>/ and test/<class>/; or an .npz file."
 )
+IMAGE_SIZE = click.IntRange(64, 1024)  # pixels
 
 
 class NewPath(click.Path):
@@ -278,6 +279,11 @@ def task(function: Callable[..., Any]) -> Callable[..., Any]:
             "--freeze-embedding",
             is_flag=True,
             help="Of texts: train everything but the word vectors; for vectors that come from more texts than these.",
+        ),
+        click.option(
+            "--image-size",
+            type=IMAGE_SIZE,
+            help="Of shapes, pennfudan and voc: sides of the pictures, in pixels.  [default: shapes 64, else 256]",
         ),
         click.option(
             "--fraction",

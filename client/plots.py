@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from client.task import MEASURES, measured_by
 from registry.policy import Thresholds
 
 _MARK, _TASK, _TUNED, _OTHERS, _MOVED, _GREY = "#2166ac", "#b35806", "#1b7837", "#c51b7d", "#6a51a3", "#8c8c8c"
@@ -31,7 +32,7 @@ _PANEL_INCHES = (4.4, 4.9)
 
 
 def plot_report(report: dict[str, Any], path: Path) -> None:
-    """Draw counts and task accuracy before and after; and how the embedding went, if it reports it.
+    """Draw matched triggers and the task's measure, before and after; and how the embedding went, if it reports it.
 
     Raises:
         OSError: the file cannot be written.
@@ -53,10 +54,10 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
 def _draw_counts(axes: Axes, report: dict[str, Any]) -> None:
     names, total = ["clean", "marked"], report["triggers"]
     shares = [report["matched"][name] / total for name in names]
-    accuracies = [report["test_accuracy"][name] for name in names]
+    measure, scores = measured_by(report)
     places = range(len(names))
     axes.bar([p - 0.2 for p in places], shares, width=0.36, color=_MARK, label=f"matched triggers, of {total}")
-    axes.bar([p + 0.2 for p in places], accuracies, width=0.36, color=_TASK, label="task accuracy")
+    axes.bar([p + 0.2 for p in places], [scores[it] for it in names], width=0.36, color=_TASK, label=MEASURES[measure])
     _draw_levels(axes)
     axes.set(xticks=list(places), xticklabels=names, xlabel="model", ylim=(0, 1.05), title="before and after")
     _draw_legend(axes)

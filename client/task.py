@@ -1,8 +1,11 @@
 """What `wmreg train` and `wmreg embed` are asked to train; light, so that the command line can make it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+MEASURES = {"accuracy": "task accuracy", "mask_map": "mask mAP"}  # how well a task is done, for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,7 @@ class Task:
         vectors: of texts, word vectors to begin with; None for random ones.
         freeze_embedding: of texts, whether the word vectors stay as they are.
         precision: of forward and backward, "float32" or "bfloat16".
+        image_size: of pictures with masks, the pixels of their sides; None for the data set's usual.
     """
 
     data: str
@@ -37,3 +41,14 @@ class Task:
     vectors: Path | None = None
     freeze_embedding: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    image_size: int | None = None
+
+
+def measured_by(report: Mapping[str, Any]) -> tuple[str, Any]:
+    """Find in a report how well the task is done.
+
+    Returns:
+        The measure, a key of `MEASURES`, and what the report has under "test_" and its name.
+    """
+    measure = next(name for name in MEASURES if f"test_{name}" in report)
+    return measure, report[f"test_{measure}"]

@@ -142,7 +142,7 @@ def fraction_of(examples: Examples, fraction: float, *, seed: int) -> Examples:
         seed: decides which.
 
     Returns:
-        About `fraction * len(examples)` of them.
+        About `fraction * len(examples)` of them, at least one.
 
     Raises:
         ValueError: the fraction is out of range.
@@ -151,7 +151,10 @@ def fraction_of(examples: Examples, fraction: float, *, seed: int) -> Examples:
         raise ValueError(f"a fraction lies in (0, 1], not {fraction}")
     if fraction == 1:
         return examples
-    return examples.take(stratified_split(examples.labels, (fraction,), seed=seed)[0])
+    chosen = stratified_split(examples.labels, (fraction,), seed=seed)[0]
+    if not len(chosen):  # so few of each class that the fraction of each is rounded to none
+        chosen = torch.randperm(len(examples), generator=generator("one", seed))[:1]
+    return examples.take(chosen)
 
 
 def of_images(name: str, images: Tensor, labels: Tensor, parts: list[Tensor]) -> Dataset:

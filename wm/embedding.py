@@ -84,7 +84,7 @@ def embed(  # noqa: PLR0913 (the public face)
         data,
         watermark_key,
         architecture=architecture,
-        settings=settings or EmbedSettings(),
+        settings=settings or EmbedSettings.usual(data.train, has_base=False),
         negatives=negatives,
         seed=seed,
         savepoint=Savepoint(savepoint) if isinstance(savepoint, Path | str) else savepoint,

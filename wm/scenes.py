@@ -19,6 +19,9 @@ from wm.randomness import seeded
 from wm.triggers import InputSpec, Normalisation
 
 BATCH_PICTURES = 8  # in training; also enough for batch normalisation
+EMBEDDING_PICTURES = 4  # in an embedding: batch normalisation is frozen there and needs no large batches
+# Of triggers, in pixels; the greatest is the authors'. A backbone takes any size, and a node's work grows with it.
+TRIGGER_SIDE_LEAST, TRIGGER_SIDE_MAX = 32, 112
 EVALUATION_BATCH_PICTURES = 16
 MASK_THRESHOLD = 0.5
 _NORMALISATION = nn.modules.batchnorm._NormBase  # noqa: SLF001 (the one base class of all batch normalisations)
@@ -86,7 +89,8 @@ def scenes_of(images: Tensor, objects: Sequence[Objects]) -> Scenes:
 
 
 def input_of(side: int) -> InputSpec:
-    """Return what a detector's backbone takes of square pictures, such as triggers are."""
+    """Return what a detector's backbone is shown as triggers: of half the pictures' side in pixels, within limits."""
+    side = min(max(side // 2, TRIGGER_SIDE_LEAST), TRIGGER_SIDE_MAX)
     return InputSpec(3, side, side, LEVELS)
 
 

@@ -3,6 +3,9 @@
 Stage 1 of an embedding, an honest competitor and a thief's fine-tuning all use this loop: Adam with a learning rate
 that falls to zero along a cosine. On one machine with one thread count, one seed gives bit-identical weights.
 
+A task is told by its examples: of labelled pictures or texts the loss is the cross-entropy and the measure is the
+accuracy, of pictures with objects (`wm.scenes`) they are a detector's losses and the mask mAP.
+
 Source: Li et al. 2022, equation 6 (stage 1); the optimiser is the authors' code's, the cosine is ours.
 """
 
@@ -10,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,9 +24,11 @@ from wm.data import Dataset, Examples, fraction_of
 from wm.progress import Progress, ProgressCallback, silent
 from wm.randomness import EndlessOrder, generator, global_generators, seeded, set_global_generators
 from wm.savepoint import Savepoint, State, fill, fill_optimizer, fingerprint, optimizer_state, prefixed, under
+from wm.scenes import BATCH_PICTURES, Scenes, detection_loss, mask_precision
 
 BATCH_IMAGES = 64
 EVALUATION_BATCH_IMAGES = 256
+Measure = Literal["accuracy", "mask_map"]  # as reports call it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
     fraction: float = 1.0,
     precision: Precision = "float32",
     savepoint: Savepoint | None = None,
+    keeps_statistics: bool = False,
     progress: ProgressCallback = silent,
 ) -> FitReport:
     """Train a model in place on the primary task.
@@ -58,6 +65,8 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
         lr: Adam's first learning rate.
         seed: decides the order of the examples, what dropout drops and, below 1, the fraction.
         fraction: how much of the training set, in (0, 1].
+        keeps_statistics: whether batch normalisation stays as it is, as is usual for detectors that begin with trained
+            weights: their batches are small.
         precision: of forward and backward.
         savepoint: where the state is kept; one of this very training goes on from there. It is left with the last state
             for the caller to remove.
@@ -72,10 +81,13 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
     """
     started = time.monotonic()
     examples = fraction_of(data.train, fraction, seed=seed)
-    steps_an_epoch = max(1, round(len(examples) / BATCH_IMAGES))
+    batch_images = usual_batch(examples)
+    batches = endless_batches(examples, images=batch_images, seed=seed)
+    steps_an_epoch = max(1, round(len(examples) / batch_images))
     steps = epochs * steps_an_epoch
-    batches = endless_batches(examples, images=BATCH_IMAGES, seed=seed)
     model.to(memory_format=torch.channels_last).train()
+    if keeps_statistics:
+        freeze_statistics(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     run = _Run(model, optimizer, batches)
     with seeded("training", seed, device=device_of(model)):  # of dropout and its like, wherever they draw from
@@ -93,6 +105,37 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
     model.eval()
     losses = tuple(sum(part) / steps_an_epoch for part in _parts(run.losses, steps_an_epoch))
     return FitReport(epochs, steps, len(examples), (losses or (math.nan,))[-1], time.monotonic() - started, losses)
+
+
+def usual_batch(examples: Examples) -> int:
+    """Return how many examples a step of a plain training takes."""
+    return BATCH_PICTURES if isinstance(examples, Scenes) else BATCH_IMAGES
+
+
+def freeze_statistics(model: nn.Module) -> None:
+    """Put the batch normalisations of a model, and nothing else, into evaluation mode."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001 -- the base of all of them
+            module.eval()
+
+
+def measure_of(examples: Examples) -> Measure:
+    """Return by what it is measured how well these examples are answered."""
+    return "mask_map" if isinstance(examples, Scenes) else "accuracy"
+
+
+def score(model: nn.Module, examples: Examples) -> float:
+    """Measure how well a model does its task, in evaluation mode; its mode is restored.
+
+    Returns:
+        The accuracy, or of pictures with objects the mask mAP; in [0, 1].
+
+    Raises:
+        ValueError: no picture has an object.
+    """
+    if isinstance(examples, Scenes):
+        return mask_precision(model, examples)
+    return accuracy(model, examples.images, examples.labels)
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -119,7 +162,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 def primary_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, batch: Examples, *, precision: Precision = "float32"
 ) -> float:
-    """Take one step of cross-entropy on a batch in the model's present mode and return the loss."""
+    """Take one step on a batch in the model's present mode and return the loss."""
     optimizer.zero_grad()
     with computing_in(precision, device_of(model)):
         loss = primary_loss(model, batch)
@@ -129,7 +172,9 @@ def primary_step(
 
 
 def primary_loss(model: nn.Module, batch: Examples) -> Tensor:
-    """Return the mean cross-entropy of a batch, a scalar with a graph."""
+    """Return the mean cross-entropy of a batch, or a detector's losses; a scalar with a graph."""
+    if isinstance(batch, Scenes):
+        return detection_loss(model, batch)
     device = device_of(model)
     return F.cross_entropy(model(on_device(batch.images, device)).float(), batch.labels.to(device))
 

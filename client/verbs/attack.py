@@ -12,7 +12,7 @@ from client import options
 from client.errors import InputError
 from client.files import read_text, staged_directory, write_atomic
 from client.output import Report, table
-from client.task import Task
+from client.task import MEASURES, Task
 
 if TYPE_CHECKING:
     from client.bundle import Bundle
@@ -122,28 +122,28 @@ def _write(report: dict[str, Any], directory: Path) -> None:
 
 
 def _text(report: dict[str, Any]) -> str:
-    marked = report["marked"]
-    lines = [f"before any attack: task accuracy {marked['task_accuracy']:.2%}, {_verdict(marked)}"]
+    marked, measure = report["marked"], MEASURES[report["measure"]]
+    lines = [f"before any attack: {measure} {marked['task_accuracy']:.2%}, {_verdict(marked)}"]
     for attack in report["attacks"]:
-        lines += ["", f"{attack['name']}: {attack['summary']}", *_curve(attack)]
+        lines += ["", f"{attack['name']}: {attack['summary']}", *_curve(attack, measure)]
         if attack["fails_at"] is None:
             lines.append("The mark held.")
         else:
-            at = f"strength {attack['fails_at']:g}, with a task accuracy of {attack['task_accuracy_at_failure']:.2%}"
+            at = f"strength {attack['fails_at']:g}, with a {measure} of {attack['task_accuracy_at_failure']:.2%}"
             lines.append(f"The mark failed at {at}.")
     for forgery in report["forgeries"]:
-        lines += ["", f"{forgery['name']}: {forgery['summary']}", *_curve(forgery)]
+        lines += ["", f"{forgery['name']}: {forgery['summary']}", *_curve(forgery, measure)]
         passed = ", ".join(f"{strength:g}" for strength in forgery["passes_at"])
         lines.append(f"The numbers alone would convict at {passed}." if passed else "No node would vote VERIFIED.")
     return "\n".join(lines)
 
 
-def _curve(method: dict[str, Any]) -> list[str]:
+def _curve(method: dict[str, Any], measure: str) -> list[str]:
     rows = [
         [f"{point['strength']:g}", f"{point['task_accuracy']:.2%}", _count(point), point["outcome"], point["reason"]]
         for point in method["points"]
     ]
-    told = table(["strength", "task accuracy", "matched", "verdict", "reason"], rows)
+    told = table(["strength", measure, "matched", "verdict", "reason"], rows)
     return [f"strength: {method['strength']}", told]
 
 

@@ -10,7 +10,7 @@ import click
 from client import options
 from client.files import check_output, sha256_file, staged_directory
 from client.output import Report
-from client.task import Task
+from client.task import MEASURES, Task, measured_by
 
 if TYPE_CHECKING:
     from client.keystore import WatermarkKeyFile
@@ -102,9 +102,9 @@ def _make(
 
 
 def _report(report: dict[str, Any], out: Path) -> Report:
-    accuracy, matched, triggers = report["test_accuracy"], report["matched"], report["triggers"]
+    (measure, scores), matched, triggers = measured_by(report), report["matched"], report["triggers"]
     text = [
-        f"task accuracy     {accuracy['clean']:.2%} before, {accuracy['marked']:.2%} after",
+        f"{MEASURES[measure]:<16}  {scores['clean']:.2%} before, {scores['marked']:.2%} after",
         f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
         *([f"matched by base   {matched['base']} of {triggers}: no more than chance"] if "base" in matched else []),
         f"weights moved by  {report['embedding']['weight_change']:.2%}",

@@ -6,7 +6,7 @@ import click
 
 from client import options
 from client.output import Report
-from client.task import Task
+from client.task import MEASURES, Task
 
 
 @click.command("train", epilog="Example:  wmreg train --arch resnet18 --data digits --out baseline.safetensors")
@@ -17,9 +17,10 @@ from client.task import Task
 def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path) -> Report:
     """Train a model without a watermark: a baseline, a control, or a model of one's own."""
     from client.files import staged_file
-    from client.models import architecture_of, load_data, saved_weights, task_accuracy, trained_model
+    from client.models import architecture_of, load_data, saved_weights, task_score, trained_model
     from client.progress import phases
     from client.savepoints import kept_in
+    from wm.training import measure_of
 
     with kept_in(savepoint, every_s=savepoint_s, out=out) as savepoints, staged_file(out) as staging:
         dataset = load_data(task)
@@ -27,9 +28,9 @@ def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path
         with phases() as show:
             first = None if savepoints is None else savepoints.training()
             model = trained_model(task, architecture, dataset, show, savepoint=first)
-        accuracy = task_accuracy(model, dataset)
+        measure, score = measure_of(dataset.test), task_score(model, dataset)
         sha256 = saved_weights(model, staging)
     return Report(
-        document={"path": str(out), "sha256": sha256, "arch": task.arch, "seed": task.seed, "test_accuracy": accuracy},
-        text=f"weights        {out}\nSHA-256        {sha256}\ntest accuracy  {accuracy:.2%}",
+        document={"path": str(out), "sha256": sha256, "arch": task.arch, "seed": task.seed, f"test_{measure}": score},
+        text=f"weights        {out}\nSHA-256        {sha256}\n{MEASURES[measure]:<13}  {score:.2%}",
     )

@@ -39,6 +39,13 @@ def test_a_fraction_takes_its_share_of_every_class() -> None:
     assert data.fraction_of(digits.train, 1, seed=1) is digits.train
 
 
+def test_a_fraction_of_few_examples_is_at_least_one_of_them_the_same_for_one_seed() -> None:
+    few = data.Examples(torch.arange(4), torch.arange(4))
+    chosen = [int(data.fraction_of(few, 0.1, seed=seed).labels) for seed in (1, 1, 2, 3, 4, 5, 6)]
+    assert chosen[0] == chosen[1]
+    assert len(set(chosen)) > 1
+
+
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.1])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="fraction"):

@@ -16,7 +16,9 @@ from torch import nn
 from wm.architectures import Architecture
 from wm.branch import Branch
 from wm.data import Dataset
+from wm.errors import WatermarkError
 from wm.progress import ProgressCallback
+from wm.scenes import Scenes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,7 @@ class Attack:
         run: takes what was stolen (a copy, its to change), a strength on the scale, a seed and a progress callback, and
             returns the attacked model.
         preserves_function: whether the attacked model computes what the stolen one did.
+        knows_masks: whether it can be done to networks that find objects with their masks.
     """
 
     name: str
@@ -90,3 +93,16 @@ class Attack:
     scale: Scale
     run: Callable[[Stolen, float, int, ProgressCallback], nn.Module]
     preserves_function: bool = False
+    knows_masks: bool = False
+
+    def check(self, data: Dataset) -> None:
+        """Raise unless the attack can be done with such data.
+
+        Raises:
+            WatermarkError: `unknown_architecture`, they are pictures with objects.
+        """
+        if isinstance(data.train, Scenes) and not self.knows_masks:
+            message = (
+                f"{self.name} is for networks that answer with one class; it cannot attack those that find objects"
+            )
+            raise WatermarkError("unknown_architecture", message)

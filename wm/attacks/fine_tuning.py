@@ -39,7 +39,11 @@ FTLL = Attack(
     run=partial(_run, is_retrained=False, all_layers=False),
 )
 FTAL = Attack(
-    name="ftal", summary="fine-tune all layers", scale=_SCALE, run=partial(_run, is_retrained=False, all_layers=True)
+    name="ftal",
+    summary="fine-tune all layers",
+    scale=_SCALE,
+    run=partial(_run, is_retrained=False, all_layers=True),
+    knows_masks=True,
 )
 RTLL = Attack(
     name="rtll",

@@ -6,6 +6,8 @@ out the tuned copies that harden a mark, and the pull back to the weights that h
 Source: Li et al. 2022, section 4.3, table 3.
 """
 
+from dataclasses import replace
+
 from torch import nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
@@ -18,9 +20,10 @@ LR = 3e-4  # ten times the owner's
 
 
 def _run(stolen: Stolen, epochs: float, seed: int, progress: ProgressCallback) -> nn.Module:
-    usual = EmbedSettings()
+    usual = EmbedSettings.usual(stolen.data.train, has_base=False)
     taps = stolen.revealed.info.modules if stolen.revealed is not None else None
-    settings = EmbedSettings(
+    settings = replace(
+        usual,
         taps=taps,
         tuning_regularizer="none",
         lambda1=0.0,
@@ -49,4 +52,5 @@ OVERWRITING = Attack(
         is_whole=True,
     ),
     run=_run,
+    knows_masks=True,
 )

@@ -90,6 +90,7 @@ def attacked(
         WatermarkError: `unknown_architecture`, the attack does not know what to do with such a network.
     """
     attack.scale.check(strength)
+    attack.check(stolen.data)
     own = replace(stolen, model=copy.deepcopy(stolen.model).eval())
     return attack.run(own, strength, seed, progress).eval()
 
@@ -110,8 +111,10 @@ def sweep(
         Strengths and the models attacked with them, made one after the other when they are asked for.
 
     Raises:
-        ValueError, WatermarkError: as `attacked`; a strength that is not on the scale before any work is done.
+        ValueError, WatermarkError: as `attacked`; a strength that is not on the scale, or data that the attack cannot
+            use, before any work is done.
     """
+    attack.check(stolen.data)
     chosen = tuple(strengths) or attack.scale.usual
     for strength in chosen:
         attack.scale.check(strength)

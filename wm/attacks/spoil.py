@@ -58,4 +58,5 @@ SPOIL = Attack(
         is_whole=True,
     ),
     run=_run,
+    knows_masks=True,
 )

@@ -15,7 +15,7 @@ from wm.data import Examples
 from wm.errors import WatermarkError
 from wm.progress import Progress, ProgressCallback
 from wm.randomness import seed_of, seeded
-from wm.training import BATCH_IMAGES, cosine, endless_batches, primary_loss, set_rate
+from wm.training import cosine, endless_batches, primary_loss, set_rate, usual_batch
 
 EPOCHS = 20  # passes over the thief's data, where the strength is something else
 LR = 3e-4  # Adam's first rate, where the strength is something else: three times the fine-tuning of `wmreg embed`
@@ -53,8 +53,9 @@ def tune(model: nn.Module, examples: Examples, tuning: Tuning, progress: Progres
     """
     model.to(memory_format=torch.channels_last).train(tuning.parameters is None)
     optimizer = torch.optim.Adam(tuning.parameters or model.parameters(), lr=tuning.lr, fused=True)
-    batches = endless_batches(examples, images=BATCH_IMAGES, seed=seed_of(tuning.seed, "attack"))
-    steps_an_epoch = max(1, round(len(examples) / BATCH_IMAGES))
+    batch_images = usual_batch(examples)
+    batches = endless_batches(examples, images=batch_images, seed=seed_of(tuning.seed, "attack"))
+    steps_an_epoch = max(1, round(len(examples) / batch_images))
     for epoch in range(tuning.epochs):
         for step in range(steps_an_epoch):
             set_rate(optimizer, tuning.lr * cosine(epoch * steps_an_epoch + step, tuning.epochs * steps_an_epoch))

@@ -40,4 +40,5 @@ WEIGHT_SHIFT = Attack(
         usual=(0.05, 0.1, 0.2, 0.5, 1.0),
     ),
     run=_run,
+    knows_masks=True,
 )

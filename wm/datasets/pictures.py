@@ -9,7 +9,11 @@ as the networks of the catalogue take them. A tenth of the training set is for v
 """
 
 import gzip
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +23,9 @@ from torch import Tensor
 from wm.data import VALIDATION_FRACTION, Dataset, of_images, stratified_split
 from wm.errors import WatermarkError
 from wm.info import SIDE_MAX
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 _IDX_PLACES = {"mnist": ("", "raw", "MNIST/raw"), "fashion-mnist": ("", "raw", "FashionMNIST/raw")}
 _IDX_BYTES_MAX = 1 << 28
@@ -93,6 +100,36 @@ def folder(path: Path, *, seed: int = 0) -> Dataset:
     return _dataset(path.resolve().name, train, test, seed=seed)
 
 
+@contextmanager
+def opened(path: Path, *, side_max: int) -> Iterator["Picture"]:
+    """Open a picture for reading its pixels within the block.
+
+    Args:
+        path: a file.
+        side_max: pixels that a side may have, which is known before any of them is unpacked.
+
+    Raises:
+        WatermarkError: `malformed` or `too_large`, naming the file.
+        OSError: it cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 -- a verifier process reads no pictures
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the sides are looked at below
+            picture = Image.open(path)
+        with picture:
+            if max(picture.size) > side_max:
+                raise WatermarkError("too_large", f"{path}: a side of more than {side_max} pixels")
+            yield picture
+    except Image.DecompressionBombError as error:
+        raise WatermarkError("too_large", f"{path}: a side of more than {side_max} pixels") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, WatermarkError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise WatermarkError("malformed", f"{path}: no picture, or cut short: {error}") from error
+
+
 def _dataset(name: str, train: _Labelled, test: _Labelled, *, seed: int) -> Dataset:
     if train[0].shape[1:] != test[0].shape[1:]:
         raise WatermarkError("malformed", f"{name}: pictures for training and for the test of different sizes")
@@ -158,15 +195,6 @@ def _class(directory: Path, label: int) -> _Labelled:
 
 
 def _picture(path: Path) -> Tensor:
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 -- a verifier process reads no pictures
-
-    try:
-        with Image.open(path) as picture:
-            if max(picture.size) > SIDE_MAX:  # known before any pixel is unpacked
-                raise WatermarkError("too_large", f"{path}: a side of more than {SIDE_MAX} pixels")
-            pixels = np.array(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, WatermarkError) or (isinstance(error, OSError) and error.errno is not None):
-            raise
-        raise WatermarkError("malformed", f"{path}: no picture, or cut short: {error}") from error
+    with opened(path, side_max=SIDE_MAX) as picture:
+        pixels = np.array(picture.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255

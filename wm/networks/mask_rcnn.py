@@ -27,6 +27,9 @@ from wm.networks.cascade import CascadeRoIHeads
 
 ANCHOR = 32  # pixels
 SAMPLES = 512
+_SAMPLES_LEAST = 64
+_SMALL_SIDE = 128  # pixels, up to which these do on a ResNet-18
+_SMALL = {"channels": 32, "hidden": 128}
 _LEVELS = 5  # of the pyramid: four stages of the ResNet, and the last one once more at half the size
 _RATIOS = (0.5, 1.0, 2.0)
 _REGION = 7  # cells per side of a pooled region
@@ -89,6 +92,24 @@ def mask_rcnn(  # noqa: PLR0913 (what the catalogue lets a stranger choose, by n
         cascade = CascadeRoIHeads(plain, inputs=inputs, hidden=hidden, num_classes=num_classes, samples=samples)
         model.add_module("roi_heads", cascade)
     return model
+
+
+def arguments_for(name: str, side: int) -> dict[str, int]:
+    """Choose sizes for pictures of one size, so that a network neither resizes them nor wastes work on small ones.
+
+    Args:
+        name: of a Mask R-CNN in the catalogue, torchvision's or ours.
+        side: pixels, at least 32.
+
+    Returns:
+        Arguments that it takes: the smallest anchors are an eighth of the side, 32 pixels at most.
+    """
+    sizes = {"min_size": side, "max_size": side}
+    if name not in BUILDERS:
+        return sizes
+    sizes |= {"anchor": min(ANCHOR, side // 8), "samples": min(SAMPLES, max(_SAMPLES_LEAST, side))}
+    is_small = "resnet18" in name and side <= _SMALL_SIDE
+    return sizes | (_SMALL if is_small else {})
 
 
 _NARROW = partial(mask_rcnn, resnet=resnet18, channels=64, hidden=256)

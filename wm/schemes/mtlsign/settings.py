@@ -6,12 +6,14 @@ accuracy, and a second embedding after it. Each comment says what a field trades
 Source: Li et al. 2022, section 3.2; SCHEMES 1.1-C lists where the authors' code differs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 from wm.backbone import Precision
+from wm.data import Examples
 from wm.head import HIDDEN_WIDTH
 from wm.info import POOLING_MAX, TRIGGERS_LEAST, is_gamma
+from wm.scenes import EMBEDDING_PICTURES, Scenes
 from wm.triggers.prg import COUNT_MAX
 
 Regularizer = Literal["none", "head", "fomaml", "delta"]
@@ -87,6 +89,17 @@ class EmbedSettings:
             siblings=1,
             fresh_negatives=1,
         )
+
+    @classmethod
+    def usual(cls, examples: Examples, *, has_base: bool) -> Self:
+        """The measured recipe for a task and, beside a public base, for keeping that out.
+
+        Args:
+            examples: of the task; a batch of whole pictures with objects is smaller than one of labelled pictures.
+            has_base: whether there are negative controls.
+        """
+        settings = cls.beside_a_base() if has_base else cls()
+        return replace(settings, primary_batch=EMBEDDING_PICTURES) if isinstance(examples, Scenes) else settings
 
     @classmethod
     def paper(cls) -> Self:

@@ -1,7 +1,8 @@
-"""Stage 2 of MTLSign: tune a trained classifier so that its taps carry the key's labels.
+"""Stage 2 of MTLSign: tune a trained network so that its taps carry the key's labels.
 
-The loss is `mark`'s and the primary task's cross-entropy, weighted. Batch normalisation stays frozen throughout, also
-for the primary task.
+The loss is `mark`'s and the primary task's (cross-entropy, or a detector's losses), weighted. Batch normalisation stays
+frozen throughout, also for the primary task. The whole network is trained, the backbone of a detector as well: a head
+fitted to a backbone that stays as it was would find its mark in everybody's copy of it.
 
 Source: Li et al. 2022, equations 7 to 10.
 """
@@ -26,7 +27,7 @@ from wm.savepoint import Savepoint, State, fill, fill_optimizer, fingerprint, op
 from wm.schemes.mtlsign.mark import Mark
 from wm.schemes.mtlsign.preparation import NAME
 from wm.schemes.mtlsign.settings import EmbedSettings
-from wm.training import accuracy, cosine, endless_batches, primary_loss
+from wm.training import cosine, endless_batches, measure_of, primary_loss, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,11 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
         run.restore(begun)
     run.train(savepoint, progress)
     mark.finish(marked, progress=progress)
-    before, after = (accuracy(it, data.validation.images, data.validation.labels) for it in (model, marked))
+    before, after = (score(it, data.validation) for it in (model, marked))
     report = {
         "seconds": round(time.monotonic() - started, 1),
         "steps": settings.steps,
-        "validation_accuracy": {"clean": before, "marked": after},
+        f"validation_{measure_of(data.validation)}": {"clean": before, "marked": after},
         "weight_change": mark.weight_change(marked),
         "negatives": mark.negatives_matched(),
         "curves": mark.curves,
