@@ -1,17 +1,19 @@
 """Promised: networks that find objects are trained and marked as classifiers are, and the mark is in their backbone."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from interrupted import KilledError, Killing
 from scenes import ARCHITECTURE, SETTINGS, SIDE, few_shapes
 
 import wm
 from wm.architectures import build
 from wm.attacks import ATTACKS, Stolen, attacked, sweep
 from wm.attacks.forgeries import FORGERIES
-from wm.backbone import backbone_names
+from wm.backbone import Precision, backbone_names
 from wm.branch import Branch
 from wm.data import digits
 from wm.evidence import load_evidence
@@ -179,3 +181,26 @@ def test_an_attack_that_knows_masks_changes_the_backbone(owner: Owner, name: str
     weight = "backbone.body.layer2.0.conv1.weight"
     assert not torch.equal(changed.get_parameter(weight), stolen.model.get_parameter(weight))
     assert 0 <= score(changed, DATA.test) <= 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_finds_objects_goes_on_after_a_kill_to_the_same_bits(tmp_path: Path, precision: Precision) -> None:
+    def trained(savepoint: wm.Savepoint | None) -> torch.nn.Module:
+        model = build(ARCHITECTURE, seed=1)
+        fit(model, DATA, epochs=3, seed=1, precision=precision, savepoint=savepoint)
+        return model
+
+    def embedded(savepoint: wm.Savepoint | None) -> torch.nn.Module:
+        settings = replace(SETTINGS, precision=precision)
+        usual = {"architecture": ARCHITECTURE, "settings": settings, "seed": 1}
+        return wm.embed(models[0], DATA, KEY, savepoint=savepoint, **usual).model
+
+    models = [trained(None)]
+    for make in (trained, embedded):
+        path = tmp_path / make.__name__
+        whole = make(None).state_dict()
+        with pytest.raises(KilledError):
+            make(Killing(path, after=2))
+        resumed = make(wm.Savepoint(path)).state_dict()
+        assert all(bool(torch.isfinite(value).all()) for value in whole.values())
+        assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
