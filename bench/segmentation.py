@@ -2,8 +2,9 @@
 
 One seed, two stories. From scratch: somebody trains a network on pictures of shapes and marks it by the usual recipe.
 From a base: the trained network, without its mark, is public; somebody else fine-tunes it on pictures of his own and
-marks it beside the base. Of each mark is told how many triggers the marked network answers, and those that should not;
-the verdict is that of nodes with the usual thresholds. Times are of the processor, since others may be at work.
+marks it beside the base; a neighbour fine-tunes it on other pictures again. Of each mark is told how many triggers the
+marked network answers, and those that should not, with their channels as they are and aligned; the verdict is that of
+nodes with the usual thresholds. Times are of the processor, since others may be at work.
 
 The directory of --keep gets the trained networks and times, and what is there is used again.
 """
@@ -21,9 +22,12 @@ from torch import nn
 
 import wm
 from bench.owners import ORIGIN, Figures, counted, judged, with_random_key
-from bench.results import Goal, Row, write
+from bench.results import Goal, Row, silent, write
 from client.bundle import Bundle
 from client.keystore import create_watermark_key, save_watermark_key
+from client.measuring import Trial, measure
+from registry.policy import Thresholds
+from registry.verdict import Outcome, judge
 from wm.architectures import Architecture, build
 from wm.data import Dataset
 from wm.datasets.shapes import CLASSES, shapes
@@ -38,7 +42,7 @@ NAME = "maskrcnn_resnet18_fpn"
 ARCHITECTURE = Architecture(NAME, {"num_classes": len(CLASSES), **arguments_for(NAME, SIDE)})
 PICTURES, EPOCHS, LR = 200, 24, 2e-3
 OWN_PICTURES, OWN_EPOCHS, OWN_LR = 100, 8, 1e-4
-SEED, OWN_SEED, TEST_SEED = 1, 2, 3
+SEED, OWN_SEED, TEST_SEED, NEIGHBOUR_SEED = 1, 2, 3, 4
 TEST = shapes(140, side=SIDE, seed=TEST_SEED).train
 
 
@@ -68,27 +72,30 @@ def _from_scratch(path: Path, temporary: Path) -> Figures:
         figures["from scratch: embedding, processor seconds"] / seconds
     )
     judged("from scratch: marked network", owner.model, owner, figures)
-    counted("from scratch: before the embedding", path, owner, figures)
+    _suspected("from scratch: before the embedding", path, owner, figures)
     counted("from scratch: marked network, a random key", owner.model, with_random_key(owner, temporary / "r"), figures)
     return figures
 
 
 def _from_a_base(kept: Path, base_path: Path, temporary: Path) -> Figures:
     data, figures = shapes(OWN_PICTURES, side=SIDE, seed=OWN_SEED), Figures()
-    model, path = load_transferred(base_path, ARCHITECTURE, seed=OWN_SEED), kept / "fine-tuned.safetensors"
-    _trained(
-        path,
-        model,
-        lambda: fit(model, data, epochs=OWN_EPOCHS, lr=OWN_LR, seed=OWN_SEED, keeps_statistics=True),
-    )
+    path = kept / "fine-tuned.safetensors"
+    _fine_tuned(path, base_path, data, seed=OWN_SEED)
     clean, base = load_weights(path, ARCHITECTURE), load_weights(base_path, ARCHITECTURE)
     figures["from a base: pictures in training"] = len(data.train)
     figures["from a base: mask mAP, base"] = score(base, TEST)
     owner = _marked("from a base", temporary / "based", clean, data, figures, base=base_path, negatives=[base, clean])
     judged("from a base: marked network", owner.model, owner, figures)
-    counted("from a base: base", base_path, owner, figures)
-    counted("from a base: before the embedding", path, owner, figures)
+    neighbour = kept / "neighbour.safetensors"
+    _fine_tuned(neighbour, base_path, shapes(OWN_PICTURES, side=SIDE, seed=NEIGHBOUR_SEED), seed=NEIGHBOUR_SEED)
+    for name, suspect in {"base": base_path, "before the embedding": path, "neighbour": neighbour}.items():
+        _suspected(f"from a base: {name}", suspect, owner, figures)
     return figures
+
+
+def _fine_tuned(path: Path, base_path: Path, data: Dataset, *, seed: int) -> None:
+    model = load_transferred(base_path, ARCHITECTURE, seed=seed)
+    _trained(path, model, lambda: fit(model, data, epochs=OWN_EPOCHS, lr=OWN_LR, seed=seed, keeps_statistics=True))
 
 
 def _trained(path: Path, model: nn.Module, train: Callable[[], object]) -> float:
@@ -134,12 +141,31 @@ def _marked(  # noqa: PLR0913 (one story's parts)
     return bundle
 
 
+def _suspected(name: str, suspect: Path, owner: Bundle, figures: Figures) -> None:
+    """Count a suspect's triggers with its channels as they are and aligned, and judge it as nodes do."""
+    evidence, key = wm.load_evidence(owner.evidence), owner.load_watermark_key().binding.watermark_key
+    network, head, info = load_weights(suspect, ARCHITECTURE), evidence.head, evidence.info
+    figures[f"{name}: matched of 600, as it is"] = wm.count_matched(network, head, info, key)
+    figures[f"{name}: matched of 600, aligned"] = wm.count_matched(
+        network, head, info, key, reference=evidence.reference
+    )
+    found = measure(suspect, owner, Trial(controls=True, device="auto"), silent)
+    figures[f"{name}: verdict VERIFIED (1) or not (0)"] = float(judge(found, Thresholds())[0] is Outcome.VERIFIED)
+
+
 # By the end of a metric's name, as the issue asks for them of every task.
 _GOALS = {
     "share of the training's time": Goal(says="≤ 0.3", most=0.3),
     "mask mAP, marked less clean": Goal(says="≥ -0.005", least=-0.005),
     "marked network: matched of 600": Goal(says="≥ 0.99 N", least=594),
-    "base: base: matched of 600": Goal(says="≤ 0.59 N, as nodes ask", most=354),
+    **{
+        f"from a base: {name}: {metric}": goal
+        for name in ("base", "before the embedding", "neighbour")
+        for metric, goal in {
+            "matched of 600, as it is": Goal(says="≤ 0.59 N, as nodes ask", most=354),
+            "verdict VERIFIED (1) or not (0)": Goal(says="0", most=0),
+        }.items()
+    },
     "marked network: verdict VERIFIED (1) or not (0)": Goal(says="1", least=1),
 }
 

@@ -13,6 +13,7 @@ from wm.backbone import backbone_names, read_taps
 from wm.datasets.shapes import shapes
 from wm.errors import WatermarkError
 from wm.networks.cascade import LOSS_WEIGHTS, OVERLAPS, Stage
+from wm.networks.mask_rcnn import arguments_for
 from wm.scenes import detection_loss, find_objects
 
 ARGUMENTS = {"num_classes": 4, "min_size": 32, "max_size": 32, "anchor": 4, "channels": 8, "hidden": 16, "samples": 16}
@@ -144,6 +145,16 @@ def test_its_taps_are_the_first_stages_of_the_backbone_and_nothing_behind_them_r
 def test_the_catalogue_knows_which_networks_segment_instances() -> None:
     assert {"maskrcnn_resnet50_fpn", CASCADE.name, PLAIN.name} <= set(instance_segmenters())
     assert not {"fasterrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "resnet18"} & set(instance_segmenters())
+
+
+@pytest.mark.parametrize("name", instance_segmenters())
+@pytest.mark.parametrize("side", [64, 256, 1024])
+def test_arguments_that_fit_a_size_of_pictures_are_those_that_the_network_takes(name: str, side: int) -> None:
+    chosen = arguments_for(name, side)
+    transform = skeleton(Architecture(name, {"num_classes": 4, **chosen})).transform
+    assert (transform.min_size, transform.max_size) == ((side,), side)
+    assert chosen.get("anchor") in {None, min(32, side // 8)}
+    assert chosen.get("channels") == (32 if side == 64 and "resnet18" in name else None)
 
 
 @pytest.mark.parametrize(
