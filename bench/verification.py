@@ -2,8 +2,8 @@
 
 The reference is what no verification can do without: the bare forward passes of the 600 triggers through the tapped
 stages, one for the suspect and one for each control model. The real verifier process, in its sandbox, answers the
-jobs; each repeat measures the reference beside it, since a shared machine is faster at one time than at another. Where
-there is a GPU, the triggers' forward pass and a verification without controls are measured on it as well.
+jobs; each repeat measures the reference before and after it, since a machine is faster at one time than at another.
+Where there is a GPU, the triggers' forward pass and a verification without controls are measured on it as well.
 """
 
 import asyncio
@@ -64,11 +64,12 @@ async def _measure(directory: Path) -> list[Row]:
         await _answered(verifier, job)  # the first one also fills the caches of the system
         verified, bare = [], []
         for _ in range(REPEATS):
-            bare.append(_forward_seconds(images))
             await verifier.warm_up()  # as when a claim comes to a node that has nothing to do
+            before = _forward_seconds(images)
             begun = time.perf_counter()
             await _answered(verifier, job)
             verified.append(time.perf_counter() - begun)
+            bare.append(statistics.mean((before, _forward_seconds(images))))
     finally:
         await verifier.stop()
     peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of one process, the largest

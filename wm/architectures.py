@@ -189,6 +189,18 @@ def build(architecture: Architecture, *, seed: int | bytes) -> nn.Module:
         return _builder_call(architecture)
 
 
+def build_blank(architecture: Architecture) -> nn.Module:
+    """Build a network that is to be filled from a file: as `build`, but where that draws values, these are zeros."""
+    if isinstance(architecture, OwnArchitecture):
+        return build(architecture, seed=0)
+    skeleton(architecture)
+    try:
+        with seeded("architecture", 0), _Allocations(lambda _number: False, draws=False):
+            return _builder_call(architecture)
+    except WatermarkError:  # the few that run themselves while they are built
+        return build(architecture, seed=0)
+
+
 class PartBuilder:
     """Builds networks of which only some tensors have values: most of the time goes into drawing random numbers.
 
@@ -248,6 +260,7 @@ def _check_size(architecture: Architecture, model: nn.Module) -> None:
 
 
 _ALLOCATING = frozenset({torch.empty, torch.zeros, torch.ones})  # by which layers make their parameters and buffers
+_DRAWING = frozenset({Tensor.normal_, Tensor.uniform_})  # by which they are initialised
 
 
 class _Allocations(TorchFunctionMode):
@@ -256,16 +269,19 @@ class _Allocations(TorchFunctionMode):
     Under `with torch.device("meta")` nothing at all would have any, and builders that work their widths out with
     tensors (the RegNets) or keep small tables (the detectors' anchors) would fail.
 
+    Nothing is drawn for what has no storage: torch would look up how, which takes longer than all else.
+
     Args:
         is_bare: tells by its number, from 0, whether an allocation gets no storage.
+        draws: False leaves everything at zero, for a network that is to be filled.
 
     Attributes:
         made: what was allocated, by number; held, so that no storage is used twice.
     """
 
-    def __init__(self, is_bare: Callable[[int], bool]) -> None:
+    def __init__(self, is_bare: Callable[[int], bool], *, draws: bool = True) -> None:
         super().__init__()
-        self._is_bare = is_bare
+        self._is_bare, self._draws = is_bare, draws
         self.made: list[Tensor] = []
 
     def __torch_function__(
@@ -276,8 +292,12 @@ class _Allocations(TorchFunctionMode):
         options: Any = None,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         options = dict(options or {})
+        if function in _DRAWING and (arguments[0].is_meta or not self._draws):
+            return arguments[0]
         if function not in _ALLOCATING:
             return function(*arguments, **options)
+        if function is torch.empty and not self._draws:
+            function = torch.zeros
         if self._is_bare(len(self.made)):
             options["device"] = "meta"
         self.made.append(function(*arguments, **options))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wm import tensorfile
-from wm.architectures import Architecture, build, skeleton
+from wm.architectures import Architecture, build, build_blank, skeleton
 from wm.backbone import backbone_names
 from wm.errors import WatermarkError
 from wm.info import Info
@@ -67,7 +67,7 @@ def load_weights(path: Path, architecture: Architecture, *, file_bytes_max: int 
                 "mismatch", f"{path.name} holds tensors that {architecture.name} lacks: {_few(surplus)}"
             )
         tensors = _read(path.name, handle, expected)
-    model = build(architecture, seed=0)  # non-persistent buffers are in no file: only a real build has them
+    model = build_blank(architecture)  # non-persistent buffers are in no file: only a real build has them
     _fill(model, tensors)
     return model.eval()
 
@@ -120,7 +120,7 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
         OSError: the file cannot be read.
     """
     tensors = _backbone_tensors(path, info, file_bytes_max=file_bytes_max)
-    model = build(info.architecture, seed=0).eval()
+    model = build_blank(info.architecture).eval()
     if _has_shapes_of(model, tensors):
         _fill(model, tensors)
         return model
