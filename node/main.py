@@ -12,8 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import cast
 
@@ -27,39 +26,28 @@ from node.api.connection import ApiConnection
 from node.api.limits import LimitedConnections, TokenBuckets, WorkBudget
 from node.api.reads import ReadRate
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
-from node.blobs import BlobLimits, BlobStore
-from node.cache import FileCache
 from node.config import Config, load_config
 from node.errors import ConfigError, InconsistentStateError, LeftError, UnavailableError
 from node.fetch import Fetcher
 from node.gather import Gatherer
-from node.identity import Identity, check_identity, load_identity
 from node.index import Index
-from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
+from node.init import JOURNAL_FILE, SIGNER_FILE
 from node.joining import JoinProof, joined_at, keep_notes, notice_changes
 from node.ledger import LedgerService
 from node.logs import fields
-from node.membership import Membership, PeerUrls, Standing, changes_members
-from node.notes import NoteCache
+from node.membership import PeerUrls, Standing, changes_members
+from node.opening import State, open_blobs, open_state
 from node.patrol import Patrol
 from node.raft import JournalError, RaftService, install_unpickling_guard, settings_of
-from node.returning import Returning
 from node.sessions import peer_session
-from node.signer import Signer, SignerName
-from node.space import RESERVE_BYTES, START_BYTES_MIN, DiskSpace
-from node.store import Store
-from node.sweeper import Sweeper, Uploads
-from node.upkeep.startup import check_state
+from node.space import START_BYTES_MIN, DiskSpace
+from node.sweeper import Sweeper
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from node.watch import Watch
-from registry.entry import Entry
-from registry.known_answers import wrong_answers
-from registry.policy import Member
-from registry.signing import is_signed
 
 EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74
-INDEX_FILE, CACHE_DIRECTORY = "search.db", "cache"
+INDEX_FILE = "search.db"
 SWITCH_INTERVAL_S = 0.0005  # the raft thread answers in 1 ms rather than 20 beside a busy event loop (measured)
 HAND_OVER_TIMEOUT_S, DRAIN_TIMEOUT_S, SHUTDOWN_TIMEOUT_S = 2.0, 2.0, 3.0
 IDLE_TIMEOUT_S = 30.0
@@ -77,7 +65,7 @@ def run(config_path: Path) -> int:
         if config.state_directory.is_dir() and DiskSpace(config.state_directory).free_bytes < START_BYTES_MIN:
             logger.critical("the disk is full", extra=fields(path=str(config.state_directory)))
             return EXIT_STORAGE
-        state = _open_state(config)
+        state = open_state(config)
         asyncio.run(_serve(config, state))
     except ConfigError as error:
         logger.error("wrong configuration", extra=fields(why=str(error)))  # noqa: TRY400 -- no traceback for operators
@@ -94,65 +82,7 @@ def run(config_path: Path) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    """What was opened and checked before anything listens."""
-
-    identity: Identity
-    membership: Membership
-    returning: Returning
-    store: Store
-    signer: Signer
-    notes: NoteCache
-
-
-def _check_library() -> None:
-    """Refuse a library for signatures that would accept another ledger than the other nodes do."""
-    wrong = wrong_answers(is_signed)
-    if wrong:
-        raise ConfigError(
-            f"the installed PyNaCl or cryptography answers wrongly about these signatures: {', '.join(wrong)}; this "
-            "node would record what the others refuse, or the other way round; install the versions of constraints.txt"
-        )
-
-
-def _open_state(config: Config) -> _State:
-    _check_library()
-    identity = load_identity(config.keys)
-    with ExitStack() as opened:
-        store = Store(config.state_directory / STORE_FILE)
-        opened.callback(store.close)
-        _check_genesis(config.genesis, store)
-        membership = Membership(config.name, store)
-        check_standing(membership, config, store.origin)
-        member = cast("Member", membership.member)
-        check_identity(identity, member)
-        signer = Signer(
-            config.state_directory / SIGNER_FILE,
-            name=SignerName(origin=store.origin, member=config.name),
-            identity=identity,
-            clock=time.time,
-        )
-        opened.callback(signer.close)
-        check_state(config, store, signer)
-        notes = NoteCache(config.state_directory / NOTES_FILE)
-        returning = Returning(member=member, origin=store.origin, signed_size=lambda: signer.size)
-        opened.pop_all()  # _serve closes them
-    return _State(
-        identity=identity, membership=membership, returning=returning, store=store, signer=signer, notes=notes
-    )
-
-
-def _check_genesis(path: Path, store: Store) -> None:
-    try:
-        genesis = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"genesis: {path}: {error.strerror}") from error
-    if Entry.decode(store.entry(0)).envelope != genesis:
-        raise InconsistentStateError(f"{path} is not the genesis of the ledger that this node stores")
-
-
-async def _serve(config: Config, state: _State) -> None:
+async def _serve(config: Config, state: State) -> None:
     """Start every part in the order of their needs; stop them in reverse."""
     install_unpickling_guard()
     _raise_descriptor_limit()
@@ -177,7 +107,7 @@ async def _serve(config: Config, state: _State) -> None:
     check_standing(state.membership, config, state.store.origin)
 
 
-async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asyncio.Event) -> Services | None:
+async def _start(config: Config, state: State, stack: AsyncExitStack, stop: asyncio.Event) -> Services | None:
     """Start every part; None when the node was told to stop before it could."""
     ledger = LedgerService(state.store, state.signer, clock=time.time)
     raft = _make_raft(config, state, ledger)
@@ -187,7 +117,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
     stack.push_async_callback(gatherer.close)
     ledger.start(raft, proof=_proof(config, state, ledger, gatherer), read_barrier=raft.read_barrier)
     stack.push_async_callback(ledger.stop)
-    blobs, cache = _open_blobs(config, state.store)
+    blobs, cache = open_blobs(config, state.store)
     fetcher = Fetcher(
         blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch, peer_tls=peer_tls
     )
@@ -243,7 +173,7 @@ async def _start(config: Config, state: _State, stack: AsyncExitStack, stop: asy
 
 def _run_all(
     config: Config,
-    state: _State,
+    state: State,
     node: Services,
     session: aiohttp.ClientSession,
     stack: AsyncExitStack,
@@ -280,25 +210,12 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def _proof(config: Config, state: _State, ledger: LedgerService, gatherer: Gatherer) -> JoinProof | None:
+def _proof(config: Config, state: State, ledger: LedgerService, gatherer: Gatherer) -> JoinProof | None:
     is_new = joined_at(config.name, state.store) is not None or state.membership.standing is Standing.JOINING
     return JoinProof(config.name, ledger, gatherer) if is_new and state.signer.size == 0 else None
 
 
-def _open_blobs(config: Config, store: Store) -> tuple[BlobStore, FileCache]:
-    """Open the store of uploads and the cache of what is fetched for claims."""
-    limits, policy = config.blobs, store.policy
-    if 2 * policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
-        logger.warning("[blobs] cache_bytes_max has no room for the policy's largest model, evidence and base")
-    uploads = BlobLimits(
-        blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max, reserve_bytes=RESERVE_BYTES
-    )
-    fetched = replace(uploads, blob_bytes_max=limits.cache_bytes_max, total_bytes_max=limits.cache_bytes_max)
-    cache = FileCache(config.state_directory / CACHE_DIRECTORY, fetched)
-    return Uploads(config.state_directory / BLOBS_DIRECTORY, uploads, store=store, clock=time.time), cache
-
-
-def _make_raft(config: Config, state: _State, ledger: LedgerService) -> RaftService:
+def _make_raft(config: Config, state: State, ledger: LedgerService) -> RaftService:
     try:
         return RaftService(
             name=config.name,
