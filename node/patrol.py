@@ -16,9 +16,9 @@ from node.errors import InconsistentStateError
 from node.logs import fields
 from node.signer import Signer
 from node.store import Store
-from node.upkeep.findings import Findings
+from node.upkeep.findings import NEW_IDENTITY, Findings
 from node.upkeep.readonly import reading
-from node.upkeep.signed import OwnCheckpoints
+from node.upkeep.signed import SIGNED, OwnCheckpoints
 from registry.checkpoint import Checkpoint
 
 PERIOD_S = 86400.0
@@ -67,7 +67,7 @@ class Patrol:
                     if number % BATCH == 0:
                         time.sleep(PAUSE_S)
         except (OSError, sqlite3.Error) as error:
-            raise InconsistentStateError(f"{self._path}: {error!r}; stop the node and run `wmreg node fsck`") from error
+            findings.add(SIGNED, repr(error), NEW_IDENTITY)
         logger.info("own checkpoints read", extra=fields(size=size, problems=len(findings.problems)))
         if findings.problems:
             problem = findings.problems[0]

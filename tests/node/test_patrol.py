@@ -62,6 +62,19 @@ async def test_what_was_changed_ends_it_with_the_way_out(node: StoredNode, damag
             await patrol(node, parts).run()
 
 
+async def test_a_file_that_cannot_be_read_any_more_ends_it_too_and_is_told_in_the_log(
+    node: StoredNode, caplog: pytest.LogCaptureFixture
+):
+    path = node.directory / "state/signer.db"
+    with node.opened() as parts, caplog.at_level("INFO", "node.patrol"):
+        raw = bytearray(path.read_bytes())
+        raw[4096 : 4096 + 512] = bytes(512)  # the first page of the table, as on a failing disk
+        path.write_bytes(raw)
+        with pytest.raises(InconsistentStateError, match=r"malformed.*wmreg node fsck"):
+            patrol(node, parts)._read()
+    assert [(record.message, record.fields["problems"]) for record in caplog.records] == [("own checkpoints read", 1)]
+
+
 async def test_a_ledger_that_is_still_behind_its_signatures_is_no_alarm(node: StoredNode, tmp_path: Path):
     with node.opened() as parts:
         behind = Patrol(
