@@ -39,7 +39,7 @@ slow: $(STAMP)
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
 
-# Writes bench/results/torture.json; about 20 minutes on two cores.
+# Writes bench/results/torture.json; about 12 minutes on two idle cores.
 torture: $(STAMP)
 	WMREG_TORTURE_SEED=$(SEED) WMREG_TORTURE_PERCENT=$(PERCENT) WMREG_TORTURE_KEEP=1 \
 		$(BIN)/python -m pytest -m torture -s tests/torture
