@@ -1,10 +1,9 @@
-"""How λ1 and λ2 of MTLSign were chosen: `make bench NAME=lambdas`, ResNet-18 on the digits, two seeds.
+"""What λ1 and λ2 of MTLSign do: `make bench NAME=lambdas`, ResNet-18 on the digits, two seeds.
 
 λ1 weighs R_func, which holds the weights where they were; λ2 weighs R_DA, which shows the head tuned copies. Each is
 swept with the other at its default. What should come of a setting: all triggers matched, most of them left after a
-thief's tuning of all layers on a tenth of the data, and no loss of task accuracy. docs/attacks.md says what was
-chosen.
-The test set is not touched: accuracy is on the validation set, and the thief tunes on data of the training set.
+thief's tuning of all layers on a tenth of the data, and no loss of task accuracy. The test set is not touched: accuracy
+is on the validation set, and the thief tunes on data of the training set.
 """
 
 import copy
