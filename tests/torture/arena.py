@@ -36,7 +36,7 @@ class Arena:
 
 
 @contextlib.contextmanager
-def arena(
+def judged_arena(
     tmp_path: Path, measured: Measured, fault: str, *, pause_max_s: float, nodes: int = 3, through_proxy: bool = False
 ) -> Iterator[Arena]:
     """Make a cluster under load; at the end let everything run, and judge."""

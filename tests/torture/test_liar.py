@@ -18,7 +18,7 @@ import pytest
 from cluster import ORIGIN, ROOT, Cluster, eventually
 from fakes import LedgerMaker, binding, private_key, public_key
 from safetensors.numpy import save
-from torture.arena import OPTIONS, arena
+from torture.arena import OPTIONS, judged_arena
 from torture.liar import Liar, is_let_in
 from torture.measured import Measured
 
@@ -42,7 +42,7 @@ STALE = [
 
 
 def test_a_node_that_forks_replays_and_shows_another_certificate(tmp_path: Path, measured: Measured):
-    with arena(tmp_path, measured, "a lying node", pause_max_s=25) as a:
+    with judged_arena(tmp_path, measured, "a lying node", pause_max_s=25) as a:
         honest, node = a.cluster.nodes[:2], a.cluster.nodes[2]  # the last one dials both others
         assert node.stop() == 0
         a.progress()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cluster import ORIGIN, Answer, NodeProcess
 from fakes import LedgerMaker, binding, policy, private_key, public_key
-from torture.arena import Arena, arena
+from torture.arena import Arena, judged_arena
 from torture.history import Append
 from torture.measured import Measured, count_of
 
@@ -117,7 +117,7 @@ def test_a_client_that_lies_gets_nothing_into_the_log(tmp_path: Path, measured: 
         head_commitment=b"h" * 32,
         info_commitment=b"i" * 32,
     )
-    with arena(tmp_path, measured, "a lying client", pause_max_s=15) as a:
+    with judged_arena(tmp_path, measured, "a lying client", pause_max_s=15) as a:
         owned, own = sealed(message, "alice"), sealed(message)
         first = taken(a, a.cluster.nodes[0], owned)
         taken(a, a.cluster.nodes[1], own)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, NodeProcess, eventually
 from stored import StoredNode
-from torture.arena import OPTIONS, PROGRESS_S, Arena, arena
+from torture.arena import OPTIONS, PROGRESS_S, Arena, judged_arena
 from torture.load import check_files, converged, fresh_publication, leader_of, load, state_of
 from torture.measured import SEED, Measured, count_of
 from torture.proxy import Network
@@ -35,7 +35,7 @@ PATROLLED = "own checkpoints read"
 
 
 def test_the_leader_is_killed_under_load(tmp_path: Path, measured: Measured):
-    with arena(tmp_path, measured, "SIGKILL of the leader", pause_max_s=15) as a:
+    with judged_arena(tmp_path, measured, "SIGKILL of the leader", pause_max_s=15) as a:
         for _ in range(count_of(50)):
             leader = leader_of(a.cluster)
             leader.kill()
@@ -46,7 +46,7 @@ def test_the_leader_is_killed_under_load(tmp_path: Path, measured: Measured):
 
 
 def test_all_nodes_are_killed_at_once(tmp_path: Path, measured: Measured):
-    with arena(tmp_path, measured, "SIGKILL of all nodes at once", pause_max_s=40) as a:
+    with judged_arena(tmp_path, measured, "SIGKILL of all nodes at once", pause_max_s=40) as a:
         for _ in range(count_of(8)):
             for node in a.cluster.nodes:
                 node.process.send_signal(signal.SIGKILL)
@@ -61,7 +61,7 @@ def test_all_nodes_are_killed_at_once(tmp_path: Path, measured: Measured):
 
 def test_nodes_are_stopped_and_continued(tmp_path: Path, measured: Measured):
     draw = random.Random(SEED)
-    with arena(tmp_path, measured, "SIGSTOP of a node", pause_max_s=20) as a:
+    with judged_arena(tmp_path, measured, "SIGSTOP of a node", pause_max_s=20) as a:
         for turn in range(count_of(12)):
             leader, others = a.leader_and_others()
             victim = leader if turn % 3 else draw.choice(others)
@@ -115,17 +115,17 @@ def partition(a: Arena, shapes: dict[str, Shape], rounds: int) -> None:
 
 
 def test_partitions_of_three_nodes(tmp_path: Path, measured: Measured):
-    with arena(tmp_path, measured, "partitions of three nodes", pause_max_s=20, through_proxy=True) as a:
+    with judged_arena(tmp_path, measured, "partitions of three nodes", pause_max_s=20, through_proxy=True) as a:
         partition(a, SHAPES, count_of(2))
 
 
 def test_partitions_of_five_nodes(tmp_path: Path, measured: Measured):
-    with arena(tmp_path, measured, "partitions of five nodes", pause_max_s=30, nodes=5, through_proxy=True) as a:
+    with judged_arena(tmp_path, measured, "partitions of five nodes", pause_max_s=30, nodes=5, through_proxy=True) as a:
         partition(a, SHAPES_OF_FIVE, count_of(1))
 
 
 def test_without_any_majority_nothing_is_acknowledged_and_afterwards_all_goes_on(tmp_path: Path, measured: Measured):
-    with arena(tmp_path, measured, "no node reaches another", pause_max_s=30, through_proxy=True) as a:
+    with judged_arena(tmp_path, measured, "no node reaches another", pause_max_s=30, through_proxy=True) as a:
         for _ in range(count_of(3)):
             a.network.split()
             a.events += 1
@@ -145,7 +145,7 @@ def test_without_any_majority_nothing_is_acknowledged_and_afterwards_all_goes_on
 
 def test_kills_and_partitions_together(tmp_path: Path, measured: Measured):
     draw = random.Random(SEED)
-    with arena(tmp_path, measured, "kills behind partitions", pause_max_s=40, through_proxy=True) as a:
+    with judged_arena(tmp_path, measured, "kills behind partitions", pause_max_s=40, through_proxy=True) as a:
         for _ in range(count_of(8)):
             leader, others = a.leader_and_others()
             shape = draw.choice(list(SHAPES.values()))
@@ -179,7 +179,7 @@ CALLS = [
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed (apt-get install strace)")
 def test_each_system_call_of_an_append_fails_once(tmp_path: Path, measured: Measured):
     draw = random.Random(SEED)
-    with arena(tmp_path, measured, "a failing system call of an append", pause_max_s=25) as a:
+    with judged_arena(tmp_path, measured, "a failing system call of an append", pause_max_s=25) as a:
         for file, call, error in CALLS[: count_of(len(CALLS))]:
             leader, others = a.leader_and_others()
             victim = draw.choice([leader, others[0]])
@@ -206,7 +206,7 @@ def test_each_system_call_of_an_append_fails_once(tmp_path: Path, measured: Meas
 
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed (apt-get install strace)")
 def test_disks_are_slow(tmp_path: Path, measured: Measured):
-    with arena(tmp_path, measured, "a disk whose syncs take 0.3 s", pause_max_s=20) as a:
+    with judged_arena(tmp_path, measured, "a disk whose syncs take 0.3 s", pause_max_s=20) as a:
         for turn in range(count_of(4)):
             leader, others = a.leader_and_others()
             victims = [[leader], others[:1], others, a.cluster.nodes][turn % 4]
@@ -237,7 +237,7 @@ CLOCK = Path(__file__).with_name("clock")  # a sitecustomize.py, for the node's 
 
 def test_clocks_step_by_an_hour(tmp_path: Path, measured: Measured):
     draw = random.Random(SEED)
-    with arena(tmp_path, measured, "a clock steps by an hour", pause_max_s=15) as a:
+    with judged_arena(tmp_path, measured, "a clock steps by an hour", pause_max_s=15) as a:
         for node in a.cluster.nodes:
             node.kill()
             step(node, 0)

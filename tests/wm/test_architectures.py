@@ -35,7 +35,7 @@ def _no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
 
 
-def outline(name: str) -> None:
+def assert_outlined(name: str) -> None:
     model, other = (skeleton(Architecture(name, {"num_classes": classes})) for classes in (7, 9))
     held = model.state_dict()
     assert {value.device.type for value in held.values()} == {"meta"}
@@ -45,13 +45,13 @@ def outline(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_name_of_the_catalogue_is_outlined_with_its_classes(name: str) -> None:
-    outline(name)
+    assert_outlined(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(names()) - TOO_LARGE - set(text_classifiers())))
 def test_every_name_of_the_catalogue_is_outlined(name: str) -> None:
-    outline(name)
+    assert_outlined(name)
 
 
 @pytest.mark.parametrize("name", sorted(TOO_LARGE))

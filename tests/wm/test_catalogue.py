@@ -67,7 +67,7 @@ def mark(name: str, directory: Path) -> None:
     save_weights(build(architecture, seed=2), directory / "other")
 
 
-def check(name: str, directory: Path) -> None:
+def assert_told_apart(name: str, directory: Path) -> None:
     mark(name, directory)
     found = wm.verify(directory / "model", directory / "evidence", KEY, control_seed=SEED, permutations=19, controls=1)
     assert found.matched >= 95
@@ -78,13 +78,13 @@ def check(name: str, directory: Path) -> None:
 
 @pytest.mark.parametrize("name", FAST)
 def test_a_marked_network_is_told_from_another(name: str, tmp_path: Path) -> None:
-    check(name, tmp_path)
+    assert_told_apart(name, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(names()) - TOO_LARGE - set(FAST) - set(text_classifiers())))
 def test_any_marked_network_is_told_from_another(name: str, tmp_path: Path) -> None:
-    check(name, tmp_path)
+    assert_told_apart(name, tmp_path)
 
 
 def test_a_detector_with_frozen_batch_normalisation_lacks_counts_and_is_the_same_detector(tmp_path: Path) -> None:

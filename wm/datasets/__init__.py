@@ -19,7 +19,7 @@ from pathlib import Path
 from wm import data
 from wm.data import Dataset
 from wm.datasets import masks, pictures, texts
-from wm.datasets.shapes import shapes
+from wm.datasets.shapes import COUNT_LEAST, COUNT_MAX, shapes
 from wm.datasets.word_list import WordList
 from wm.errors import WatermarkError
 
@@ -41,8 +41,8 @@ _COUNT_DIGITS_MAX = 9  # more than can be drawn
 
 
 HINT = (
-    f"no such data set; give {DIGITS}, {SHAPES}:COUNT, {', '.join(f'{name}:DIRECTORY' for name in NAMES)}, a directory "
-    "of pictures, or an existing .npz file"
+    f"no such data set; give {DIGITS}, {SHAPES}:COUNT ({COUNT_LEAST} to {COUNT_MAX} pictures), "
+    f"{', '.join(f'{name}:DIRECTORY' for name in NAMES)}, a directory of pictures, or an existing .npz file"
 )
 
 
