@@ -9,8 +9,12 @@ Source: Li et al. 2022, appendix A; SCHEMES 4.4.
 
 import math
 from collections.abc import Iterable
+from fractions import Fraction
+
+from scipy.special import betaincinv
 
 CHANCE = 0.5
+MILLION = 1_000_000
 
 
 def tail(matched: int, total: int) -> float:
@@ -90,6 +94,26 @@ def binomial_tail(matched: int, total: int, *, chance: float) -> float:
         for k in range(matched, total + 1)
     )
     return math.fsum(terms)
+
+
+def clopper_pearson_upper(matched: int, total: int, *, confidence: float = 0.999) -> Fraction:
+    """Bound a probability from above by what was counted of it (Clopper and Pearson 1934, one-sided).
+
+    Args:
+        matched: how often it happened.
+        total: of how many, at least 1.
+        confidence: that the bound holds, in (0, 1).
+
+    Returns:
+        The bound in millionths, rounded up, so that machines whose last digits differ say the same.
+
+    Raises:
+        ValueError: not 0 <= matched <= total.
+    """
+    if not 0 <= matched <= total or total < 1:
+        raise ValueError(f"cannot have {matched} of {total}")
+    upper = 1.0 if matched == total else float(betaincinv(matched + 1, total - matched, confidence))
+    return Fraction(min(MILLION, math.ceil(upper * MILLION - 1e-6)), MILLION)
 
 
 def mcnemar(suspect_only: int, control_only: int) -> float:

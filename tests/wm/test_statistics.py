@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wm.statistics import binomial_tail, chernoff, least_matched, log10_tail, mcnemar, tail
+from wm.statistics import (
+    MILLION,
+    binomial_tail,
+    chernoff,
+    clopper_pearson_upper,
+    least_matched,
+    log10_tail,
+    mcnemar,
+    tail,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +86,17 @@ def test_mcnemar_convicts_only_a_suspect_that_is_really_better() -> None:
     assert mcnemar(0, 30) == 1
     assert mcnemar(0, 0) == 1
     assert mcnemar(15, 15) > 0.5
+
+
+@pytest.mark.parametrize(("matched", "total"), [(0, 100), (10, 100), (55, 120), (599, 600)])
+def test_the_upper_bound_is_the_chance_at_which_so_few_are_rare(matched: int, total: int) -> None:
+    bound = clopper_pearson_upper(matched, total, confidence=0.999)
+    at_most = 1 - binomial_tail(matched + 1, total, chance=float(bound))
+    assert at_most == pytest.approx(0.001, rel=1e-3)
+    assert bound * MILLION == int(bound * MILLION)
+
+
+def test_of_all_matched_nothing_is_ruled_out() -> None:
+    assert clopper_pearson_upper(100, 100) == 1
+    with pytest.raises(ValueError, match="cannot have 3 of 2"):
+        clopper_pearson_upper(3, 2)
