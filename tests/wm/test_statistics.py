@@ -1,6 +1,7 @@
 """Promised: the figures of SCHEMES 4.4, and agreement with a sum done by hand."""
 
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -91,8 +92,11 @@ def test_mcnemar_convicts_only_a_suspect_that_is_really_better() -> None:
 @pytest.mark.parametrize(("matched", "total"), [(0, 100), (10, 100), (55, 120), (599, 600)])
 def test_the_upper_bound_is_the_chance_at_which_so_few_are_rare(matched: int, total: int) -> None:
     bound = clopper_pearson_upper(matched, total, confidence=0.999)
-    at_most = 1 - binomial_tail(matched + 1, total, chance=float(bound))
-    assert at_most == pytest.approx(0.001, rel=1e-3)
+
+    def at_most(chance: Fraction) -> float:
+        return 1 - binomial_tail(matched + 1, total, chance=float(chance))
+
+    assert at_most(bound) <= 0.001 < at_most(bound - Fraction(1, MILLION))
     assert bound * MILLION == int(bound * MILLION)
 
 
