@@ -18,7 +18,7 @@ from wm.errors import WatermarkError
 from wm.pixels import from_pixels
 from wm.triggers import InputSpec
 
-QUERIES_AT_ONCE = 64
+TRIGGERS_AT_ONCE = 64
 
 
 class Payload(Protocol):
@@ -58,8 +58,8 @@ class Marked:
 
 
 @dataclass(frozen=True, slots=True)
-class Queries:
-    """What a suspect is shown, and which class the key demands of each.
+class ClassTriggers:
+    """Triggers of a black-box scheme: pictures, and the class that the key demands of each.
 
     Attributes:
         pixels: uint8, shape (n, channels, height, width).
@@ -93,7 +93,7 @@ def answers(model: nn.Module, pixels: Tensor, spec: InputSpec) -> Tensor:
     """
     place, found = device_of(model), []
     with evaluating(model):
-        for batch in torch.split(from_pixels(pixels, spec), QUERIES_AT_ONCE):
+        for batch in torch.split(from_pixels(pixels, spec), TRIGGERS_AT_ONCE):
             logits = model(batch.to(place))
             if not isinstance(logits, Tensor) or logits.ndim != 2:
                 raise ValueError("the network does not answer with a row of logits for each picture")
@@ -103,9 +103,9 @@ def answers(model: nn.Module, pixels: Tensor, spec: InputSpec) -> Tensor:
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
 
 
-def matches(model: nn.Module, queries: Queries, spec: InputSpec) -> Tensor:
-    """Tell which queries a network answers as the key demands; bool, shape (n,)."""
-    return answers(model, queries.pixels, spec) == queries.labels
+def matches(model: nn.Module, triggers: ClassTriggers, spec: InputSpec) -> Tensor:
+    """Tell which triggers a network answers as the key demands; bool, shape (n,)."""
+    return answers(model, triggers.pixels, spec) == triggers.labels
 
 
 def integer_field(fields: Mapping[str, Any], name: str, least: int, most: int) -> int:
