@@ -21,9 +21,10 @@ from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.measuring import Trial, measure
 from client.models import Show, device_of, load_data, reporting, saved_weights, task_score, watermark_errors
 from client.task import Task
+from registry.binomial import p_value
 from registry.errors import RefusedError
 from registry.policy import Thresholds
-from registry.verdict import Measurement, Outcome, judge, p_value
+from registry.verdict import Measurement, Outcome, judge
 from registry.watermark_key import NONCE_BYTES, bind, verify_binding
 from wm.attacks import ATTACKS, Attack, Stolen, sweep
 from wm.attacks.forgeries import FORGERIES, Forged, Forgery
@@ -249,7 +250,7 @@ class _Work:
         counts = {
             "matched": matched,
             "total": total,
-            "p_value": p_value(matched, total),
+            "p_value": p_value(matched, total, measurement.chance_ppm),
             "aligned": measurement.aligned,
             "matched_unaligned": measurement.matched_unaligned,
         }

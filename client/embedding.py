@@ -32,8 +32,8 @@ from client.models import (
 from client.plots import plot_report
 from client.savepoints import Savepoints
 from client.task import Task
+from registry.binomial import p_value
 from registry.policy import Thresholds
-from registry.verdict import p_value
 from wm.branch import count_matched
 from wm.datasets.word_list import WordList
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference

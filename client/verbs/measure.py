@@ -37,14 +37,14 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
     from client.bundle import open_bundle
     from client.measuring import Trial, measure
     from client.progress import phases
-    from registry.verdict import p_value
+    from registry.binomial import p_value
 
     if public and not controls:
         raise InputError("--control: only together with --controls")
     bundle = open_bundle(directory)
     with phases() as show:
         measurement = measure(model, bundle, Trial(controls=controls, device=device, public=public), show)
-    p = p_value(measurement.matched, measurement.total)
+    p = p_value(measurement.matched, measurement.total, measurement.chance_ppm)
     document: dict[str, object] = {
         "matched": measurement.matched,
         "total": measurement.total,
