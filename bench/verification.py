@@ -33,7 +33,7 @@ from wm.head import initial_head
 from wm.info import Info
 from wm.schemes.mtlsign import EmbedSettings
 from wm.triggers import InputSpec, Normalisation, make_triggers
-from wm.verification import reproducible
+from wm.computing import reproducible
 from wm.weights import save_weights
 
 REPEATS = 7

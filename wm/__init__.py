@@ -21,7 +21,7 @@ from wm.progress import Progress
 from wm.savepoint import Savepoint
 from wm.schemes.mtlsign import EmbedSettings, Mark
 from wm.triggers import InputSpec, Normalisation, TextSpec
-from wm.verification import Evidence, verify
+from wm.verification import Evidence, architecture_in, check_suspect, class_triggers, verify, verify_answers
 
 __all__ = [
     "Architecture",
@@ -40,10 +40,14 @@ __all__ = [
     "Savepoint",
     "TextSpec",
     "WatermarkError",
+    "architecture_in",
+    "check_suspect",
+    "class_triggers",
     "count_matched",
     "embed",
     "load_evidence",
     "save_evidence",
     "verify",
+    "verify_answers",
     "with_reference",
 ]

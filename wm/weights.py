@@ -59,17 +59,15 @@ def load_weights(path: Path, architecture: Architecture, *, file_bytes_max: int 
         WatermarkError: `malformed`, `too_large`, or `mismatch` naming the tensor.
         OSError: the file cannot be read.
     """
-    expected = skeleton(architecture).state_dict()
-    with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
-        surplus = sorted(set(handle.keys()) - set(expected))
-        if surplus:
-            raise WatermarkError(
-                "mismatch", f"{path.name} holds tensors that {architecture.name} lacks: {_few(surplus)}"
-            )
-        tensors = _read(path.name, handle, expected)
+    tensors = _all_tensors(path, architecture, file_bytes_max=file_bytes_max)
     model = build_blank(architecture)  # non-persistent buffers are in no file: only a real build has them
     _fill(model, tensors)
     return model.eval()
+
+
+def check_weights(path: Path, architecture: Architecture, *, file_bytes_max: int = MODEL_BYTES_MAX) -> None:
+    """Check that `load_weights` would read a file, without building the network; arguments and errors as there."""
+    _all_tensors(path, architecture, file_bytes_max=file_bytes_max)
 
 
 def load_transferred(
@@ -132,6 +130,17 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
 def check_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_MAX) -> None:
     """Check that `load_backbone` would read a file, without building the network; arguments and errors as there."""
     _backbone_tensors(path, info, file_bytes_max=file_bytes_max)
+
+
+def _all_tensors(path: Path, architecture: Architecture, *, file_bytes_max: int) -> dict[str, Tensor]:
+    expected = skeleton(architecture).state_dict()
+    with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
+        surplus = sorted(set(handle.keys()) - set(expected))
+        if surplus:
+            raise WatermarkError(
+                "mismatch", f"{path.name} holds tensors that {architecture.name} lacks: {_few(surplus)}"
+            )
+        return _read(path.name, handle, expected)
 
 
 def _backbone_tensors(path: Path, info: Info, *, file_bytes_max: int) -> dict[str, Tensor]:
