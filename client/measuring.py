@@ -34,7 +34,7 @@ class Trial:
 
 
 def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measurement:
-    """Count the matched triggers, and run the controls if they are wanted, the models that the bundle declares among them.
+    """Count the matched triggers, and run the controls if they are wanted, with the models that the bundle declares.
 
     Args:
         model: the suspect's weights, safetensors.

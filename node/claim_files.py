@@ -95,7 +95,7 @@ class NeededUploads:
         self._declared: dict[bytes, Declared] = {}  # by the hash of the evidence
 
     def by(self, claim: Claim) -> set[bytes]:
-        """Hashes of a claim's files; of declared ones only where the evidence was uploaded too, as its owner does it."""
+        """Hashes of a claim's files; of declared ones only where the evidence was uploaded too, as owners do it."""
         sha256 = claim.evidence_sha256
         if sha256 not in self._declared and (evidence := self._blobs.find(sha256)) is not None:
             self._declared[sha256] = declared_in(evidence)

@@ -14,7 +14,7 @@ from wm.architectures import Architecture, OwnArchitecture
 from wm.branch import count_matched
 from wm.controls import Control, ControlFiles
 from wm.data import Examples
-from wm.embedding import Embedding, embed
+from wm.embedding import Embedding, SchemeEmbedding, embed
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence, with_reference
 from wm.progress import Progress
@@ -38,6 +38,7 @@ __all__ = [
     "OwnArchitecture",
     "Progress",
     "Savepoint",
+    "SchemeEmbedding",
     "TextSpec",
     "WatermarkError",
     "architecture_in",

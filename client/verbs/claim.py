@@ -67,8 +67,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 
     The verdict of a mark of integrity is INTACT or TAMPERED.
 
-    Exit codes: 0 the model is verified, or intact, and the claim prevails, 1 it is not or does not, 4 there is no verdict yet, or none that a quorum of
-    the nodes tells alike.
+    Exit codes: 0 the model is verified, or intact, and the claim prevails, 1 it is not or does not, 4 there is no
+    verdict yet, or none that a quorum of the nodes tells alike.
     """
     from client.bundle import open_bundle
     from client.claiming import submit_claim

@@ -24,7 +24,7 @@ from wm.controls import Control, ControlFiles, calibrate_whole
 from wm.errors import WatermarkError
 from wm.progress import Progress, ProgressCallback
 from wm.schemes.evidence import SchemeEvidence
-from wm.schemes.scheme import ClassTriggers, answers
+from wm.schemes.scheme import ClassTriggers, Payload, answers
 from wm.statistics import MILLION, clopper_pearson_upper
 from wm.weights import load_weights
 
@@ -129,6 +129,24 @@ def class_triggers_of(evidence: SchemeEvidence, watermark_key: bytes) -> ClassTr
     return triggers(evidence.payload, watermark_key)
 
 
+def matches_in(network: nn.Module, evidence: SchemeEvidence, watermark_key: bytes) -> Tensor:
+    """Tell what any network of the architecture matches; bool, shape (total,), on the CPU."""
+    return _Reader(evidence, watermark_key).read(network)
+
+
+def chance_of(payload: Payload, null_matched: Sequence[int]) -> Fraction:
+    """Return the chance of a match: the payload's own, or the bound that null models' counts give.
+
+    The worst null model is bounded from above; without any the chance is 1, and nobody is convicted.
+
+    Returns:
+        Millionths, rounded up.
+    """
+    if payload.chance is not None:
+        return Fraction(math.ceil(payload.chance * MILLION), MILLION)
+    return max((clopper_pearson_upper(it, payload.total) for it in null_matched), default=Fraction(1))
+
+
 class _Reader:
     """Reads any network as the suspect is read."""
 
@@ -161,24 +179,14 @@ def _counted(
     compared: tuple[Control, ...] = ()
     if scheme.statistic != "integrity":
         compared = tuple(_compared(reader, suspect, controls, device, progress))
-    chance = payload.chance
+    nulls = [it.matched for it in compared if it.kind in CALIBRATED_KINDS]
     return SchemeCount(
         matched=int(suspect.sum()),
         total=payload.total,
         statistic=scheme.statistic,
-        chance=_measured(compared, payload.total) if chance is None else _in_millionths(chance),
+        chance=chance_of(payload, nulls),
         controls=compared,
     )
-
-
-def _measured(controls: Sequence[Control], total: int) -> Fraction:
-    """Bound the chance by the worst null model; without any it is 1, and nobody is convicted."""
-    bounds = [clopper_pearson_upper(it.matched, total) for it in controls if it.kind in CALIBRATED_KINDS]
-    return max(bounds, default=Fraction(1))
-
-
-def _in_millionths(chance: Fraction) -> Fraction:
-    return Fraction(math.ceil(chance * MILLION), MILLION)
 
 
 def _compared(
