@@ -98,7 +98,6 @@ def certificate_document(story: Story) -> dict[str, object]:
                 "member": vote.member,
                 "outcome": str(vote.outcome),
                 "reason": vote.reason,
-                "statistic": str(vote.statistic),
                 "matched": vote.matched,
                 "total": vote.total,
                 "p_value": vote.p_value,

@@ -23,7 +23,7 @@ from registry.note import Note
 from registry.rules import Accepted, Ledger
 from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustedCheckpoint, TrustPolicy
-from registry.verdict import CERTIFIED, Outcome, Statistic
+from registry.verdict import CERTIFIED, Outcome
 
 FORMAT = "wmreg-certificate/1"
 CERTIFICATE_BYTES_MAX = 8 * 2**20
@@ -90,7 +90,6 @@ class VoteStory:
     member: str
     outcome: Outcome
     reason: str
-    statistic: Statistic
     matched: int
     total: int
     p_value: str
@@ -277,7 +276,6 @@ def _vote(member: str, vote: Vote) -> VoteStory:
         member=member,
         outcome=vote.outcome,
         reason=vote.reason,
-        statistic=measured.statistic if measured else Statistic.BRANCH,
         matched=matched,
         total=total,
         p_value=p_value(matched, total, measured.chance_ppm if measured else HALF_PPM),
