@@ -199,7 +199,8 @@ def _matched_by(subject: Subject, model: nn.Module, *, aligned: bool) -> float:
     """Count by the owner's evidence, per cent."""
     evidence, key = wm.load_evidence(subject.bundle.evidence), subject.key_file.binding.watermark_key
     reference = evidence.reference if aligned else None
-    return 100 * wm.count_matched(model, evidence.head, evidence.info, key, reference=reference) / evidence.info.triggers
+    matched = wm.count_matched(model, evidence.head, evidence.info, key, reference=reference)
+    return 100 * matched / evidence.info.triggers
 
 
 def _matched_or_aligned(subject: Subject, embedding: wm.Embedding, model: nn.Module) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from wm.architectures import skeleton
 from wm.errors import WatermarkError
 from wm.schemes import fragile, frontier_stitching, locked_parameters, margin, mtlsign
 from wm.schemes.info import SchemeInfo
@@ -33,6 +34,7 @@ class Scheme:
         payload_from: reads a stranger's payload.
         class_triggers: of a black-box scheme; None for one that reads weights.
         agreements: of a scheme that reads weights, which of them the key demands; None for a black-box one.
+        read_names: likewise, the tensors of a network that may be read; None for all, since the network is run.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Scheme:
     payload_from: Callable[[SchemeInfo, Mapping[str, Tensor]], Payload]
     class_triggers: Callable[[Any, bytes], ClassTriggers] | None = None
     agreements: Callable[[nn.Module, Any, bytes], Tensor] | None = None
+    read_names: Callable[[nn.Module], tuple[str, ...]] | None = None
 
 
 def _of_pictures(
@@ -76,8 +79,11 @@ _ALL = (
         settings=locked_parameters.Settings,
         quick=locked_parameters.Settings.quick,
         embed=locked_parameters.embed,
-        payload_from=lambda info, tensors: locked_parameters.payload_from(info.payload, tensors),
+        payload_from=lambda info, tensors: locked_parameters.payload_from(
+            info.payload, tensors, shapes=locked_parameters.lockable(skeleton(info.architecture))
+        ),
         agreements=locked_parameters.agreements,
+        read_names=lambda model: tuple(locked_parameters.lockable(model)),
     ),
     Scheme(
         name=fragile.NAME,

@@ -34,7 +34,7 @@ class MarginPayload:
 
     @property
     def total(self) -> int:
-        """n."""
+        """N."""
         return len(self.pixels)
 
     @property
