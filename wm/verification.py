@@ -30,11 +30,11 @@ from wm.evidence import load_evidence
 from wm.progress import ProgressCallback, silent
 from wm.schemes import mtlsign
 from wm.schemes.evidence import load_scheme_evidence, scheme_named_in
-from wm.schemes.measuring import Controls, SchemeCount, class_triggers_of, count_in_answers, count_in_file
+from wm.schemes.measuring import Controls, SchemeCount, check_file, class_triggers_of, count_in_answers, count_in_file
 from wm.schemes.scheme import ClassTriggers
 from wm.statistics import tail, tail_of
 from wm.triggers import make_triggers
-from wm.weights import MODEL_BYTES_MAX, check_backbone, check_weights, load_backbone
+from wm.weights import MODEL_BYTES_MAX, check_backbone, load_backbone
 
 PERMUTATIONS = 999
 CONTROLS = 8
@@ -223,8 +223,7 @@ def check_suspect(model_path: Path, evidence_path: Path, *, model_bytes_max: int
     if scheme_named_in(evidence_path) == mtlsign.NAME:
         check_backbone(model_path, load_evidence(evidence_path).info, file_bytes_max=model_bytes_max)
     else:
-        architecture = load_scheme_evidence(evidence_path).info.architecture
-        check_weights(model_path, architecture, file_bytes_max=model_bytes_max)
+        check_file(model_path, load_scheme_evidence(evidence_path), file_bytes_max=model_bytes_max)
 
 
 def _of_scheme(count: SchemeCount, place: torch.device) -> Evidence:

@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wm.architectures import build
+from wm.architectures import build, skeleton
 from wm.controls import Control, ControlFiles, calibrate_whole
 from wm.errors import WatermarkError
 from wm.progress import Progress, ProgressCallback
 from wm.schemes.evidence import SchemeEvidence
 from wm.schemes.scheme import ClassTriggers, Payload, answers
 from wm.statistics import MILLION, clopper_pearson_upper
-from wm.weights import load_weights
+from wm.weights import check_named, check_weights, load_named, load_weights
 
 CALIBRATED_KINDS = ("null", "public")
 
@@ -76,7 +76,7 @@ def count_in_file(
     """Count in a suspect's weights.
 
     Args:
-        path: safetensors, of exactly the architecture.
+        path: safetensors, of exactly the architecture, as far as the scheme reads it.
         evidence: the owner's.
         watermark_key: 32 bytes.
         controls: none are run for a mark of integrity, whose answers nobody else gives.
@@ -89,9 +89,8 @@ def count_in_file(
         OSError: a file cannot be read.
     """
     reader = _Reader(evidence, watermark_key)
-    return _counted(
-        reader, reader.read(load_weights(path, evidence.info.architecture).to(device)), controls, device, progress
-    )
+    suspect = reader.read(_loaded(path, evidence).to(device))
+    return _counted(reader, suspect, controls, device, progress)
 
 
 def count_in_answers(
@@ -115,6 +114,15 @@ def count_in_answers(
         raise WatermarkError("mismatch", f"{len(answered)} answers to {len(triggers)} triggers")
     suspect = torch.tensor(list(answered), dtype=torch.int64) == triggers.labels
     return _counted(reader, suspect, controls, device, progress)
+
+
+def check_file(path: Path, evidence: SchemeEvidence, *, file_bytes_max: int) -> None:
+    """Check that `count_in_file` would read a file, without building the network; errors as there."""
+    architecture, read_names = evidence.info.architecture, evidence.scheme.read_names
+    if read_names is None:
+        check_weights(path, architecture, file_bytes_max=file_bytes_max)
+    else:
+        check_named(path, architecture, read_names(skeleton(architecture)), file_bytes_max=file_bytes_max)
 
 
 def class_triggers_of(evidence: SchemeEvidence, watermark_key: bytes) -> ClassTriggers:
@@ -192,19 +200,26 @@ def _counted(
 def _compared(
     reader: _Reader, suspect: Tensor, controls: Controls, device: torch.device, progress: ProgressCallback
 ) -> Iterator[Control]:
-    architecture = reader.evidence.info.architecture
     networks: list[tuple[str, Callable[[], nn.Module]]] = [
         (f"fresh-{number}", lambda number=number: _fresh(reader.evidence, controls.seed, number, device))  # type: ignore[misc]
         for number in range(controls.fresh)
     ]
     networks += [
-        (name, lambda path=path: load_weights(path, architecture).to(device))  # type: ignore[misc]
+        (name, lambda path=path: _loaded(path, reader.evidence).to(device))  # type: ignore[misc]
         for name, path in controls.files.named().items()
     ]
     for number, (name, make) in enumerate(networks, start=1):
         control = reader.read(make())
         yield Control(name, int(control.sum()), int((suspect & ~control).sum()), int((control & ~suspect).sum()))
         progress(Progress("controls", number, len(networks)))
+
+
+def _loaded(path: Path, evidence: SchemeEvidence) -> nn.Module:
+    """Load of a file what the scheme reads, so that a thief who replaces the rest gains nothing."""
+    architecture, read_names = evidence.info.architecture, evidence.scheme.read_names
+    if read_names is None:
+        return load_weights(path, architecture)
+    return load_named(path, architecture, read_names(skeleton(architecture)))
 
 
 def _fresh(evidence: SchemeEvidence, seed: bytes, number: int, device: torch.device) -> nn.Module:
