@@ -143,7 +143,7 @@ def test_the_text_says_which_counts_are_of_aligned_channels(aligned, before, tol
     attack = {"name": "permutation", "summary": "", "strength": "", "points": points}
     attack |= {"fails_at": None, "task_accuracy_at_failure": None}
 
-    report = {"measure": "accuracy", "marked": point(None, "VERIFIED", 0.99), "attacks": [attack], "forgeries": []}
+    report = {"measure": "accuracy", "marked": point(None, "VERIFIED", 0.99), "attacks": [attack], "forgeries": [], "left_out": []}
     assert told in _text(report)
 
 
