@@ -17,9 +17,7 @@ from wm.pixels import bounds, pixel_step
 from wm.triggers import InputSpec
 
 
-def ascended(
-    model: nn.Module, images: Tensor, labels: Tensor, spec: InputSpec, *, steps: int, levels: float
-) -> Tensor:
+def ascended(model: nn.Module, images: Tensor, labels: Tensor, spec: InputSpec, *, steps: int, levels: float) -> Tensor:
     """Move pictures so that the cross-entropy to their labels rises.
 
     Args:

@@ -15,7 +15,6 @@ Source: Kim et al. 2023 and their code's train.py.
 import copy
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -33,10 +32,9 @@ from wm.schemes.margin.preparation import Prepared, prepared
 from wm.schemes.margin.settings import Settings
 from wm.schemes.scheme import ClassTriggers, Marked, matches
 from wm.training import accuracy, endless_batches, set_rate
-from wm.triggers import InputSpec
 
 
-def embed(  # noqa: PLR0913 (the face that all schemes have)
+def embed(
     model: nn.Module,
     data: Dataset,
     watermark_key: bytes,
