@@ -37,7 +37,8 @@ def certificate_text(story: Story) -> str:
     """Tell a certificate: who, what, when, by whose word, with which numbers."""
     agreeing = [vote for vote in story.votes if vote.outcome is story.outcome]
     headers = ["node", "vote", "reason", "matched", "p-value", "device"]
-    rows = [[v.member, v.outcome, v.reason, _counted(v), v.p_value, v.device] for v in story.votes]
+    is_owners = story.outcome is Outcome.VERIFIED  # chance says something of owners, not of integrity
+    rows = [[v.member, v.outcome, v.reason, _counted(v), v.p_value if is_owners else None, v.device] for v in story.votes]
     return "\n".join(
         [
             f"{story.outcome}: the model with SHA-256 {story.model_sha256.hex()}",
