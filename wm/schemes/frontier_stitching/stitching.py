@@ -33,7 +33,7 @@ NAME = "frontier_stitching"
 _USUAL = Settings()
 
 
-def embed(  # noqa: PLR0913 (the contract of all schemes)
+def embed(
     model: nn.Module,
     data: Dataset,
     watermark_key: bytes,
@@ -98,7 +98,7 @@ def _pictures(data: Dataset) -> InputSpec:
     return data.input
 
 
-def _stitch(  # noqa: PLR0913
+def _stitch(
     model: nn.Module,
     data: Dataset,
     triggers: ClassTriggers,
