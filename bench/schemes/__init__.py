@@ -1,1 +1,1 @@
-"""What the schemes beside MTLSign promise, measured: a module each, with `measure(seed, data)`."""
+"""What each scheme promises, measured: one module a scheme, `measure(seed, data)` in each."""
