@@ -1,0 +1,1 @@
+"""What each scheme promises, measured: one module a scheme, `measure(seed, data)` in each."""
