@@ -1,1 +1,1 @@
-"""What each scheme promises, measured: one module a scheme, `measure(seed, data)` in each."""
+"""What each scheme's paper promises, measured: a module for each, with one function, `measure`."""
