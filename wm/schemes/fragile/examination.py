@@ -29,8 +29,9 @@ from wm.triggers import InputSpec
 
 Verdict = Literal["INTACT", "TAMPERED"]
 
-NOISE_FACTOR_LEAST = 5.0  # half of what an owner keeps: another machine draws other noise
-FRAGILE_MOST = 4.0  # times the margin that ten times the noise asks for; an owner's band ends at 1.5
+# In units of the margin that the noise asks for. An owner keeps 1 to 1.5; another machine draws other noise.
+STABLE_LEAST, FRAGILE_MOST = 0.5, 4.0
+NOISE_FACTOR = 10.0
 SCALES = tuple(4.0**exponent for exponent in range(-10, 1))  # of a layer's root mean square
 
 
@@ -42,7 +43,7 @@ class Examination:
         matched: answers that are the labels; all of them, or the triggers accuse everybody.
         total: of how many.
         margin_least, margin_most: of the logits, as measured here.
-        noise_margin: ten times the numeric noise, as measured here.
+        noise_margin: what the numeric noise, as measured here, asks for.
     """
 
     matched: int
@@ -54,7 +55,7 @@ class Examination:
     @property
     def is_stable(self) -> bool:
         """Whether numeric noise flips none: every label is given, by a margin well above it."""
-        return self.matched == self.total and self.margin_least >= NOISE_FACTOR_LEAST / 10 * self.noise_margin
+        return self.matched == self.total and self.margin_least >= STABLE_LEAST * self.noise_margin
 
     @property
     def is_fragile(self) -> bool:
@@ -88,7 +89,7 @@ def examine(model: nn.Module, triggers: ClassTriggers, spec: InputSpec, *, toler
         total=len(triggers),
         margin_least=float(measured.margins.min()),
         margin_most=float(measured.margins.max()),
-        noise_margin=measured.least(10.0),
+        noise_margin=measured.least(NOISE_FACTOR),
     )
 
 
