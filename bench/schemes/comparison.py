@@ -1,14 +1,15 @@
 """All five schemes on one network and one data set: what each costs, what it survives, whom it accuses.
 
-One network is trained plainly; each scheme embeds into it by its quick recipe (MTLSign by its only one). Every suspect is
-written to a file and goes through `wm.verify` and the ledger's engine with all controls, as on a node. The same attacks
-meet every scheme; where the mark is of integrity, TAMPERED is what should come of an attack that changes the function.
+One network is trained plainly; each scheme embeds into it by its quick recipe (MTLSign by its only one). Every suspect
+is written to a file and goes through `wm.verify` and the ledger's engine with all controls, as on a node. The same
+attacks meet every scheme; where the mark is of integrity, TAMPERED is what should come of an attack that changes the
+function.
 """
 
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -167,8 +168,6 @@ def _trained(architecture: Architecture, data: Dataset, seed: int) -> nn.Module:
 
 
 def _few(data: Dataset, seed: int) -> Dataset:
-    from dataclasses import replace
-
     return replace(data, train=fraction_of(data.train, THIEFS_FRACTION, seed=seed + 2000))
 
 
