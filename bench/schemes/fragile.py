@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from wm.architectures import Architecture, OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.attacks.magnitude_pruning import prunable
 from wm.data import Dataset, Examples
 from wm.pixels import from_pixels, to_pixels
 from wm.randomness import generator, key_of
@@ -30,6 +29,7 @@ from wm.schemes.fragile.numerics import margins_of, variations
 from wm.schemes.scheme import ClassTriggers, answers, matches
 from wm.training import accuracy, endless_batches, fit, freeze_statistics
 from wm.triggers import InputSpec
+from wm.weight_layers import prunable
 
 Sets = dict[str, ClassTriggers]
 Figures = dict[str, float]

@@ -20,12 +20,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from wm.attacks.magnitude_pruning import prunable
 from wm.pixels import from_pixels
 from wm.randomness import generator
 from wm.schemes.fragile.numerics import measure
 from wm.schemes.scheme import ClassTriggers, matches
 from wm.triggers import InputSpec
+from wm.weight_layers import prunable
 
 Verdict = Literal["INTACT", "TAMPERED"]
 
