@@ -99,13 +99,20 @@ class _Case:
     owner: nn.Module
     marked: Marked
 
+    @property
+    def key_set(self) -> scheme.KeySet:
+        """The owner's payload."""
+        if not isinstance(self.marked.payload, scheme.KeySet):
+            raise TypeError("the payload is of another scheme")
+        return self.marked.payload
+
     def judged(self, nulls: Iterable[nn.Module]) -> _Judged:
         """Let the null models that are honest calibrate the chance."""
         key, spec = key_of(self.seed, "owner's watermark key"), _spec(self.data)
-        counts = [scheme.counted(model, self.marked.payload, key, spec) for model in nulls]
+        counts = [scheme.counted(model, self.key_set, key, spec) for model in nulls]
         honest = [count.matched for count in counts if count.is_honest]
-        chance = scheme.calibrated_chance(honest, self.marked.payload.total)
-        return _Judged(scheme.class_triggers(self.marked.payload, key), float(chance), spec)
+        chance = scheme.calibrated_chance(honest, self.key_set.total)
+        return _Judged(scheme.class_triggers(self.key_set, key), float(chance), spec)
 
     def attacked(self, model: nn.Module, name: str, strength: float) -> nn.Module:
         """Attack a copy of a network."""
@@ -133,9 +140,9 @@ def _of_a_recipe(case: _Case, others: dict[str, nn.Module]) -> Figures:
         for kind, members in (("true", is_true), ("false", ~is_true)):
             if bool(members.any()):
                 figures[f"{name}: share of {kind} adversaries"] = 100 * float(found[members].float().mean())
-    wrong = scheme.class_triggers(marked.payload, key_of("another watermark key"))
+    wrong = scheme.class_triggers(case.key_set, key_of("another watermark key"))
     figures["marked, wrong key: matched"] = float(matches(marked.model, wrong, judged.spec).sum())
-    twins = _twins(marked.payload, judged.triggers, others["first"], judged.spec)
+    twins = _twins(case.key_set, judged.triggers, others["first"], judged.spec)
     suspects = {"marked": marked.model, "held out": others["held out"], "hardened": others["hardened"]}
     return figures | {
         f"{name}: matched of a null model's adversaries": float(matches(model, twins, judged.spec).sum())
