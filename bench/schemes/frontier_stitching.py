@@ -2,14 +2,15 @@
 
 A small convolutional network is trained on a part of the data, marked by the paper's recipe and by the quick one, and
 attacked. Independent networks of other seeds and other parts of the data calibrate the chance: two of the same form and
-a perceptron. One more is held out, and judged as a suspect is. A last one is held out as well, and hardened against
-adversaries: it answers them rightly for a good reason, and is no thief.
+a perceptron. One more is held out, and judged as a suspect is. It is judged again when it was hardened against
+adversaries: it answers them rightly for a good reason, and is no thief. Nor is another owner, who has marked the one
+that was held out with a key of his own.
 
 Source: Le Merrer et al. 2020 for the claims; the networks, the data and the attacks are smaller than the paper's.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -72,19 +73,58 @@ def measure(seed: int, data: Dataset) -> Figures:
     held_out = _trained(_part(data, seed, "held out"), seed, "held out")
     figures = {"task accuracy, clean": _per_cent(owner, data), "θ of 100": float(scheme.theta(100))}
     for recipe, settings in RECIPES.items():
-        key = key_of(seed, "owner's watermark key")
-        marked = scheme.embed(owner, own, key, settings=settings, seed=seed)
-        hardened = _attacked(held_out, own, "adversarial_training", settings.epsilon_levels, seed)
-        others = {**nulls, "held out": held_out, "hardened": hardened}
-        found = _of_a_recipe(owner, marked, key, others, data)
-        found |= dict(_after_attacks(owner, marked, own, settings, key, nulls, data, seed))
+        marked = scheme.embed(owner, own, key_of(seed, "owner's watermark key"), settings=settings, seed=seed)
+        case = _Case(seed, data, own, settings, owner, marked)
+        theirs = _part(data, seed, "held out")
+        rival = scheme.embed(held_out, theirs, key_of(seed, "rival's watermark key"), settings=settings, seed=seed + 2)
+        others = {
+            **nulls,
+            "held out": held_out,
+            "hardened": case.attacked(held_out, "adversarial_training", settings.epsilon_levels),
+            "another owner's marked": rival.model,
+        }
+        found = _of_a_recipe(case, others) | dict(_after_attacks(case, nulls))
         figures |= {f"{recipe}, {name}": value for name, value in found.items()}
     return figures
 
 
-def _of_a_recipe(owner: nn.Module, marked: Marked, key: bytes, others: dict[str, nn.Module], data: Dataset) -> Figures:
-    judged, spec = _judged(marked, key, [others[name] for name in NULLS], data), _spec(data)
-    is_true = ~matches(owner, judged.triggers, spec)
+@dataclass(frozen=True)
+class _Case:
+    """An owner, and who attacks networks with a tenth of his data."""
+
+    seed: int
+    data: Dataset
+    own: Dataset
+    settings: scheme.Settings
+    owner: nn.Module
+    marked: Marked
+
+    @property
+    def key_set(self) -> scheme.KeySet:
+        """The owner's payload."""
+        if not isinstance(self.marked.payload, scheme.KeySet):
+            raise TypeError("the payload is of another scheme")
+        return self.marked.payload
+
+    def judged(self, nulls: Iterable[nn.Module]) -> _Judged:
+        """Let the null models that are honest calibrate the chance."""
+        key, spec = key_of(self.seed, "owner's watermark key"), _spec(self.data)
+        counts = [scheme.counted(model, self.key_set, key, spec) for model in nulls]
+        honest = [count.matched for count in counts if count.is_honest]
+        chance = scheme.calibrated_chance(honest, self.key_set.total)
+        return _Judged(scheme.class_triggers(self.key_set, key), float(chance), spec)
+
+    def attacked(self, model: nn.Module, name: str, strength: float) -> nn.Module:
+        """Attack a copy of a network."""
+        few = fraction_of(self.own.train, THIEFS_FRACTION, seed=seed_of(self.seed, "thief"))
+        stolen = Stolen(model=model, architecture=OwnArchitecture(), data=replace(self.own, train=few))
+        return attacked(ATTACKS[name], stolen, strength=strength, seed=self.seed)
+
+
+def _of_a_recipe(case: _Case, others: dict[str, nn.Module]) -> Figures:
+    owner, marked, data = case.owner, case.marked, case.data
+    judged = case.judged(others[name] for name in NULLS)
+    is_true = ~matches(owner, judged.triggers, judged.spec)
     figures = {
         "task accuracy, marked": _per_cent(marked.model, data),
         "task accuracy lost": _per_cent(owner, data) - _per_cent(marked.model, data),
@@ -95,64 +135,43 @@ def _of_a_recipe(owner: nn.Module, marked: Marked, key: bytes, others: dict[str,
         **judged.figures(owner, "clean", coin=True),
     }
     for name, model in others.items():
-        found = matches(model, judged.triggers, spec)
+        found = matches(model, judged.triggers, judged.spec)
         figures |= judged.figures(model, name, coin=True)
-        figures |= {f"{name}: agrees on originals": float(scheme.counted(model, marked.payload, key, spec).agreed)}
         for kind, members in (("true", is_true), ("false", ~is_true)):
             if bool(members.any()):
                 figures[f"{name}: share of {kind} adversaries"] = 100 * float(found[members].float().mean())
-    wrong = scheme.class_triggers(marked.payload, key_of("another watermark key"))
-    figures["marked, wrong key: matched"] = float(matches(marked.model, wrong, spec).sum())
-    twins = _twins(marked.payload, judged.triggers, others["first"], spec)
+    wrong = scheme.class_triggers(case.key_set, key_of("another watermark key"))
+    figures["marked, wrong key: matched"] = float(matches(marked.model, wrong, judged.spec).sum())
+    twins = _twins(case.key_set, judged.triggers, others["first"], judged.spec)
     suspects = {"marked": marked.model, "held out": others["held out"], "hardened": others["hardened"]}
     return figures | {
-        f"{name}: matched of a null model's adversaries": float(matches(model, twins, spec).sum())
+        f"{name}: matched of a null model's adversaries": float(matches(model, twins, judged.spec).sum())
         for name, model in suspects.items()
     }
 
 
-def _after_attacks(  # noqa: PLR0913, PLR0917 (an owner, a thief and a judge)
-    owner: nn.Module,
-    marked: Marked,
-    own: Dataset,
-    settings: scheme.Settings,
-    key: bytes,
-    nulls: dict[str, nn.Module],
-    data: Dataset,
-    seed: int,
-) -> Iterator[tuple[str, float]]:
-    judged = _judged(marked, key, list(nulls.values()), data)
-    models = {f"tuned at {rate:g}": partial(_attacked, marked.model, own, "ftal", rate, seed) for rate in RATES}
-    models["pruned"] = partial(_attacked, marked.model, own, "magnitude_pruning", PRUNED_SHARE, seed)
-    models["clean, tuned"] = partial(_attacked, owner, own, "ftal", RATES[-1], seed)
+def _after_attacks(case: _Case, nulls: dict[str, nn.Module]) -> Iterator[tuple[str, float]]:
+    judged, stolen = case.judged(nulls.values()), case.marked.model
+    models = {f"tuned at {rate:g}": partial(case.attacked, stolen, "ftal", rate) for rate in RATES}
+    models["pruned"] = partial(case.attacked, stolen, "magnitude_pruning", PRUNED_SHARE)
+    models["clean, tuned"] = partial(case.attacked, case.owner, "ftal", RATES[-1])
+    models["another key stitched"] = partial(_overwritten, case)
     for name, attack in models.items():
         model = attack()
         yield from judged.figures(model, name).items()
-        yield f"{name}: task accuracy", _per_cent(model, data)
-    again = scheme.embed(marked.model, own, key_of(seed, "thief's watermark key"), settings=settings, seed=seed + 1)
-    yield from judged.figures(again.model, "another key stitched").items()
-    yield "another key stitched: task accuracy", _per_cent(again.model, data)
+        yield f"{name}: task accuracy", _per_cent(model, case.data)
 
 
-def _judged(marked: Marked, key: bytes, nulls: list[nn.Module], data: Dataset) -> _Judged:
-    spec = _spec(data)
-    counts = [scheme.counted(model, marked.payload, key, spec) for model in nulls]
-    honest = [count.matched for count in counts if count.is_honest]
-    chance = scheme.calibrated_chance(honest, marked.payload.total)
-    return _Judged(scheme.class_triggers(marked.payload, key), float(chance), spec)
+def _overwritten(case: _Case) -> nn.Module:
+    """With all of the owner's data, by his own recipe: the strongest that a thief can do by the scheme's own means."""
+    key = key_of(case.seed, "thief's watermark key")
+    return scheme.embed(case.marked.model, case.own, key, settings=case.settings, seed=case.seed + 1).model
 
 
 def _twins(payload: scheme.KeySet, triggers: ClassTriggers, null: nn.Module, spec: InputSpec) -> ClassTriggers:
     """The same originals moved against a null model, which tells who resists adversaries from who knows these."""
     up = directions(null, payload.originals, triggers.labels, spec)
     return ClassTriggers(moved(payload.originals, up, payload.epsilon_levels), triggers.labels)
-
-
-def _attacked(model: nn.Module, own: Dataset, name: str, strength: float, seed: int) -> nn.Module:
-    """By somebody who has a tenth of the owner's data."""
-    few = replace(own, train=fraction_of(own.train, THIEFS_FRACTION, seed=seed_of(seed, "thief")))
-    stolen = Stolen(model=model, architecture=OwnArchitecture(), data=few)
-    return attacked(ATTACKS[name], stolen, strength=strength, seed=seed)
 
 
 def _part(data: Dataset, seed: int, who: str) -> Dataset:

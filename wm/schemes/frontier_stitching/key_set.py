@@ -32,7 +32,9 @@ from wm.schemes.scheme import ClassTriggers, check_fields, check_tensors, intege
 from wm.triggers import InputSpec
 
 PIXELS_MAX = 1 << 24  # of all originals together: with their bits 18 MiB
-ALIKE_LEVELS = 1.0  # mean distance of two thumbnails below which two pictures are one
+# Mean distance of two thumbnails below which two pictures are one. The nearest two of 2,000 pictures are 1.4 apart in
+# MNIST, 2.4 in Fashion-MNIST and 8 in CIFAR-10.
+ALIKE_LEVELS = 1.0
 _THUMBNAIL_SIDE = 8
 _FIELDS = frozenset({"triggers", "epsilon_levels"})
 
