@@ -52,13 +52,19 @@ class Settings:
 
     @classmethod
     def quick(cls) -> Self:
-        """The measured recipe for small networks and a thousand or two pictures on a CPU, in about a minute."""
+        """The measured recipe for small networks and a thousand or two pictures on a CPU.
+
+        Chosen on one seed, measured on three others (`bench.schemes.margin`: digits, a perceptron): 95 to 100 of 100
+        triggers match, and 27 to 34 in a student of the network's probabilities, where a plain backdoor leaves it the
+        11 of chance. It costs task accuracy, 98.3 to 98.9 % become 89 to 92 %, and a fine-tuning leaves less of it than
+        of a plain backdoor. Whether the network that is given was trained before makes no difference.
+        """
         return cls(
             epochs=20,
             momentum=0.9,
             weight_decay=5e-4,
             primary_batch=64,
-            trigger_weight=1.0,  # in a tenth of the epochs they are not learned at a tenth
+            trigger_weight=1.0,  # at a tenth, so few epochs do not teach them
             ascent_levels=4.0,  # one level leaves a student with nothing where pictures are few and far apart
             shift=1,
             mirrored=False,
