@@ -4,13 +4,14 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm.schemes.fragile.generating import variance_share
 from wm.schemes.fragile.generator import Equalised, Generator, stage_sizes
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_sizes_double_up_to_the_pictures_own(height: int, width: int) -> None:
     sizes = stage_sizes(height, width)
@@ -38,6 +39,7 @@ def test_an_equalised_convolution_keeps_the_deviation_at_any_width() -> None:
         assert float(out.std()) == pytest.approx(1, rel=0.2)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 9))
 def test_the_variance_in_parts_is_torchs_variance_of_all_posteriors(seed: int, part: int) -> None:
     logits = torch.randn(10, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
