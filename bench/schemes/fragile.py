@@ -9,7 +9,6 @@ which is harder to detect: then the learning rate alone decides how far the mode
 """
 
 import copy
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,6 +36,8 @@ Stepper = Callable[[nn.Module, float], torch.optim.Optimizer]
 
 EPOCHS, LR = 12, 3e-3
 TRIGGERS, BATCH = 100, 32
+SMALL_SIDE = 12  # pixels
+SMALL: dict[str, int] = {"width": 16, "iterations": 15, "latent": 32}
 RATES, STEPS = (1e-3, 1e-4, 1e-5), (1, 2, 5, 10, 50)
 POISONED_LABELS, BACKDOOR_SHARE, PATCH_SIDE = 0.2, 0.1, 4  # shares of a batch, pixels
 SINGLE_WEIGHTS, SINGLE_CHANGE = 50, 1.01
@@ -57,14 +58,17 @@ def measure(seed: int, data: Dataset, *, is_small: bool = False) -> Figures:
     Args:
         seed: of everything.
         data: the task; ten classes.
-        is_small: takes a network of four layers instead of the ShuffleNet, for a busy machine.
+        is_small: pictures of 12 x 12, a network of three layers and a narrow generator, for a busy machine; directions,
+            not figures.
     """
+    data = shrunk(data) if is_small else data
     spec = input_of(data)
     shufflenet = Architecture("shufflenet_v2_x0_5", {"num_classes": data.classes})
     architecture = OwnArchitecture(builder=small_network) if is_small else shufflenet
     model = build(architecture, seed=seed)
     fit(model, data, epochs=EPOCHS, lr=LR, seed=seed)
-    figures, sets = made(model, data, RECIPES, seed=seed)
+    recipes = {name: replace(it, **SMALL) if is_small else it for name, it in RECIPES.items()}
+    figures, sets = made(model, data, recipes, seed=seed)
     sets |= natural(model, data, seed=seed)
     for name, triggers in sets.items():
         figures[f"{name}: false alarms"] = float(false_alarms(model, triggers, spec, tf32="single" not in name))
@@ -181,13 +185,21 @@ def single_weights(model: nn.Module, sets: Sets, spec: InputSpec, *, seed: int) 
     return {f"one weight by 1 %: {name}: detected": 100 * n / SINGLE_WEIGHTS for name, n in detected.items()}
 
 
+def shrunk(data: Dataset) -> Dataset:
+    """Bring all pictures to 12 x 12."""
+    parts = {
+        part: Examples(F.interpolate(it.images, size=(SMALL_SIDE, SMALL_SIDE)), it.labels)
+        for part, it in (("train", data.train), ("validation", data.validation), ("test", data.test))
+    }
+    return replace(data, input=replace(input_of(data), height=SMALL_SIDE, width=SMALL_SIDE), **parts)
+
+
 def small_network() -> nn.Module:
-    """Make three convolutions and a linear layer, for pictures of 32 x 32."""
-    widths = (3, 16, 32, 64)
+    """Make two convolutions and a linear layer, for such pictures."""
     layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(widths):
+    for before, after in ((3, 8), (8, 16)):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, 10))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 9, 10))
 
 
 def input_of(data: Dataset) -> InputSpec:

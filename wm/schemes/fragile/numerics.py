@@ -27,6 +27,7 @@ from wm.schemes.scheme import TRIGGERS_AT_ONCE
 
 CUT_OFF = "TF32, cut off"
 _CUT_OFF_FACTOR = 1.5
+_MARGIN_LEAST = 1e-6  # where all ways to compute agree to the bit: of equal logits the first class is the answer
 _DROPPED_BITS = 13  # of the 23 of single precision, so that 10 are left
 _PRODUCTS = frozenset(
     {
@@ -56,7 +57,7 @@ class Margins:
     def least(self, factor: float) -> float:
         """Return the margin that noise leaves alone: so many times what chance draws, and above what it does not."""
         drawn = max(distance for name, distance in self.noise.items() if name != CUT_OFF)
-        return max(factor * drawn, _CUT_OFF_FACTOR * self.noise.get(CUT_OFF, 0.0))
+        return max(factor * drawn, _CUT_OFF_FACTOR * self.noise.get(CUT_OFF, 0.0), _MARGIN_LEAST)
 
 
 def measure(model: nn.Module, images: Tensor, labels: Tensor, *, tf32: bool) -> Margins:

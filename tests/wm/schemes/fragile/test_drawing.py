@@ -6,7 +6,7 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm.schemes.fragile.drawing import LABEL_NONCE, LATENT_NONCE, WEIGHT_NONCE, draw_labels, draw_latents, weight_seed
@@ -17,6 +17,7 @@ _KEY = bytes(range(32))
 _key = st.binary(min_size=32, max_size=32)
 
 
+@settings(max_examples=30, deadline=None)
 @given(_key, st.integers(1, 300), st.integers(2, 1000))
 def test_labels_are_those_of_a_plain_reference(key: bytes, count: int, classes: int) -> None:
     stream = Cipher(ChaCha20(key, bytes(4) + b"wmreg/fgl/v1"), mode=None).encryptor().update(bytes(16 * count + 400))
@@ -37,6 +38,7 @@ def test_latents_are_standard_normal() -> None:
     assert abs(float(torch.corrcoef(drawn[:, :2].T)[0, 1])) < 0.3
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 20), st.integers(1, 20), st.integers(1, 9))
 def test_latents_are_one_sequence(first: int, count: int, size: int) -> None:
     whole = draw_latents(_KEY, first=0, count=first + count, size=size)

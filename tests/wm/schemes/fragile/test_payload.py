@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wm.errors import WatermarkError
@@ -24,6 +24,7 @@ def test_it_comes_back_as_it_was() -> None:
     assert (read.fields(), read.classes, read.total, read.chance) == (_PAYLOAD.fields(), 7, 4, None)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.floats(1e-30, 1e30))
 def test_every_margin_is_spelled_as_a_payload_may(value: float) -> None:
     spelled = decimal(value)
