@@ -10,7 +10,7 @@ SEED ?= 1
 PERCENT ?= 100
 SETTING ?= small
 
-.PHONY: setup demo test check slow gpu torture lint types coverage bench bench-paper clean
+.PHONY: setup demo test check slow gpu torture lint types coverage bench bench-paper bench-schemes clean
 
 setup: $(STAMP)
 
@@ -66,6 +66,11 @@ bench: $(STAMP)
 # Goes on where it stopped; data in ../shared/data or WMREG_BENCH_DATA. SETTING=small (two cores) or full (a GPU).
 bench-paper: $(STAMP)
 	$(BIN)/python -m bench.paper --setting $(SETTING)
+
+# Each scheme's claims and all five on one network; about an hour on two idle cores, and it goes on where it stopped.
+bench-schemes: $(STAMP)
+	$(BIN)/python -m bench.schemes
+	$(BIN)/python -m bench.schemes.report
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis $(REPORT)

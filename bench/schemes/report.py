@@ -55,7 +55,7 @@ def _chosen(text: str, name: str) -> list[str]:
 
 
 def _seeds(rows: Rows) -> int:
-    return max(row["repeats"] for row in rows.values())
+    return int(max(row["repeats"] for row in rows.values()))
 
 
 def _selected(rows: Rows, names: list[str]) -> Iterator[str]:
