@@ -33,6 +33,7 @@ from wm.errors import WatermarkError
 from wm.schemes.locked_parameters.payload import PROBES_LEAST, PROBES_MAX, LockedPayload, agreements_in, layers, width
 from wm.schemes.locked_parameters.places import Shapes
 from wm.triggers import InputSpec, make_probes
+from wm.triggers.qr import MODULES
 
 REFERENCE_BYTES_MAX = 4 << 20
 _UNREAD = 1e-6  # worth of a channel that something reads, between two that answer alike
@@ -50,16 +51,19 @@ def make_reference(model: nn.Module, shapes: Shapes, spec: InputSpec) -> Tensor 
 
     Returns:
         float16, shape (probes, channels), in units of each channel's largest answer; None where nothing of the network
-        can be realigned, or it has too many channels.
+        can be realigned, a layer runs twice, there are too many channels, or probes do not fit the input.
 
     Raises:
         ValueError: the model answers with a value that is not finite.
     """
     channels = width(shapes)
     probes = min(PROBES_MAX, REFERENCE_BYTES_MAX // (2 * channels)) if channels else 0
-    if probes < PROBES_LEAST or not _is_free(model):
+    if probes < PROBES_LEAST or min(spec.height, spec.width) < MODULES or not _is_free(model):
         return None
-    answers = torch.cat(list(_answers(model, list(layers(shapes)), spec, probes=probes).values()))
+    try:
+        answers = torch.cat(list(_answers(model, list(layers(shapes)), spec, probes=probes).values()))
+    except WatermarkError:  # a layer that runs twice, or never itself
+        return None
     largest = answers.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return (answers / largest).half().T.contiguous()
 
