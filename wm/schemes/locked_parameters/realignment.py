@@ -89,11 +89,10 @@ def realigned(suspect: nn.Module, payload: LockedPayload, spec: InputSpec) -> di
         raise ValueError("the payload has no reference to align to")
     wanted = _wanted(payload.reference, payload.shapes)
     found = _answers(suspect, list(wanted), spec, probes=len(payload.reference))
-    tensors = {name: value.detach().cpu().clone() for name, value in suspect.state_dict().items()}
+    tensors = {name: value.detach().cpu() for name, value in suspect.state_dict().items()}
     odd, aligned = _odd_layers(suspect), dict(tensors)
     for stream in free_streams(suspect):
-        made = [part.name.removesuffix(".weight") for part in stream.rows]
-        made = [layer for layer in made if layer in wanted]
+        made = [layer for part in stream.rows if (layer := part.name.removesuffix(".weight")) in wanted]
         if not made:
             continue
         alike = {layer: _correlation(wanted[layer], found[layer]) for layer in made}
@@ -101,9 +100,7 @@ def realigned(suspect: nn.Module, payload: LockedPayload, spec: InputSpec) -> di
         for part in (*stream.rows, *stream.readers):
             aligned[part.name] = part.gather(aligned[part.name], order, channels=stream.channels)
         for layer in odd & set(made):
-            signs = alike[layer][torch.arange(len(order)), order].sign()
-            weight = aligned[f"{layer}.weight"]
-            weight.mul_(signs.to(weight).view(-1, *[1] * (weight.ndim - 1)))
+            _turn(aligned[f"{layer}.weight"], alike[layer][torch.arange(len(order)), order] < 0)
     return aligned
 
 
@@ -169,6 +166,11 @@ def _standardised(answers: Tensor) -> Tensor:
     centred = answers / largest - (answers / largest).mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
     return torch.where(length > 1e-6 * answers.shape[1] ** 0.5, centred / length.clamp_min(1e-12), 0.0)
+
+
+def _turn(weight: Tensor, is_turned: Tensor) -> None:
+    """Change the sign of some channels' weights in place."""
+    weight[is_turned] = -weight[is_turned]
 
 
 def _is_read(stream: Stream, tensors: Mapping[str, Tensor]) -> Tensor:
