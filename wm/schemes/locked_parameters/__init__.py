@@ -20,8 +20,8 @@ What differs from the paper and from its authors' code, and why:
 * The replicas' noise is in units of the locked weight, since 0.01 means something else in every layer; it comes in
   pairs of opposite signs, so that slopes cancel; λ falls with the learning rate, or it would win in the end.
 * The direction is the paper's: the loss shall rise where locked weights move. `direction=-1` is the released code's,
-  without its decay. The paper's λ = 1e-6 beside a rate of 0.1 changes nothing that could be measured;
-  `Settings.quick` has one that does.
+  without its decay. The code's λ = 1e-6 is a hundred-thousandth of its rate of 0.1;
+  `Settings.quick` has two thirds of its rate.
 * No pictures are cropped or turned over: a `Dataset` is what it is.
 
 What a cheating owner can do. Of all that he publishes only the number n enters the count: places and signs are the
@@ -34,7 +34,8 @@ realignment is his, and a crafted one convicts whom he likes: `realignment` says
 What a thief can do. Once a claim has revealed the key, he writes over 600 weights and is rid of it: publish several
 keys. Before that he can renumber channels, which realignment undoes where it knows the layer, or train so hard that
 little of the network is left. That the replicas make the mark survive more than the plain lock does was not found at
-this scale (bench/schemes/locked_parameters.py): locked weights are few and keep their signs with either.
+this scale (bench/schemes/locked_parameters.py): the curvature along the locked weights rose by 12 to 29 %, the training
+loss by 8 to 10 %, and with either lock the signs held alike.
 
 Source: Tartaglione, Grangetto, Cavagnino, Botta, "Delving in the loss landscape to embed robust watermarks into neural
 networks", ICPR 2020; code EIDOSLAB at 926cd44 (read, not copied).

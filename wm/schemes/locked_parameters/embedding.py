@@ -2,11 +2,12 @@
 
     step                w_free <- w_free - η·∇CE(w)                                   its own task
     R replicas          w_r = w + ε_r at the locked weights, ε_r ~ N(0, (noise·|v|)²)
-    watermark-aware     w_free <- w_free + direction·λ·mean_r ∇_free CE(w_r)          on the same batch
+    watermark-aware     w_free <- w_free + direction·λ·mean_r ∇_free CE(w_r)          w and batch those of the step
 
 With direction 1 the loss rises where the locked weights move: who moves them pays with accuracy, so the gradients of a
 fine-tuning keep them where they are. That is what the paper says. Its released code subtracts λ·(w + ∇CE(w_r)), which
-is direction -1 and a decay.
+is direction -1 and a decay. Both gradients are taken in front of the step, as in the code: taken behind it, the second
+one is ∇CE - η·H·∇CE in first order, and what it adds flattens more than the replicas sharpen.
 
 Source: Tartaglione et al. 2020; SCHEMES 1.2.
 """

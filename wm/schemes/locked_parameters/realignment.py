@@ -33,6 +33,7 @@ from wm.schemes.locked_parameters.places import Shapes
 from wm.symmetries.channels import free_streams, odd_streams
 from wm.symmetries.streams import Stream
 from wm.triggers import InputSpec, make_probes
+from wm.triggers.qr import MODULES
 
 REFERENCE_BYTES_MAX = 4 << 20
 _UNREAD = 1e-6  # worth of a channel that something reads, between two that answer alike
@@ -50,16 +51,19 @@ def make_reference(model: nn.Module, shapes: Shapes, spec: InputSpec) -> Tensor 
 
     Returns:
         float16, shape (probes, channels), in units of each channel's largest answer; None where nothing of the network
-        can be realigned, or it has too many channels.
+        can be realigned, a layer runs twice, there are too many channels, or probes do not fit the input.
 
     Raises:
         ValueError: the model answers with a value that is not finite.
     """
     channels = width(shapes)
     probes = min(PROBES_MAX, REFERENCE_BYTES_MAX // (2 * channels)) if channels else 0
-    if probes < PROBES_LEAST or not _is_free(model):
+    if probes < PROBES_LEAST or min(spec.height, spec.width) < MODULES or not _is_free(model):
         return None
-    answers = torch.cat(list(_answers(model, list(layers(shapes)), spec, probes=probes).values()))
+    try:
+        answers = torch.cat(list(_answers(model, list(layers(shapes)), spec, probes=probes).values()))
+    except WatermarkError:  # a layer that runs twice, or never itself
+        return None
     largest = answers.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return (answers / largest).half().T.contiguous()
 
@@ -85,11 +89,10 @@ def realigned(suspect: nn.Module, payload: LockedPayload, spec: InputSpec) -> di
         raise ValueError("the payload has no reference to align to")
     wanted = _wanted(payload.reference, payload.shapes)
     found = _answers(suspect, list(wanted), spec, probes=len(payload.reference))
-    tensors = {name: value.detach().cpu().clone() for name, value in suspect.state_dict().items()}
+    tensors = {name: value.detach().cpu() for name, value in suspect.state_dict().items()}
     odd, aligned = _odd_layers(suspect), dict(tensors)
     for stream in free_streams(suspect):
-        made = [part.name.removesuffix(".weight") for part in stream.rows]
-        made = [layer for layer in made if layer in wanted]
+        made = [layer for part in stream.rows if (layer := part.name.removesuffix(".weight")) in wanted]
         if not made:
             continue
         alike = {layer: _correlation(wanted[layer], found[layer]) for layer in made}
@@ -97,9 +100,7 @@ def realigned(suspect: nn.Module, payload: LockedPayload, spec: InputSpec) -> di
         for part in (*stream.rows, *stream.readers):
             aligned[part.name] = part.gather(aligned[part.name], order, channels=stream.channels)
         for layer in odd & set(made):
-            signs = alike[layer][torch.arange(len(order)), order].sign()
-            weight = aligned[f"{layer}.weight"]
-            weight.mul_(signs.to(weight).view(-1, *[1] * (weight.ndim - 1)))
+            _turn(aligned[f"{layer}.weight"], alike[layer][torch.arange(len(order)), order] < 0)
     return aligned
 
 
@@ -165,6 +166,11 @@ def _standardised(answers: Tensor) -> Tensor:
     centred = answers / largest - (answers / largest).mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
     return torch.where(length > 1e-6 * answers.shape[1] ** 0.5, centred / length.clamp_min(1e-12), 0.0)
+
+
+def _turn(weight: Tensor, is_turned: Tensor) -> None:
+    """Change the sign of some channels' weights in place."""
+    weight[is_turned] = -weight[is_turned]
 
 
 def _is_read(stream: Stream, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -18,7 +18,9 @@ from wm.schemes.scheme import Marked
 STRONG = {"count": 1500, "epochs": 5, "milestones": (4,), "replicas": 2, "noise": 0.5, "sharpening": 0.1}
 
 
-@pytest.mark.parametrize(("direction", "rate", "task_rate"), [(1, 0.12, 0.02), (-1, 0.02, 0.12)])
+@pytest.mark.parametrize(
+    ("direction", "rate", "task_rate"), [(1, 0.12, 0.02), pytest.param(-1, 0.02, 0.12, marks=pytest.mark.slow)]
+)
 def test_the_curvature_along_locked_weights_follows_the_direction(
     direction: int, rate: float, task_rate: float, embedded: Callable[..., Marked], digits_data: Dataset
 ) -> None:

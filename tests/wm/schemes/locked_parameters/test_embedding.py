@@ -2,15 +2,19 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+import scenes
+import texts
 import torch
 from locked import KEY, OTHER_KEY, SETTINGS, fresh_network, same
 from torch import nn
 
+from wm.architectures import build
 from wm.data import Dataset
 from wm.errors import WatermarkError
-from wm.schemes.locked_parameters import agreements, correlation, embed, positions
+from wm.schemes.locked_parameters import LockedPayload, agreements, correlation, embed, positions
 from wm.schemes.locked_parameters.payload import read
 from wm.schemes.scheme import Marked
 from wm.statistics import tail
@@ -86,3 +90,41 @@ def test_other_weights_than_float32_and_a_dead_layer_are_refused(clean: nn.Modul
         with pytest.raises(WatermarkError, match=complaint) as refused:
             embed(model, digits_data, KEY, settings=SETTINGS, seed=1)
         assert refused.value.code == "mismatch"
+
+
+def test_texts_are_alike_to_it() -> None:
+    data, model = texts.sentiments(train=64), build(texts.ARCHITECTURE, seed=1)
+    marked = embed(model, data, KEY, settings=replace(SETTINGS, epochs=1, batch=16), seed=1)
+    assert matched(marked.model, marked) == 200
+    assert tail(matched(model, marked), 200) > 1e-4
+    assert isinstance(marked.payload, LockedPayload)
+    assert marked.payload.reference is None
+    assert {name.rpartition(".")[2][:9] for name in marked.payload.shapes} == {"weight_ih", "weight_hh"}
+
+
+def test_pictures_with_objects_are_alike_to_it_and_only_the_backbone_is_locked() -> None:
+    data, model = scenes.few_shapes(), build(scenes.ARCHITECTURE, seed=1)
+    marked = embed(model, data, KEY, settings=replace(SETTINGS, epochs=1, batch=2), seed=1)
+    assert matched(marked.model, marked) == 200
+    assert set(marked.report) >= {"validation_mask_map"}
+    assert all(name.startswith("backbone.") for name in marked.payload.shapes)
+    assert torch.equal(
+        marked.model.state_dict()["backbone.body.bn1.running_mean"],
+        model.state_dict()["backbone.body.bn1.running_mean"],
+    )
+
+
+def test_a_network_whose_layers_run_twice_is_marked_without_a_reference(digits_data: Dataset) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.inner = fresh_network(), nn.Linear(10, 10)
+            self.last = nn.Linear(10, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.last(self.inner(self.inner(self.network(images))))
+
+    few = replace(digits_data, train=digits_data.train.take(torch.arange(64)))
+    marked = embed(Twice(), few, KEY, settings=replace(SETTINGS, epochs=1), seed=1)
+    assert marked.payload.reference is None
+    assert matched(marked.model, marked) == 200
