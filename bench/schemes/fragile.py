@@ -175,13 +175,13 @@ def single_weights(model: nn.Module, sets: Sets, spec: InputSpec, *, seed: int) 
     detected = dict.fromkeys(sets, 0)
     for index in torch.randint(int(ends[-1]), (SINGLE_WEIGHTS,), generator=draws).tolist():
         layer = int((ends <= index).sum())
-        flat = weights[layer].view(-1)
-        place = index - int(ends[layer])
-        before = float(flat[place])
-        flat[place] = before * SINGLE_CHANGE
+        offset = index - int(ends[layer])  # from the layer's end, so below 0
+        place = tuple(torch.unravel_index(torch.tensor(offset % weights[layer].numel()), weights[layer].shape))
+        before = float(weights[layer][place])
+        weights[layer][place] = before * SINGLE_CHANGE
         for name, triggers in sets.items():
             detected[name] += int(not bool(matches(suspect, triggers, spec).all()))
-        flat[place] = before
+        weights[layer][place] = before
     return {f"one weight by 1 %: {name}: detected": 100 * n / SINGLE_WEIGHTS for name, n in detected.items()}
 
 

@@ -106,6 +106,7 @@ def _polished(
     """
     triggers = generating.triggers(attempt=0)
     in_band: list[int] = []
+    was_outside = torch.zeros(len(triggers), dtype=torch.bool)
     measured, band = _measured(model, triggers, spec, settings)
     for attempt in range(1, settings.attempts + 1):
         aimed = Band(least=_HEADROOM * band.least, most=band.most)
@@ -117,8 +118,9 @@ def _polished(
         if bool(held.all()):
             break
         if attempt < settings.attempts:
-            # A little outside is polished further; what is far away is stuck.
-            stuck = (measured.margins < 0) | (measured.margins > 2 * band.most)
+            # What is a little outside for the first time is polished further; the rest is stuck.
+            stuck = ~held & (was_outside | (measured.margins < 0) | (measured.margins > 2 * band.most))
+            was_outside = ~held & ~stuck
             fresh = generating.triggers(attempt=attempt).pixels
             pixels = torch.where(stuck[:, None, None, None], fresh, triggers.pixels)
             triggers = ClassTriggers(pixels, triggers.labels)
