@@ -13,7 +13,7 @@ from wm.progress import Progress
 from wm.schemes import margin
 from wm.schemes.margin.draws import chosen_indices
 from wm.schemes.margin.preparation import prepared
-from wm.schemes.scheme import matches
+from wm.schemes.scheme import answers, matches
 from wm.statistics import binomial_tail
 from wm.training import accuracy, fit
 from wm.triggers import TextSpec
@@ -30,11 +30,22 @@ def test_the_marked_model_matches_nearly_all_triggers_and_still_does_its_task(ow
     assert accuracy(owner.marked.model, test.images, test.labels) > 0.9
 
 
-def test_models_that_know_nothing_of_the_key_match_by_chance(owner, independents) -> None:
-    payload = owner.marked.payload
+def test_models_that_know_nothing_of_the_keys_match_by_chance(owner, independents) -> None:
+    # Of many keys: networks that do their task agree, so by one key they are all lucky or none is.
+    payload, keys = owner.marked.payload, [number.to_bytes(32, "big") for number in range(40)]
+    demanded = torch.stack([margin.class_triggers(payload, key).labels for key in keys])
     for model in (owner.given, *independents):
-        matched = count(model, payload, owner.key, owner.data)
-        assert binomial_tail(matched, payload.total, chance=float(payload.chance)) > 1e-3
+        matched = int((answers(model, payload.pixels, owner.data.input) == demanded).sum())
+        assert binomial_tail(matched, demanded.numel(), chance=float(payload.chance)) > 1e-4
+
+
+def test_the_owners_key_tells_his_model_from_others(owner, independents) -> None:
+    payload = owner.marked.payload
+    marked, *others = (
+        binomial_tail(count(model, payload, owner.key, owner.data), payload.total, chance=float(payload.chance))
+        for model in (owner.marked.model, owner.given, *independents)
+    )
+    assert marked < 2**-64 < 1e-6 < min(others)
 
 
 def test_another_key_is_not_matched(owner) -> None:
