@@ -35,6 +35,9 @@ What a cheating owner may try, and what becomes of it:
   against adversaries matches without being anybody's copy. This is in the nature of the scheme. Only null models that
   were hardened in the same way show it: a node should have one among them, and its worst null model then takes the
   scheme's power away rather than convicting an innocent.
+* Another owner who has stitched his own network may well be one of those: stitching teaches more than its key set (a
+  marked network answered 84 of 100 adversaries that were made against a null model, MNIST, one seed). Other owners'
+  marked networks belong among the null models.
 """
 
 from wm.schemes.frontier_stitching.key_set import KeySet, class_triggers, clean_triggers, payload_from
