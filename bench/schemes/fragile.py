@@ -12,6 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -37,7 +38,7 @@ Stepper = Callable[[nn.Module, float], torch.optim.Optimizer]
 EPOCHS, LR = 12, 3e-3
 TRIGGERS, BATCH = 100, 32
 SMALL_SIDE = 12  # pixels
-SMALL: dict[str, int] = {"width": 16, "iterations": 15, "latent": 32}
+SMALL: dict[str, Any] = {"width": 16, "iterations": 15, "latent": 32}
 RATES, STEPS = (1e-3, 1e-4, 1e-5), (1, 2, 5, 10, 50)
 POISONED_LABELS, BACKDOOR_SHARE, PATCH_SIDE = 0.2, 0.1, 4  # shares of a batch, pixels
 SINGLE_WEIGHTS, SINGLE_CHANGE = 50, 1.01
@@ -187,11 +188,12 @@ def single_weights(model: nn.Module, sets: Sets, spec: InputSpec, *, seed: int) 
 
 def shrunk(data: Dataset) -> Dataset:
     """Bring all pictures to 12 x 12."""
-    parts = {
-        part: Examples(F.interpolate(it.images, size=(SMALL_SIDE, SMALL_SIDE)), it.labels)
-        for part, it in (("train", data.train), ("validation", data.validation), ("test", data.test))
-    }
-    return replace(data, input=replace(input_of(data), height=SMALL_SIDE, width=SMALL_SIDE), **parts)
+    train, validation, test = (
+        Examples(F.interpolate(it.images, size=(SMALL_SIDE, SMALL_SIDE)), it.labels)
+        for it in (data.train, data.validation, data.test)
+    )
+    spec = replace(input_of(data), height=SMALL_SIDE, width=SMALL_SIDE)
+    return replace(data, input=spec, train=train, validation=validation, test=test)
 
 
 def small_network() -> nn.Module:
