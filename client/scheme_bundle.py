@@ -127,7 +127,7 @@ def _counted(
         return int(matches_in(model, evidence, watermark_key).sum())
 
     by_null = [matched(null) for null in nulls]
-    chance = chance_of(payload, by_null)
+    chance = chance_of(payload, by_null, classes=embedding.info.classes)
     counts = {"clean": matched(clean), "marked": matched(embedding.model)}
     return {
         "matched": counts,

@@ -17,6 +17,7 @@ from wm.errors import WatermarkError
 from wm.schemes import fragile, frontier_stitching, locked_parameters, margin, mtlsign
 from wm.schemes.info import SchemeInfo
 from wm.schemes.scheme import ClassTriggers, Marked, Payload
+from wm.triggers import InputSpec
 
 # The words of the ledger's verdict engine.
 StatisticName = Literal["signs", "classes", "calibrated", "integrity"]
@@ -34,7 +35,9 @@ class Scheme:
         payload_from: reads a stranger's payload.
         class_triggers: of a black-box scheme; None for one that reads weights.
         agreements: of a scheme that reads weights, which of them the key demands; None for a black-box one.
-        read_names: likewise, the tensors of a network that may be read; None for all, since the network is run.
+        is_honest: where the chance is measured, whether a network does the task and counts as a null model.
+        read_names: of a scheme that reads weights, the tensors of a network that may be read; None for all, since the
+            network is run.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Scheme:
     class_triggers: Callable[[Any, bytes], ClassTriggers] | None = None
     agreements: Callable[[nn.Module, Any, bytes], Tensor] | None = None
     read_names: Callable[[nn.Module], tuple[str, ...]] | None = None
+    is_honest: Callable[[nn.Module, Any, bytes, InputSpec], bool] | None = None
 
 
 def _of_pictures(
@@ -63,6 +67,7 @@ _ALL = (
         embed=frontier_stitching.embed,
         payload_from=_of_pictures(frontier_stitching.payload_from),
         class_triggers=frontier_stitching.class_triggers,
+        is_honest=lambda *null: frontier_stitching.counted(*null).is_honest,
     ),
     Scheme(
         name=margin.NAME,

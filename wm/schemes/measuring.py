@@ -144,17 +144,19 @@ def matches_in(network: nn.Module, evidence: SchemeEvidence, watermark_key: byte
     return _Reader(evidence, watermark_key).read(network)
 
 
-def chance_of(payload: Payload, null_matched: Sequence[int]) -> Fraction:
+def chance_of(payload: Payload, null_matched: Sequence[int], *, classes: int) -> Fraction:
     """Return the chance of a match: the payload's own, or the bound that null models' counts give.
 
-    The worst null model is bounded from above; without any the chance is 1, and nobody is convicted.
+    The worst null model is bounded from above; without any the chance is 1, and nobody is convicted. It is never less
+    than that of a guess.
 
     Returns:
         Millionths, rounded up.
     """
     if payload.chance is not None:
         return Fraction(math.ceil(payload.chance * MILLION), MILLION)
-    return max((clopper_pearson_upper(it, payload.total) for it in null_matched), default=Fraction(1))
+    worst = max((clopper_pearson_upper(it, payload.total) for it in null_matched), default=Fraction(1))
+    return max(worst, Fraction(math.ceil(Fraction(MILLION, classes)), MILLION))
 
 
 class _Reader:
@@ -169,6 +171,13 @@ class _Reader:
     @property
     def evidence(self) -> SchemeEvidence:
         return self._evidence
+
+    def is_null(self, network: nn.Module) -> bool:
+        """Tell whether a network does the task, so that the chance can be measured on it."""
+        is_honest = self._evidence.scheme.is_honest
+        return is_honest is None or is_honest(
+            network, self._evidence.payload, self._key, self._evidence.info.pictures()
+        )
 
     @torch.no_grad()
     def read(self, network: nn.Module) -> Tensor:
@@ -194,7 +203,7 @@ def _counted(
         matched=int(suspect.sum()),
         total=payload.total,
         statistic=scheme.statistic,
-        chance=chance_of(payload, nulls),
+        chance=chance_of(payload, nulls, classes=reader.evidence.info.classes),
         controls=compared,
     )
 
@@ -211,7 +220,10 @@ def _compared(
         for name, path in controls.files.named().items()
     ]
     for number, (name, make) in enumerate(networks, start=1):
-        control = reader.read(make())
+        network = make()
+        if name.partition("-")[0] in CALIBRATED_KINDS and not reader.is_null(network):
+            continue
+        control = reader.read(network)
         yield Control(name, int(control.sum()), int((suspect & ~control).sum()), int((control & ~suspect).sum()))
         progress(Progress("controls", number, len(networks)))
 

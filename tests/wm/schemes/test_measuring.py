@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,13 +12,18 @@ from torch import nn
 import wm
 from wm import data
 from wm.architectures import Architecture, build
+from wm.pixels import to_pixels
+from wm.schemes import frontier_stitching
 from wm.schemes.catalogue import SCHEMES
 from wm.schemes.evidence import SchemeEvidence, load_scheme_evidence, save_scheme_evidence
+from wm.schemes.frontier_stitching.keyed import hidden
 from wm.schemes.info import SchemeInfo, decode_scheme_info, encode_scheme_info
 from wm.schemes.locked_parameters import LockedPayload, lockable, positions
 from wm.schemes.locked_parameters.places import signs
 from wm.schemes.margin import MarginPayload
+from wm.schemes.measuring import chance_of
 from wm.schemes.scheme import answers
+from wm.training import fit
 from wm.weights import save_weights
 
 KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(32), b"\x07" * 32
@@ -164,3 +170,40 @@ def test_what_embed_is_not_told_of_a_scheme_is_refused(model):
         wm.embed(model, DIGITS, KEY, architecture=SMALL, scheme="margin", negatives=[model], seed=1)
     with pytest.raises(wm.WatermarkError, match="scheme 'x'"):
         wm.embed(model, DIGITS, KEY, architecture=SMALL, scheme="x", seed=1)
+
+
+def frontier_evidence(place: Path, model: nn.Module) -> Path:
+    """A key set of digits, not moved far, with the classes that they have."""
+    originals = to_pixels(DIGITS.test.images[:20], DIGITS.input)
+    tensors = {
+        "originals": originals,
+        "directions": torch.zeros(20, 3 * 32 * 32 // 8, dtype=torch.uint8),
+        "labels": hidden(DIGITS.test.labels[:20], KEY, classes=10),
+    }
+    fields = {"triggers": 20, "epsilon_levels": 1}
+    payload = frontier_stitching.payload_from(fields, tensors, spec=DIGITS.input, classes=10)
+    return written(place, model, payload, "frontier_stitching")
+
+
+def test_a_model_that_does_not_do_the_task_is_no_null_model(model, tmp_path):
+    evidence = frontier_evidence(tmp_path, model)
+    trained = build(SMALL, seed=5)
+    fit(trained, DIGITS, epochs=6, lr=3e-3, seed=5)
+    save_weights(trained, tmp_path / "trained.safetensors")
+    files = wm.ControlFiles(nulls=(tmp_path / "model.safetensors", tmp_path / "trained.safetensors"))
+    found = wm.verify(
+        tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0, control_files=files
+    )
+    assert [control.name for control in found.controls] == ["null-1"]
+    assert found.chance > Fraction(found.controls[0].matched, found.total)
+    alone = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0)
+    assert alone.chance == 1
+
+
+def test_a_measured_chance_is_not_below_a_guess():
+    payload = MarginPayload(torch.zeros(1000, 3, 32, 32, dtype=torch.uint8), DIGITS.input, 10)
+    assert chance_of(payload, [], classes=10) == Fraction(1, 10)
+    measured = SimpleNamespace(chance=None, total=1000)
+    assert chance_of(measured, [0], classes=10) == Fraction(1, 10)
+    assert chance_of(measured, [0, 500], classes=10) > Fraction(1, 2)
+    assert chance_of(measured, [], classes=10) == 1
