@@ -26,8 +26,9 @@ pictures came from a validation split cannot be checked and need not be: whateve
 stranger's model he must try keys, 1 / P(Bin(n, 1/C) >= k) of them for k matches, which a policy's bound puts beyond
 anybody's means. Networks that do their task well agree, so a key that demands the true class of many triggers is met by
 all of them: over keys that is as rare as the tail says, and the report's count of the unmarked model shows it to an
-owner before he publishes. What this cannot close: who publishes his triggers in a public base finds them in everything that is
-made from it, and a second mark can be trained into a stolen model; the ledger's order, and controls, answer that.
+owner before he publishes. What this cannot close: who publishes his triggers in a public base finds them in everything
+that is made from it, and a second mark can be trained into a stolen model; the ledger's order, and controls, answer
+that.
 
 Source: Kim, Lee, Lee, Son, Hwang, "Margin-based Neural Network Watermarking", ICML 2023; code
 `matbambbang/margin-based-watermarking` @ 61d01c1.
