@@ -191,9 +191,7 @@ def test_a_model_that_does_not_do_the_task_is_no_null_model(model, tmp_path):
     fit(trained, DIGITS, epochs=6, lr=3e-3, seed=5)
     save_weights(trained, tmp_path / "trained.safetensors")
     files = wm.ControlFiles(nulls=(tmp_path / "model.safetensors", tmp_path / "trained.safetensors"))
-    found = wm.verify(
-        tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0, control_files=files
-    )
+    found = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0, control_files=files)
     assert [control.name for control in found.controls] == ["null-1"]
     assert found.chance > Fraction(found.controls[0].matched, found.total)
     alone = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0)
