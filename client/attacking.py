@@ -21,12 +21,14 @@ from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.measuring import Trial, measure
 from client.models import Show, device_of, load_data, reporting, saved_weights, task_score, watermark_errors
 from client.task import Task
+from registry.binomial import p_value
 from registry.errors import RefusedError
 from registry.policy import Thresholds
-from registry.verdict import Measurement, Outcome, judge, p_value
+from registry.verdict import WON, Measurement, Outcome, judge
 from registry.watermark_key import NONCE_BYTES, bind, verify_binding
 from wm.attacks import ATTACKS, Attack, Stolen, sweep
 from wm.attacks.forgeries import FORGERIES, Forged, Forgery
+from wm.attacks.spoil import SPOIL
 from wm.branch import Branch
 from wm.data import Dataset
 from wm.datasets import has_masks
@@ -34,6 +36,8 @@ from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence
 from wm.progress import ProgressCallback
 from wm.randomness import key_of
+from wm.schemes import mtlsign
+from wm.schemes.evidence import SchemeEvidence, load_scheme_evidence, scheme_named_in
 from wm.training import measure_of
 from wm.triggers import make_triggers
 from wm.weights import load_weights
@@ -108,11 +112,17 @@ class _Work:
     def __init__(self, plan: Plan, directory: Path, show: Show) -> None:
         self._plan, self._directory, self._show = plan, directory, show
         with watermark_errors(plan.bundle.evidence):
-            evidence = load_evidence(plan.bundle.evidence)
+            is_branch = scheme_named_in(plan.bundle.evidence) == mtlsign.NAME
+            load = load_evidence if is_branch else load_scheme_evidence
+            evidence = load(plan.bundle.evidence)
         # Pictures with masks have the size that the network was built for.
         side = evidence.info.architecture.arguments.get("min_size") if has_masks(plan.task.data) else None
         self._data = load_data(replace(plan.task, image_size=side))
         _check_methods(plan.methods, self._data)
+        self._left_out = _beginning_with_a_head(plan.methods) if isinstance(evidence, SchemeEvidence) else ()
+        if len(self._left_out) == len(plan.methods):
+            names = ", ".join(method.name for method in self._left_out)
+            raise InputError(f"--attack: {names} begin with a head, and a {evidence.info.scheme} mark has none")
         self._key_file = plan.bundle.load_watermark_key()
         self._stolen = self._steal(evidence)
 
@@ -121,13 +131,14 @@ class _Work:
         plan = self._plan
         found: dict[str, list[dict[str, Any]]] = {"attacks": [], "forgeries": []}
         marked = self._examined(self._stolen.model, plan.bundle, keep_as=None)
-        for number, method in enumerate(plan.methods):
-            self._show("attacks", number, len(plan.methods), method.name)
+        methods = [method for method in plan.methods if method not in self._left_out]
+        for number, method in enumerate(methods):
+            self._show("attacks", number, len(methods), method.name)
             if isinstance(method, Attack):
                 found["attacks"].append(self._attack(method))
             else:
                 found["forgeries"].append(self._forge(method))
-        self._show("attacks", len(plan.methods), len(plan.methods), "")
+        self._show("attacks", len(methods), len(methods), "")
         return {
             "measure": measure_of(self._data.test),
             "model": str(plan.bundle.model),
@@ -138,9 +149,10 @@ class _Work:
             "test_images": len(self._data.test),
             "marked": marked,
             **found,
+            "left_out": [method.name for method in self._left_out],
         }
 
-    def _steal(self, evidence: EvidenceFile) -> Stolen:
+    def _steal(self, evidence: EvidenceFile | SchemeEvidence) -> Stolen:
         """The model with what a claim reveals; raises InputError where the data are of another kind."""
         plan, info = self._plan, evidence.info
         if not plan.bundle.model.is_file():
@@ -153,21 +165,23 @@ class _Work:
             raise InputError(message)
         with watermark_errors(plan.bundle.model):
             model = load_weights(plan.bundle.model, info.architecture).to(device_of(plan.task.device))
+        return Stolen(model=model, architecture=info.architecture, data=self._data, revealed=self._revealed(evidence))
+
+    def _revealed(self, evidence: EvidenceFile | SchemeEvidence) -> Branch | None:
+        """What a claim shows of a branch; the attacks that begin with it are for MTLSign."""
+        if isinstance(evidence, SchemeEvidence):
+            return None
+        info = evidence.info
         triggers = make_triggers(self._key_file.binding.watermark_key, info.input, count=info.triggers)
-        return Stolen(
-            model=model,
-            architecture=info.architecture,
-            data=self._data,
-            revealed=Branch(evidence.head, info, triggers, evidence.reference),
-        )
+        return Branch(evidence.head, info, triggers, evidence.reference)
 
     def _attack(self, attack: Attack) -> dict[str, Any]:
         points: list[dict[str, Any]] = []
         for point in self._attack_points(attack):
             points.append(point)
-            if point["outcome"] != Outcome.VERIFIED and not self._plan.goes_on:
+            if point["outcome"] not in WON and not self._plan.goes_on:
                 break
-        failed = next((point for point in points if point["outcome"] != Outcome.VERIFIED), None)
+        failed = next((point for point in points if point["outcome"] not in WON), None)
         return {
             "name": attack.name,
             "summary": attack.summary,
@@ -249,7 +263,7 @@ class _Work:
         counts = {
             "matched": matched,
             "total": total,
-            "p_value": p_value(matched, total),
+            "p_value": p_value(matched, total, measurement.chance_ppm),
             "aligned": measurement.aligned,
             "matched_unaligned": measurement.matched_unaligned,
         }
@@ -285,6 +299,11 @@ def _check_methods(methods: Sequence[Attack | Forgery], data: Dataset) -> None:
             except WatermarkError as error:
                 known = ", ".join([*(name for name, each in ATTACKS.items() if each.knows_masks), *FORGERIES])
                 raise InputError(f"--attack: {error}; there are {known}", code=error.code) from error
+
+
+def _beginning_with_a_head(methods: Sequence[Attack | Forgery]) -> tuple[Attack | Forgery, ...]:
+    """Those that only a mark with a head can be the victim of."""
+    return tuple(method for method in methods if isinstance(method, Forgery) or method.name == SPOIL.name)
 
 
 class _Forger:

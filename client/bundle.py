@@ -70,6 +70,10 @@ class Bundle:
         """Nonce and signature."""
         return self.directory / "watermark_key.json"
 
+    def null(self, sha256: str) -> Path:
+        """A model that was trained for the same task without the mark, named by its file's SHA-256, hexadecimal."""
+        return self.directory / "nulls" / f"{sha256}.safetensors"
+
     @property
     def report(self) -> Path:
         """How the embedding went, for programs."""
@@ -160,27 +164,33 @@ def open_bundle(directory: Path) -> Bundle:
     return bundle
 
 
-def declared_base(bundle: Bundle, evidence: EvidenceFile) -> Path | None:
-    """The file of the base that the evidence declares; None when it declares none.
+def declared_models(bundle: Bundle, evidence: EvidenceFile) -> tuple[Path | None, tuple[Path, ...]]:
+    """The files of the models that the evidence declares.
 
     Args:
-        bundle: of one watermark; the base is with the first.
+        bundle: of one watermark; the models are with the first.
         evidence: the bundle's.
+
+    Returns:
+        The base, None when it declares none, and the null models in its order.
 
     Raises:
         InvalidError: code base_missing, the bundle has no such file: nodes could verify no claim.
         OSError: it cannot be read.
     """
     try:
-        declared = evidence.base_sha256
+        declared = evidence.declared
     except MalformedError as error:
         raise InvalidError(f"{bundle.evidence}: {error}", code=error.code) from error
-    if declared is None:
-        return None
-    whole = bundle.directory.resolve()
-    path = Bundle(whole.parents[1] if whole.parent.name == _FURTHER else bundle.directory).base
-    if not path.is_file() or sha256_file(path)[0] != declared:
-        message = f"{path}: not the base that the evidence declares; put the file with SHA-256 {declared.hex()} there"
+    directory = bundle.directory.resolve()
+    whole = Bundle(directory.parents[1] if directory.parent.name == _FURTHER else bundle.directory)
+    base = None if declared.base is None else _holding(whole.base, declared.base)
+    return base, tuple(_holding(whole.null(sha256.hex()), sha256) for sha256 in declared.nulls)
+
+
+def _holding(path: Path, sha256: bytes) -> Path:
+    if not path.is_file() or sha256_file(path)[0] != sha256:
+        message = f"{path}: not the model that the evidence declares; put the file with SHA-256 {sha256.hex()} there"
         raise InvalidError(message, code="base_missing")
     return path
 

@@ -12,8 +12,9 @@ from client import answers
 from client.errors import DONE, INVALID, UNAVAILABLE
 from client.output import counted, printable, table
 from client.transport import UnreachableError
-from registry.verdict import Outcome
+from registry.verdict import CERTIFIED, WON, Outcome
 
+INTACT = "the model answers every trigger as the published one"
 REASONS = {
     "matched": "the mark is in the model",
     "below_threshold": "the head answers too few triggers on this model: it does not carry this mark",
@@ -23,6 +24,7 @@ REASONS = {
     "too_few_controls": "too few control runs were made",
     "head_mismatch": "the head in the evidence is not the one that was published",
     "info_mismatch": "the info in the evidence is not the one that was published",
+    "changed": "the model answers some triggers otherwise than the published one: it was changed, or is another",
     "withdrawn": "its owner took the claim, or the publication, back",
     "deadline": "too few nodes voted before the claim's deadline",
     "no_quorum": "all nodes have voted and no quorum of them agrees",
@@ -196,8 +198,13 @@ class ClaimState:
 
     @property
     def prevails(self) -> bool:
-        """Whether the claim is verified and no earlier publication stands against it."""
-        return self.confirmed and self.verdict == (Outcome.VERIFIED, None)
+        """Whether the model was found verified or intact, and no earlier publication stands against it."""
+        return self.is_certified and self.outcome in WON
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether a certificate proves the verdict."""
+        return self.confirmed and self.outcome in CERTIFIED and self.superseding is None
 
     @property
     def exit_code(self) -> int:
@@ -227,7 +234,7 @@ class ClaimState:
             word = self.outcome if self.superseding is None else "superseded"
             return f"unconfirmed: a node says {word}, but no quorum of nodes says the same"
         if self.superseding is None:
-            return f"{self.outcome}: {REASONS.get(self.reason, self.reason)}"
+            return f"{self.outcome}: {explained(self.outcome, self.reason)}"
         return (
             f"{self.outcome}, but superseded: the model carries this mark and an older one. "
             f"{self.superseding.owner} published entry {self.superseding.publication_index} "
@@ -240,6 +247,11 @@ class ClaimState:
         """All votes with their numbers."""
         headers = ["node", "vote", "reason", "matched", "p-value", "as good", "best control", "device"]
         return table(headers, [vote.row() for vote in self.votes])
+
+
+def explained(outcome: Outcome, reason: str) -> str:
+    """A vote's or verdict's reason in words."""
+    return INTACT if outcome is Outcome.INTACT else REASONS.get(reason, reason)
 
 
 def _matched(control: Mapping[str, object]) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from client.api import Api, Recorded
-from client.bundle import Bundle, declared_base
+from client.bundle import Bundle, declared_models
 from client.errors import InvalidError
 from client.files import read_limited
 from client.memory import Memory
@@ -66,7 +66,7 @@ def make_claim(
 async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two options by name)
     api: Api, memory: Memory, bundle: Bundle, owner: Owner, suspect: Suspect, *, watermark: int = 0, again: bool = False
 ) -> Recorded:
-    """Upload what the nodes need, the declared base too, and submit the claim.
+    """Upload what the nodes need, the declared models too, and submit the claim.
 
     Args:
         api: the ledger.
@@ -84,19 +84,17 @@ async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two optio
         UnfinishedError: it is recorded, but a file could not be written.
     """
     origin, part = api.trust.origin, bundle.part(watermark)
-    base_path = declared_base(part, part.load_evidence())
-    evidence, base = blob_of(part.evidence), blob_of(base_path) if base_path else None
+    base_path, null_paths = declared_models(part, part.load_evidence())
+    evidence, declared = blob_of(part.evidence), [blob_of(path) for path in filter(None, (base_path, *null_paths))]
     claim = make_claim(bundle, owner, suspect, evidence, origin=origin, watermark=watermark)
     path = part.claim(suspect.sha256, suspect.pointer)
     path.parent.mkdir(exist_ok=True)
     saved = None if again else _saved(path, claim, owner, origin=origin)
-    if suspect.blob is not None and saved is None:
-        await asyncio.to_thread(_check_fits, suspect.blob.path, part)
-    if base is not None and saved is None:
-        await asyncio.to_thread(_check_fits, base.path, part)
+    for blob in filter(None, (suspect.blob, *declared)) if saved is None else ():
+        await asyncio.to_thread(_check_fits, blob.path, part)
     await check_ready(api, memory, bundle)
     await check_published(api, memory, bundle)
-    for blob in filter(None, (evidence, suspect.blob, base)):
+    for blob in filter(None, (evidence, suspect.blob, *declared)):
         await upload(api, blob, owner.private_key)
     make = partial(seal, claim, origin=origin, private_keys=[owner.private_key])
     recorded = await submit_saved(api, path, saved=saved, make=make)

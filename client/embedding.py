@@ -19,7 +19,6 @@ from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.models import (
     Show,
     architecture_of,
-    check_scheme,
     check_taps,
     load_data,
     loaded_base,
@@ -32,11 +31,12 @@ from client.models import (
 from client.plots import plot_report
 from client.savepoints import Savepoints
 from client.task import Task
+from registry.binomial import p_value
 from registry.policy import Thresholds
-from registry.verdict import p_value
 from wm.branch import count_matched
 from wm.datasets.word_list import WordList
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
+from wm.schemes import mtlsign
 from wm.training import measure_of
 
 
@@ -65,17 +65,15 @@ def embed(
     task: Task,
     key_files: Sequence[WatermarkKeyFile],
     *,
-    scheme: str,
     settings: wm.EmbedSettings | None = None,
     savepoints: Savepoints | None = None,
     show: Show,
 ) -> Marked:
-    """Train the model plainly, then embed each watermark into what came before; `wm.embed` works on a copy.
+    """Train the model plainly, then embed each watermark of MTLSign into what came before; `wm.embed` works on a copy.
 
     Args:
         task: what to train, on what.
         key_files: the watermark keys, at least one.
-        scheme: the watermark scheme's name.
         settings: its recipe; None takes the measured one, in the task's precision.
         savepoints: from which it goes on, and where it keeps its state.
         show: is told how far it is.
@@ -83,7 +81,6 @@ def embed(
     Raises:
         InputError, InvalidError: the task cannot be done as it is put, or the base could not be kept out of the mark.
     """
-    check_scheme(scheme)
     data = load_data(task)
     architecture = architecture_of(task, data)
     check_taps(architecture, settings)
@@ -100,7 +97,6 @@ def embed(
                 data,
                 key_file.binding.watermark_key,
                 architecture=architecture,
-                scheme=scheme,
                 settings=settings,
                 negatives=[] if base is None else [base, clean],
                 seed=task.seed + number,
@@ -116,7 +112,7 @@ def embed(
     for told in (first, *further):
         _check_base_out(told)
     report = {
-        "scheme": scheme,
+        "scheme": mtlsign.NAME,
         "arch": task.arch,
         "data": task.data,
         "fraction": task.fraction,

@@ -9,12 +9,11 @@ from pathlib import Path
 from client.bundle import Bundle
 from client.errors import InvalidError
 from client.models import watermark_errors
-from wm.info import decode_info
-from wm.weights import check_backbone
+from wm.verification import check_suspect
 
 
 def check_fits(model: Path, bundle: Bundle) -> None:
-    """Check that a file has the weights in front of the taps that the evidence names, as a node reads them.
+    """Check that a file has the weights that the evidence's scheme reads, as a node reads them.
 
     Args:
         model: the suspect, safetensors.
@@ -24,10 +23,9 @@ def check_fits(model: Path, bundle: Bundle) -> None:
         InvalidError: it has not, naming the tensor, or the evidence names no network of the catalogue.
         OSError: a file cannot be read.
     """
-    info = bundle.load_evidence().info.decode()
     try:
         with watermark_errors():
-            check_backbone(model, decode_info(info), file_bytes_max=model.stat().st_size)
+            check_suspect(model, bundle.evidence, model_bytes_max=model.stat().st_size)
     except InvalidError as error:
         message = f"{error}; no node could verify a claim on it, so none was made and no key was revealed"
         raise InvalidError(message, code=error.code) from error

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import wm
-from client.bundle import Bundle, declared_base
+from client.bundle import Bundle, declared_models
 from client.models import Show, device_of, reporting, watermark_errors
-from registry.verdict import ControlCounts, ControlKind, Measurement
+from registry.binomial import MILLION
+from registry.verdict import ControlCounts, ControlKind, Measurement, Statistic
 
 PERMUTATIONS, CONTROLS = 999, 8
 SEED_BYTES = 32
@@ -33,7 +34,7 @@ class Trial:
 
 
 def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measurement:
-    """Count the matched triggers, and run the controls if they are wanted, the bundle's declared base among them.
+    """Count the matched triggers, and run the controls if they are wanted, with the models that the bundle declares.
 
     Args:
         model: the suspect's weights, safetensors.
@@ -48,7 +49,7 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
     """
     watermark_key = bundle.load_watermark_key().binding.watermark_key
     evidence = bundle.load_evidence()  # the ledger's own, stricter reading of the file
-    base = declared_base(bundle, evidence) if trial.controls else None
+    base, nulls = declared_models(bundle, evidence) if trial.controls else (None, ())
     with watermark_errors():
         found = wm.verify(
             model,
@@ -57,7 +58,7 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
             control_seed=secrets.token_bytes(SEED_BYTES),
             permutations=PERMUTATIONS if trial.controls else 0,
             controls=CONTROLS if trial.controls else 0,
-            control_files=wm.ControlFiles(base=base, public=trial.public),
+            control_files=wm.ControlFiles(base=base, public=trial.public, nulls=nulls),
             device=str(device_of(trial.device)),
             progress=reporting(show),
         )
@@ -66,6 +67,8 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
         total=found.total,
         permutations=found.permutations,
         permutations_as_good=found.permutations_as_good,
+        statistic=Statistic(found.statistic),
+        chance_ppm=int(found.chance * MILLION),
         controls=tuple(
             ControlCounts(
                 kind=ControlKind(control.kind),

@@ -23,7 +23,6 @@ from wm.datasets.word_list import WordList, load_word_list
 from wm.networks import bilstm, mask_rcnn
 from wm.progress import Progress, ProgressCallback
 from wm.scenes import Scenes
-from wm.schemes import mtlsign
 from wm.training import fit, score
 from wm.triggers import TextSpec
 from wm.weights import MODEL_BYTES_MAX, load_transferred, load_weights, save_weights
@@ -157,12 +156,6 @@ def _word_vectors(task: Task, data: Dataset) -> WordVectors | None:
         return None
     with watermark_errors():
         return load_vectors(task.vectors, WordList(data.words))
-
-
-def check_scheme(scheme: str) -> None:
-    """Check that there is such a watermark scheme; raises InputError."""
-    if scheme != mtlsign.NAME:
-        raise InputError(f"--scheme {scheme}: no such watermark scheme; there is {mtlsign.NAME}")
 
 
 def check_taps(architecture: Architecture, settings: wm.EmbedSettings | None) -> None:

@@ -10,6 +10,7 @@ from registry.errors import shown
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
 from registry.receipt import VerifiedReceipt
 from registry.trust import TrustedCheckpoint
+from registry.verdict import Outcome
 
 _NAMES_SHOWN = 3
 _LIMITS = (
@@ -17,7 +18,15 @@ _LIMITS = (
     "behind the public key is. It rests on the trust policy that it was checked against."
 )
 
-
+_FOUND = {
+    Outcome.VERIFIED: "carries the {scheme} watermark of the owner {owner}",
+    Outcome.INTACT: "answers every {scheme} trigger of the owner {owner} as the model did that he published",
+    Outcome.TAMPERED: "does not answer the {scheme} triggers of the owner {owner} as the model did that he published",
+}
+_LIMITS_OF_INTEGRITY = (
+    "It says whether the model was changed since it was published, as far as its answers tell; it does not prove whose "
+    "the model is. It rests on the trust policy that it was checked against."
+)
 _LATER = (
     "It shows the ledger at the size given above. Another owner's claim on this model with an older publication, a "
     "withdrawal or an objection may stand in it since: `wmreg status` asks the ledger."
@@ -26,13 +35,13 @@ _LATER = (
 
 def certificate_text(story: Story) -> str:
     """Tell a certificate: who, what, when, by whose word, with which numbers."""
-    agreeing = [vote for vote in story.votes if vote.outcome == "VERIFIED"]
+    agreeing = [vote for vote in story.votes if vote.outcome is story.outcome]
     headers = ["node", "vote", "reason", "matched", "p-value", "device"]
     rows = [[v.member, v.outcome, v.reason, _counted(v), v.p_value, v.device] for v in story.votes]
     return "\n".join(
         [
-            f"VERIFIED: the model with SHA-256 {story.model_sha256.hex()}",
-            f"carries the {story.scheme} watermark of the owner {story.owner.hex()}.",
+            f"{story.outcome}: the model with SHA-256 {story.model_sha256.hex()}",
+            f"{_FOUND[story.outcome].format(scheme=story.scheme, owner=story.owner.hex())}.",
             *_moved_lines(story),
             "",
             f"ledger     {story.origin}, {story.checkpoint_size} entries",
@@ -44,7 +53,7 @@ def certificate_text(story: Story) -> str:
             table(headers, rows),
             *(f"objection  by {said.challenger.hex()}: {said.reason}" for said in story.challenges),
             "",
-            f"{_LIMITS} {_LATER}",
+            f"{_LIMITS if story.outcome is Outcome.VERIFIED else _LIMITS_OF_INTEGRITY} {_LATER}",
         ]
     )
 
@@ -63,6 +72,7 @@ def certificate_document(story: Story) -> dict[str, object]:
     """The same for programs."""
     return {
         "kind": "certificate",
+        "outcome": str(story.outcome),
         "origin": story.origin,
         "owner": story.owner.hex(),
         "published_by": story.published_by.hex(),

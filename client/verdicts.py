@@ -1,7 +1,7 @@
 """What became of a claim: the nodes' words, what they are worth, and the certificate.
 
-A won claim is proven by its certificate. There is none of any other verdict, so that is a word, and counts when a
-quorum of nodes says the same.
+A verdict VERIFIED, INTACT or TAMPERED is proven by its certificate. There is none of any other, so that is a word, and
+counts when a quorum of nodes says the same.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _PAUSE_S = 0.5
 
 
 async def ask_state(api: Api, digest: bytes, *, wait_s: int = 0) -> ClaimState:
-    """How a claim stands: won by a node's word, which its certificate must prove, or anything else by a quorum's.
+    """How a claim stands: by a node's word that its certificate must prove, or by a quorum's that there is none of.
 
     Args:
         api: the ledger.
@@ -35,7 +35,7 @@ async def ask_state(api: Api, digest: bytes, *, wait_s: int = 0) -> ClaimState:
         wait_s: how long the node that is asked first may wait for a verdict.
 
     Returns:
-        A state with a verdict that a quorum tells alike; else one that a node calls won; else an open or an
+        A state with a verdict that a quorum tells alike; else one that a certificate proves; else an open or an
         unconfirmed one.
 
     Raises:
@@ -49,7 +49,7 @@ async def ask_state(api: Api, digest: bytes, *, wait_s: int = 0) -> ClaimState:
     decided = [state for state in agreed if state.outcome is not None]
     if decided:
         return max(decided, key=lambda state: len(state.votes))
-    won = [state for state in states if state.prevails]
+    won = [state for state in states if state.is_certified]
     if won and await _has_certificate(api, digest):
         return won[0]
     return agreed[0] if agreed else replace(first, confirmed=first.outcome is None)
@@ -150,7 +150,7 @@ async def _claim_of(api: Api, digest: bytes) -> Claim:
 
 
 async def fetch_certificate(api: Api, memory: Memory, digest: bytes) -> tuple[bytes, Story]:
-    """Fetch a verified claim's certificate, check it offline, and that it continues what was seen of the ledger.
+    """Fetch a claim's certificate, check it offline, and that it continues what was seen of the ledger.
 
     Raises:
         RefusedError: code superseded, or whatever the nodes object.
@@ -163,7 +163,7 @@ async def fetch_certificate(api: Api, memory: Memory, digest: bytes) -> tuple[by
 
 
 async def keep_certificate(api: Api, memory: Memory, bundle: Bundle, digest: bytes) -> tuple[Path, Story]:
-    """Fetch a verified claim's certificate and write it into the bundle.
+    """Fetch a claim's certificate and write it into the bundle.
 
     A certificate of another claim is never written over.
 

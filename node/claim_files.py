@@ -1,7 +1,8 @@
-"""The files that a claim is verified with: what it points at, and the base that its evidence declares.
+"""The files that a claim is verified with: what it points at, and the models that its evidence declares.
 
 Who declares in his evidence that he fine-tuned a base has to make the base's weights available, as a blob named by
-their hash. Only then can nodes look whether the head answers on the base as well. What the evidence declares is read
+their hash. Only then can nodes look whether the head answers on the base as well. So with null models, on which the
+chance of a match is measured. What the evidence declares is read
 here, from a header of bounded size; everything else in it is the verifier process's business.
 """
 
@@ -14,7 +15,7 @@ from node.download import FetchError
 from node.fetch import Fetcher
 from registry.claims import ClaimState
 from registry.errors import MalformedError
-from registry.evidence import read_base_sha256
+from registry.evidence import Declared, read_declared
 from registry.messages import Claim
 
 _UNUSABLE = frozenset({"too_large"})
@@ -27,12 +28,14 @@ class ClaimFiles:
     Attributes:
         model, evidence: what the claim points at.
         base: the declared base's weights; None where none is declared.
+        nulls: the declared null models' weights.
         hashes: of all of them.
     """
 
     model: Path
     evidence: Path
     base: Path | None
+    nulls: tuple[Path, ...]
     hashes: tuple[bytes, ...]
 
 
@@ -45,7 +48,7 @@ async def fetch_files(fetcher: Fetcher, state: ClaimState, held: ExitStack) -> C
         held: the files stay at least until this is closed.
 
     Raises:
-        FetchError: with the reason that a vote gives; base_unreachable and base_unusable speak of the base.
+        FetchError: with the reason that a vote gives; base_unreachable and base_unusable speak of what is declared.
         OSError: this node cannot keep the files now.
     """
     claim, policy = state.message, state.policy
@@ -53,16 +56,20 @@ async def fetch_files(fetcher: Fetcher, state: ClaimState, held: ExitStack) -> C
     evidence = await fetcher.fetch(claim.evidence_pointer, claim.evidence_sha256, bytes_max=policy.evidence_bytes_max)
     model = await fetcher.fetch(claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max)
     hashes = (claim.model_sha256, claim.evidence_sha256)
-    base_sha256 = declared_base(evidence)
-    if base_sha256 is None:
-        return ClaimFiles(model=model, evidence=evidence, base=None, hashes=hashes)
-    held.enter_context(fetcher.holding((base_sha256,)))
-    base = await _fetch_base(fetcher, base_sha256, bytes_max=policy.model_bytes_max)
-    return ClaimFiles(model=model, evidence=evidence, base=base, hashes=(*hashes, base_sha256))
+    declared = declared_in(evidence)
+    held.enter_context(fetcher.holding(declared.all))
+    fetched = {it: await _fetch_declared(fetcher, it, bytes_max=policy.model_bytes_max) for it in declared.all}
+    return ClaimFiles(
+        model=model,
+        evidence=evidence,
+        base=None if declared.base is None else fetched[declared.base],
+        nulls=tuple(fetched[null] for null in declared.nulls),
+        hashes=(*hashes, *declared.all),
+    )
 
 
-def declared_base(evidence: Path) -> bytes | None:
-    """Hash of the base that an evidence file declares; None for none, and for a file that is no evidence.
+def declared_in(evidence: Path) -> Declared:
+    """What an evidence file declares; nothing for a file that is no evidence.
 
     Of the latter the verifier process says what is wrong with it.
 
@@ -71,9 +78,9 @@ def declared_base(evidence: Path) -> bytes | None:
     """
     try:
         with evidence.open("rb") as file:
-            return read_base_sha256(file)
+            return read_declared(file)
     except MalformedError:
-        return None
+        return Declared()
 
 
 class NeededUploads:
@@ -85,20 +92,19 @@ class NeededUploads:
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._bases: dict[bytes, bytes | None] = {}  # by the hash of the evidence
+        self._declared: dict[bytes, Declared] = {}  # by the hash of the evidence
 
     def by(self, claim: Claim) -> set[bytes]:
-        """Hashes of a claim's files; of the base only where the evidence was uploaded too, as its owner does it."""
+        """Hashes of a claim's files; of declared ones only where the evidence was uploaded too, as owners do it."""
         sha256 = claim.evidence_sha256
-        if sha256 not in self._bases and (evidence := self._blobs.find(sha256)) is not None:
-            self._bases[sha256] = declared_base(evidence)
-        base = self._bases.get(sha256)
-        return {claim.model_sha256, sha256} | (set() if base is None else {base})
+        if sha256 not in self._declared and (evidence := self._blobs.find(sha256)) is not None:
+            self._declared[sha256] = declared_in(evidence)
+        return {claim.model_sha256, sha256, *self._declared.get(sha256, Declared()).all}
 
 
-async def _fetch_base(fetcher: Fetcher, sha256: bytes, *, bytes_max: int) -> Path:
+async def _fetch_declared(fetcher: Fetcher, sha256: bytes, *, bytes_max: int) -> Path:
     try:
         return await fetcher.fetch(f"blob:sha256:{sha256.hex()}", sha256, bytes_max=bytes_max)
     except FetchError as error:
         reason = "base_unusable" if error.reason in _UNUSABLE else "base_unreachable"
-        raise FetchError(reason, f"the declared base {sha256.hex()}: {error}", may_pass=error.may_pass) from error
+        raise FetchError(reason, f"the declared model {sha256.hex()}: {error}", may_pass=error.may_pass) from error

@@ -32,7 +32,7 @@ from registry.note import Note, SignatureLine
 from registry.policy import Policy
 from registry.receipt import Receipt, verify_under
 from registry.trust import TrustedCheckpoint, TrustPolicy
-from registry.verdict import Outcome
+from registry.verdict import CERTIFIED
 
 GATHER_TIMEOUT_S = 30.0
 LATEST_TIMEOUT_S = 2.0
@@ -297,7 +297,7 @@ class Gatherer:
         verdict = self._ledger.verdict(claim)
         if verdict.outcome is None:
             raise RefusedError("the claim has no verdict yet", code="open")
-        if verdict.outcome is not Outcome.VERIFIED:
+        if verdict.outcome not in CERTIFIED:
             raise RefusedError(f"the verdict is {verdict.outcome} ({verdict.reason})", code="not_verified")
         if verdict.superseded_by is not None:
             raise RefusedError(

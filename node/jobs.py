@@ -29,6 +29,7 @@ def job_of(state: ClaimState, entry: bytes, files: ClaimFiles) -> Job:
         evidence_sha256=claim.evidence_sha256,
         evidence_bytes_max=policy.evidence_bytes_max,
         base_path=str(files.base.absolute()) if files.base else "",
+        null_paths=tuple(str(null.absolute()) for null in files.nulls),
         scheme=publication.scheme,
         head_commitment=state.committed.head,
         info_commitment=state.committed.info,

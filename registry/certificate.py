@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from registry import hashed_json, merkle
+from registry.binomial import HALF_PPM, p_value
 from registry.entry import Entry, Placed
 from registry.envelope import SignedMessage, message_hash
 from registry.errors import MalformedError, RefusedError, UntrustedError, shown
@@ -22,7 +23,7 @@ from registry.note import Note
 from registry.rules import Accepted, Ledger
 from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustedCheckpoint, TrustPolicy
-from registry.verdict import Outcome, p_value
+from registry.verdict import CERTIFIED, Outcome
 
 FORMAT = "wmreg-certificate/1"
 CERTIFICATE_BYTES_MAX = 8 * 2**20
@@ -111,12 +112,14 @@ class Story:
     """What a certificate proves: who, what, when, by whose word and with which numbers.
 
     Attributes:
+        outcome: VERIFIED; of a mark of integrity INTACT or TAMPERED.
         owner: the signing key that claimed.
         published_by: the signing key that published; another one if the owner moved to a new key since.
         policy_index: place of the entry that set the policy by which the claim is judged; 0 for the genesis.
         challenges: objections by others, at most CHALLENGES_SHOWN_MAX.
     """
 
+    outcome: Outcome
     origin: str
     owner: bytes
     published_by: bytes
@@ -173,7 +176,7 @@ def verify_certificate(raw: bytes, trust: TrustPolicy) -> Story:
         MalformedError: the file is damaged or not a certificate.
         UntrustedError: the policy does not vouch for the checkpoints.
         InclusionError, ConsistencyError: an entry or an earlier checkpoint is not part of the log.
-        RefusedError: the entries do not add up to a verdict VERIFIED under the ledger's rules.
+        RefusedError: the entries do not add up to such a verdict under the ledger's rules.
     """
     certificate = Certificate.decode(raw)
     final = trust.check(Note.parse(certificate.checkpoint_note))
@@ -231,14 +234,15 @@ def _tell(
     if len(claims) != 1:
         raise RefusedError(f"a certificate is about one claim, not {len(claims)}", code="rules")
     verdict, state = ledger.verdict(claims[0]), ledger.claim_state(claims[0])
-    if verdict.outcome is not Outcome.VERIFIED or state is None:
+    if verdict.outcome not in CERTIFIED or state is None:
         raise RefusedError(
-            f"the votes add up to {verdict.outcome or 'no verdict'} ({verdict.reason}), not VERIFIED",
+            f"the votes add up to {verdict.outcome or 'no verdict'} ({verdict.reason}), which no certificate proves",
             code="not_verified",
         )
     indexes = {message_hash(Entry.decode(p.entry).envelope): p.index for p in certificate.entries}
     published, claimed = indexes[state.message.publication], indexes[claims[0]]
     return Story(
+        outcome=verdict.outcome,
         origin=ledger.origin,
         owner=state.claim.signed.signer,
         published_by=state.publication.signed.signer,
@@ -274,7 +278,7 @@ def _vote(member: str, vote: Vote) -> VoteStory:
         reason=vote.reason,
         matched=matched,
         total=total,
-        p_value=p_value(matched, total),
+        p_value=p_value(matched, total, measured.chance_ppm if measured else HALF_PPM),
         device=vote.device,
         aligned=measured.aligned if measured else False,
         matched_unaligned=measured.matched_unaligned if measured else None,

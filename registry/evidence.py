@@ -20,7 +20,26 @@ FORMAT = "wmreg-evidence/1"
 EVIDENCE_BYTES_MAX = 64 * 2**20
 HEADER_BYTES_MAX = 256 * 1024
 TENSORS_MAX = 256
+NULLS_MAX = 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Hashes of weights that an info declares, and that nodes fetch as blobs.
+
+    Attributes:
+        base: what the owner fine-tuned; None for nothing.
+        nulls: models that were trained for the same task without the mark.
+    """
+
+    base: bytes | None = None
+    nulls: tuple[bytes, ...] = ()
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        """Every one of them."""
+        return self.nulls if self.base is None else (self.base, *self.nulls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +73,9 @@ class EvidenceFile:
         return scheme
 
     @property
-    def base_sha256(self) -> bytes | None:
-        """Hash of the base's weights that the info declares; None when it declares none.
-
-        Raises:
-            MalformedError: what it says is no hash.
-        """
-        return _base_of(self.info)
+    def declared(self) -> "Declared":
+        """Other models that the info declares; raises MalformedError when what it says is no hash."""
+        return _declared_in(self.info)
 
 
 def parse_evidence(raw: bytes) -> EvidenceFile:
@@ -86,23 +101,28 @@ def parse_evidence(raw: bytes) -> EvidenceFile:
     return EvidenceFile(tensors=tensors, salt=_salt(metadata["salt"]), info=_info(metadata["info"]))
 
 
-def read_base_sha256(file: BinaryIO) -> bytes | None:
-    """Hash of the base's weights that an evidence file declares, from the file's header alone.
+def read_declared(file: BinaryIO) -> Declared:
+    """What an evidence file declares, from the file's header alone.
 
     Raises:
         MalformedError: no evidence file, or what it says is no hash.
     """
     metadata = _metadata(file.read(8 + HEADER_BYTES_MAX))
-    return _base_of(_info(metadata.get("info", "")))
+    return _declared_in(_info(metadata.get("info", "")))
 
 
-def _base_of(info: bytes) -> bytes | None:
-    digits = json.loads(info).get("base_sha256")
-    if digits is None:
-        return None
-    if not isinstance(digits, str) or not _SHA256.fullmatch(digits):
+def _declared_in(info: bytes) -> Declared:
+    stated = json.loads(info)
+    base, nulls = stated.get("base_sha256"), stated.get("nulls_sha256", [])
+    if base is not None and not _is_sha256(base):
         raise MalformedError("evidence: info's base_sha256 is neither null nor 64 hexadecimal digits in lower case")
-    return bytes.fromhex(digits)
+    if not isinstance(nulls, list) or len(nulls) > NULLS_MAX or not all(map(_is_sha256, nulls)):
+        raise MalformedError(f"evidence: info's nulls_sha256 is no list of at most {NULLS_MAX} hashes in hexadecimal")
+    return Declared(None if base is None else bytes.fromhex(base), tuple(bytes.fromhex(null) for null in nulls))
+
+
+def _is_sha256(digits: object) -> bool:
+    return isinstance(digits, str) and _SHA256.fullmatch(digits) is not None
 
 
 def _metadata(raw: bytes) -> dict[str, str]:

@@ -17,7 +17,6 @@ from typing import Any
 from registry import hashed_json
 from registry.certificate import Attested, Story
 from registry.errors import RefusedError
-from registry.verdict import Outcome
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # A predicate type is a versioned URI that nobody else uses and that need not resolve. Names under .example belong to
@@ -41,7 +40,7 @@ def statement(story: Story, certificate: bytes) -> bytes:
         "subject": [{"digest": {"sha256": story.model_sha256.hex()}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
-            "outcome": str(Outcome.VERIFIED),
+            "outcome": str(story.outcome),
             "certificate": {"digest": {"sha256": hashlib.sha256(certificate).hexdigest()}},
             "story": _value(story),
         },

@@ -14,14 +14,14 @@ from wm.architectures import Architecture, OwnArchitecture
 from wm.branch import count_matched
 from wm.controls import Control, ControlFiles
 from wm.data import Examples
-from wm.embedding import Embedding, embed
+from wm.embedding import Embedding, SchemeEmbedding, embed
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence, with_reference
 from wm.progress import Progress
 from wm.savepoint import Savepoint
 from wm.schemes.mtlsign import EmbedSettings, Mark
 from wm.triggers import InputSpec, Normalisation, TextSpec
-from wm.verification import Evidence, verify
+from wm.verification import Evidence, architecture_in, check_suspect, class_triggers, verify, verify_answers
 
 __all__ = [
     "Architecture",
@@ -38,12 +38,17 @@ __all__ = [
     "OwnArchitecture",
     "Progress",
     "Savepoint",
+    "SchemeEmbedding",
     "TextSpec",
     "WatermarkError",
+    "architecture_in",
+    "check_suspect",
+    "class_triggers",
     "count_matched",
     "embed",
     "load_evidence",
     "save_evidence",
     "verify",
+    "verify_answers",
     "with_reference",
 ]

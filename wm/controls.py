@@ -15,7 +15,8 @@ aligned in the same way before the head reads it: `Branch.read` sees to it. Alig
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +31,7 @@ from wm.head import Head
 from wm.info import Info
 from wm.progress import Progress, ProgressCallback
 from wm.randomness import generator
-from wm.triggers import make_probes
+from wm.triggers import Spec, make_probes
 from wm.weights import load_backbone
 
 _NORMALISATION = nn.modules.batchnorm._NormBase  # noqa: SLF001 (the one base class of all batch normalisations)
@@ -58,7 +59,7 @@ class Control:
 
     @property
     def kind(self) -> str:
-        """fresh, base or public."""
+        """fresh, base, public or null."""
         return self.name.partition("-")[0]
 
 
@@ -69,15 +70,18 @@ class ControlFiles:
     Attributes:
         base: what the owner says that he fine-tuned; None for nothing.
         public: weights that are known to be public.
+        nulls: models that the owner says were trained for the same task without the mark.
     """
 
     base: Path | None = None
     public: tuple[Path, ...] = ()
+    nulls: tuple[Path, ...] = ()
 
     def named(self) -> dict[str, Path]:
         """Each file by the name of its control."""
         base = {} if self.base is None else {"base": self.base}
-        return base | {f"public-{number}": path for number, path in enumerate(self.public)}
+        public = {f"public-{number}": path for number, path in enumerate(self.public)}
+        return base | public | {f"null-{number}": path for number, path in enumerate(self.nulls)}
 
 
 @torch.no_grad()
@@ -210,13 +214,27 @@ def calibrate(network: nn.Module, info: Info, probes: Tensor) -> None:
     A freshly built network normalises by mean 0 and variance 1, which no trained network does; a head would tell the
     two apart by scale alone. The probes are the triggers of a fixed public key, never the claim's.
     """
+    with _averaging(network):
+        read_taps(network, info.modules, probes)
+
+
+@torch.no_grad()
+def calibrate_whole(network: nn.Module, spec: Spec) -> None:
+    """Do the same to a whole network, in which no taps are read."""
+    with _averaging(network):
+        network(make_probes(spec, count=CALIBRATION_PROBES).to(device_of(network)))
+
+
+@contextmanager
+def _averaging(network: nn.Module) -> Iterator[None]:
+    """Inside the block batch normalisations average what passes them, and all else is in evaluation mode."""
     layers = [module for module in network.modules() if isinstance(module, _NORMALISATION)]
     with evaluating(network):
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # a plain average over the probes
             layer.train()
-        read_taps(network, info.modules, probes)
+        yield
 
 
 def _compare(name: str, network: nn.Module, branch: Branch, suspect: Tensor) -> Control:

@@ -102,7 +102,7 @@ def load_evidence(path: Path, *, builder: Callable[[], nn.Module] | None = None)
     """
     with tensorfile.opened(path, file_bytes_max=EVIDENCE_BYTES_MAX) as handle:
         metadata: Mapping[str, str] = handle.metadata() or {}
-        _check_metadata(metadata)
+        check_metadata(metadata)
         info = decode_info(metadata["info"], builder=builder)
         check_taps(info)
         tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
@@ -128,7 +128,8 @@ def check_taps(info: Info) -> None:
             )
 
 
-def _check_metadata(metadata: Mapping[str, str]) -> None:
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Check that a file's metadata is that of evidence; raises WatermarkError."""
     if set(metadata) != {"format", "salt", "info"}:
         raise WatermarkError("malformed", "an evidence file's metadata has exactly the keys format, info and salt")
     if metadata["format"] != FORMAT:

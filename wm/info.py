@@ -7,28 +7,38 @@ unknown, of another type or out of range is an error that names it.
 Source: DESIGN 4.3; Li et al. 2022, section 3.3 ("info explains how c_WM connects to the backbone").
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import nn
 
-from wm.architectures import OWN, Architecture, OwnArchitecture, vocabulary_of
+from wm.architectures import Architecture, OwnArchitecture, vocabulary_of
 from wm.backbone import Tap
 from wm.errors import WatermarkError
 from wm.head import FAMILY
-from wm.triggers import PROBES, InputSpec, Normalisation, Spec, TextSpec, qr, words
+from wm.info_fields import (
+    DECIMAL,
+    INFO_BYTES_MAX,
+    architecture_of,
+    canonical_json,
+    integer_of,
+    malformed,
+    object_of,
+    parse_canonical_json,
+    pictures_of,
+    sha256_of,
+    text_of,
+    texts_of,
+)
+from wm.triggers import PROBES, Spec, TextSpec, qr, words
 from wm.triggers.prg import COUNT_MAX
 
-INFO_BYTES_MAX = 1 << 16
 TAPS_MAX = 16
-SIDE_MAX = 1024  # pixels
 TRIGGERS_LEAST = 100
 POOLING_MAX = 64  # cells per side
 PROBES_LEAST = 2  # of fewer there is no correlation
-LENGTH_LEAST, LENGTH_MAX = 16, 1024  # tokens
 PROBING_POOLING_MAX = 2  # cells per side; probes tell channels apart better than cells do
 
 _KEYS = frozenset(
@@ -48,8 +58,6 @@ _KEYS = frozenset(
         "triggers",
     }
 )
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODULE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -143,73 +151,32 @@ def decode_info(text: str, *, builder: Callable[[], nn.Module] | None = None) ->
     """
     if len(text) > INFO_BYTES_MAX:
         raise WatermarkError("too_large", f"info has {len(text)} bytes, the limit is {INFO_BYTES_MAX}")
-    fields = _object(parse_canonical_json(text), "info", _KEYS)
-    head = _object(fields["head"], "head", {"family", "hidden"})
+    fields = object_of(parse_canonical_json(text), "info", _KEYS)
+    head = object_of(fields["head"], "head", {"family", "hidden"})
     _known(head["family"], FAMILY, "head.family")
-    architecture = _architecture(fields["architecture"], builder)
+    architecture = architecture_of(fields["architecture"], builder)
     return Info(
-        scheme=_text(fields["scheme"], "scheme"),
+        scheme=text_of(fields["scheme"], "scheme"),
         architecture=architecture,
         taps=_taps(fields["taps"]),
-        pooling=_integer(fields["pooling"], "pooling", 1, POOLING_MAX),
-        hidden=_integer(head["hidden"], "head.hidden", 1, 1 << 16),
-        triggers=_integer(fields["triggers"], "triggers", TRIGGERS_LEAST, COUNT_MAX),
+        pooling=integer_of(fields["pooling"], "pooling", 1, POOLING_MAX),
+        hidden=integer_of(head["hidden"], "head.hidden", 1, 1 << 16),
+        triggers=integer_of(fields["triggers"], "triggers", TRIGGERS_LEAST, COUNT_MAX),
         gamma=_gamma(fields["gamma"]),
         input=_input(fields, architecture),
-        model_sha256=_sha256(fields["model_sha256"], "model_sha256"),
-        base_sha256=None if fields["base_sha256"] is None else _sha256(fields["base_sha256"], "base_sha256"),
+        model_sha256=sha256_of(fields["model_sha256"], "model_sha256"),
+        base_sha256=None if fields["base_sha256"] is None else sha256_of(fields["base_sha256"], "base_sha256"),
         reference=None if fields["reference"] is None else _probing(fields["reference"]),
     )
 
 
 def is_gamma(text: str) -> bool:
     """Tell whether text is a decimal above 1/2 and at most 1."""
-    return bool(_DECIMAL.fullmatch(text)) and 0.5 < float(text) <= 1
-
-
-def canonical_json(value: object) -> str:
-    """Encode JSON in its one spelling."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def parse_canonical_json(text: str) -> object:
-    """Decode JSON and refuse any spelling but the canonical one, and any float.
-
-    Raises:
-        WatermarkError: `malformed`.
-    """
-    try:
-        value: object = json.loads(text, parse_float=_no_float, parse_constant=_no_float)
-        spelling = canonical_json(value)
-    except (ValueError, RecursionError) as error:
-        raise WatermarkError("malformed", f"info is not canonical JSON: {error}") from error
-    if spelling != text:
-        raise WatermarkError("malformed", "info is JSON, but not in its canonical spelling")
-    return value
-
-
-def _no_float(text: str) -> NoReturn:
-    raise ValueError(f"{text} is a float; decimals are strings")
-
-
-def _malformed(name: str, expected: str) -> WatermarkError:
-    return WatermarkError("malformed", f"info field {name!r} must be {expected}")
-
-
-def _object(value: object, name: str, keys: frozenset[str] | set[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict) or set(value) != keys:
-        raise _malformed(name, f"an object with exactly the keys {sorted(keys)}")
-    return value
-
-
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 64:
-        raise _malformed(name, "text of 1 to 64 characters")
-    return value
+    return bool(DECIMAL.fullmatch(text)) and 0.5 < float(text) <= 1
 
 
 def _known(value: object, known: str, name: str) -> None:
-    if _text(value, name) != known:
+    if text_of(value, name) != known:
         raise _unknown(name, value, known)
 
 
@@ -217,87 +184,48 @@ def _unknown(name: str, value: object, known: str) -> WatermarkError:
     return WatermarkError("unknown_scheme", f"info field {name!r} is {value!r}; this version knows {known!r}")
 
 
-def _integer(value: object, name: str, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise _malformed(name, f"an integer in [{least}, {most}]")
-    return value
-
-
-def _sha256(value: object, name: str) -> str:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise _malformed(name, "64 lower-case hexadecimal digits")
-    return value
-
-
-def _decimals(value: object, name: str, count: int) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) != count:
-        raise _malformed(name, f"a list of {count} decimal strings, one per channel")
-    for item in value:
-        if not isinstance(item, str) or not _DECIMAL.fullmatch(item):
-            raise _malformed(name, 'decimal strings such as "0.1307"')
-    return tuple(value)
-
-
 def _gamma(value: object) -> str:
     if not isinstance(value, str) or not is_gamma(value):
-        raise _malformed("gamma", "a decimal string above 0.5 and at most 1")
+        raise malformed("gamma", "a decimal string above 0.5 and at most 1")
     return value
-
-
-def _architecture(value: object, builder: Callable[[], nn.Module] | None) -> Architecture:
-    fields = _object(value, "architecture", {"name", "arguments"})
-    if not isinstance(fields["arguments"], dict):
-        raise _malformed("architecture.arguments", "an object")
-    name = _text(fields["name"], "architecture.name")
-    if name != OWN:
-        return Architecture(name, fields["arguments"])
-    if fields["arguments"]:
-        raise _malformed("architecture.arguments", "empty for an owner's own network")
-    if builder is None:
-        raise WatermarkError(
-            "unknown_architecture",
-            "the network is its owner's own, not of the catalogue: only who has its code can rebuild it, and gives it "
-            "as builder",
-        )
-    return OwnArchitecture(builder=builder)
 
 
 def _taps(value: object) -> tuple[Tap, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= TAPS_MAX:
-        raise _malformed("taps", f"a list of 1 to {TAPS_MAX} taps")
+        raise malformed("taps", f"a list of 1 to {TAPS_MAX} taps")
     taps = tuple(_tap(item) for item in value)
     if len({tap.module for tap in taps}) != len(taps):
-        raise _malformed("taps", "taps of different modules")
+        raise malformed("taps", "taps of different modules")
     return taps
 
 
 def _tap(value: object) -> Tap:
-    fields = _object(value, "taps", {"module", "shape"})
+    fields = object_of(value, "taps", {"module", "shape"})
     module, shape = fields["module"], fields["shape"]
     if not isinstance(module, str) or len(module) > 128 or not _MODULE.fullmatch(module):
-        raise _malformed("taps.module", "a module path such as layer1.0.conv1")
+        raise malformed("taps.module", "a module path such as layer1.0.conv1")
     if not isinstance(shape, list) or len(shape) != 3:
-        raise _malformed("taps.shape", "channels, height and width")
-    channels, height, width = (_integer(side, "taps.shape", 1, 1 << 16) for side in shape)
+        raise malformed("taps.shape", "channels, height and width")
+    channels, height, width = (integer_of(side, "taps.shape", 1, 1 << 16) for side in shape)
     return Tap(module, channels, height, width)
 
 
 def _probing(value: object) -> Probing:
-    fields = _object(value, "reference", {"probes", "pooling"})
+    fields = object_of(value, "reference", {"probes", "pooling"})
     return Probing(
-        probes=_integer(fields["probes"], "reference.probes", PROBES_LEAST, PROBES),
-        pooling=_integer(fields["pooling"], "reference.pooling", 1, PROBING_POOLING_MAX),
+        probes=integer_of(fields["probes"], "reference.probes", PROBES_LEAST, PROBES),
+        pooling=integer_of(fields["pooling"], "reference.pooling", 1, PROBING_POOLING_MAX),
     )
 
 
 def _input(fields: Mapping[str, Any], architecture: Architecture) -> Spec:
     """Read what the network takes; which of the two it is the trigger encoder says, and the architecture must agree."""
-    encoder, vocabulary = _text(fields["trigger_encoder"], "trigger_encoder"), vocabulary_of(architecture)
+    encoder, vocabulary = text_of(fields["trigger_encoder"], "trigger_encoder"), vocabulary_of(architecture)
     # Of an own network only its code knows; a wrong statement of its owner's fails when it runs.
     if isinstance(architecture, OwnArchitecture):
         size = fields["input"]
         stated = size.get("vocabulary") if encoder == words.ENCODER and isinstance(size, dict) else None
-        vocabulary = None if stated is None else _integer(stated, "input.vocabulary", 1, 1 << 31)
+        vocabulary = None if stated is None else integer_of(stated, "input.vocabulary", 1, 1 << 31)
     if encoder not in {qr.ENCODER, words.ENCODER}:
         raise _unknown("trigger_encoder", encoder, f"{qr.ENCODER}, {words.ENCODER}")
     if (encoder == words.ENCODER) != (vocabulary is not None):
@@ -305,30 +233,5 @@ def _input(fields: Mapping[str, Any], architecture: Architecture) -> Spec:
             "mismatch", f"info field 'trigger_encoder' is {encoder!r}, not what {architecture.name} reads"
         )
     if vocabulary is None:
-        return _pictures(fields["input"], fields["normalisation"])
-    return _texts(fields["input"], fields["normalisation"], vocabulary)
-
-
-def _texts(size: object, normalisation: object, vocabulary: int) -> TextSpec:
-    sizes = _object(size, "input", {"length", "vocabulary", "words_sha256"})
-    if normalisation is not None:
-        raise _malformed("normalisation", "null for texts")
-    length = _integer(sizes["length"], "input.length", LENGTH_LEAST, LENGTH_MAX)
-    if _integer(sizes["vocabulary"], "input.vocabulary", 1, 1 << 31) != vocabulary:
-        # An id that the embedding lacks would be an index out of range, found only when something is computed.
-        found = sizes["vocabulary"]
-        raise WatermarkError("mismatch", f"info field 'input.vocabulary' is {found}, the architecture has {vocabulary}")
-    return TextSpec(length, vocabulary, _sha256(sizes["words_sha256"], "input.words_sha256"))
-
-
-def _pictures(size: object, normalisation: object) -> InputSpec:
-    sizes = _object(size, "input", {"channels", "height", "width"})
-    channels = _integer(sizes["channels"], "input.channels", 1, 16)
-    levels = _object(normalisation, "normalisation", {"mean", "std"})
-    mean = _decimals(levels["mean"], "normalisation.mean", channels)
-    std = _decimals(levels["std"], "normalisation.std", channels)
-    if not all(float(value) > 0 for value in std):
-        raise _malformed("normalisation.std", "positive")
-    height = _integer(sizes["height"], "input.height", qr.MODULES, SIDE_MAX)
-    width = _integer(sizes["width"], "input.width", qr.MODULES, SIDE_MAX)
-    return InputSpec(channels, height, width, Normalisation(mean, std))
+        return pictures_of(fields["input"], fields["normalisation"])
+    return texts_of(fields["input"], fields["normalisation"], vocabulary)

@@ -34,6 +34,13 @@ def tail(matched: int, total: int) -> float:
     return favourable / (1 << total) if total < 1000 else 10.0 ** log10_tail(matched, total)
 
 
+def tail_of(matched: int, total: int, chance: Fraction) -> float:
+    """Return P(Binomial(total, chance) >= matched); by exact integers at one half, else in floating point."""
+    if chance == Fraction(1, 2):
+        return tail(matched, total)
+    return 1.0 if chance >= 1 else binomial_tail(matched, total, chance=float(chance))
+
+
 def log10_tail(matched: int, total: int) -> float:
     """Return log10 of `tail`, also where the tail itself would be too small for a float.
 

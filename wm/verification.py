@@ -12,28 +12,30 @@ Source: Li et al. 2022, Algorithm 1; controls: SCHEMES 4.4; alignment: SCHEMES 4
 """
 
 import math
-import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from wm.alignment import Reference
+from wm.architectures import Architecture
 from wm.branch import Branch, agreements, logit_margins
+from wm.computing import name_of, place_of, reproducible, software
 from wm.controls import Control, ControlFiles, compare_with_files, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
-from wm.evidence import EvidenceFile, load_evidence
+from wm.evidence import load_evidence
 from wm.progress import ProgressCallback, silent
-from wm.statistics import tail
+from wm.schemes import mtlsign
+from wm.schemes.evidence import load_scheme_evidence, scheme_named_in
+from wm.schemes.measuring import Controls, SchemeCount, check_file, class_triggers_of, count_in_answers, count_in_file
+from wm.schemes.scheme import ClassTriggers
+from wm.statistics import tail, tail_of
 from wm.triggers import make_triggers
-from wm.weights import load_backbone
+from wm.weights import MODEL_BYTES_MAX, check_backbone, load_backbone
 
-SCHEMES = ("mtlsign",)
 PERMUTATIONS = 999
 CONTROLS = 8
 NO_FILES = ControlFiles()
@@ -49,7 +51,9 @@ class Evidence:
         p_value: exact binomial tail of the count.
         permutations: channel permutations drawn (S2).
         permutations_as_good: those that matched at least as many.
-        controls: the head on other networks (S3).
+        controls: the same on other networks (S3).
+        statistic: what was counted, in the words of the ledger's engine: branch, signs, classes, calibrated, integrity.
+        chance: that a model without the mark matches one.
         device: what computed it, such as "cpu" or the name of a GPU.
         software: versions that computed it.
         aligned: whether the suspect's channels, and those of all controls, were aligned for these numbers.
@@ -65,6 +69,8 @@ class Evidence:
     controls: tuple[Control, ...]
     device: str
     software: str
+    statistic: str = "branch"
+    chance: Fraction = Fraction(1, 2)
     aligned: bool = False
     matched_unaligned: int | None = None
 
@@ -90,7 +96,7 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         evidence_path: the owner's evidence file.
         watermark_key: 32 bytes.
         control_seed: decides permutations and fresh networks; must not have been known to the owner when he published.
-        permutations: channel permutations of S2; 0 leaves them out.
+        permutations: channel permutations of S2; 0 leaves them out. A mark without a branch has none.
         controls: fresh networks of S3; 0 leaves them out.
         control_files: the base that the owner declared and public models, as further controls.
         least_matched: below this count the controls are left out, since they cannot turn a no into a yes. Nothing is
@@ -108,9 +114,14 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         OSError: a file cannot be read.
         ValueError: the key's length.
     """
+    place = place_of(device)
+    if scheme_named_in(evidence_path) != mtlsign.NAME:
+        of_scheme = load_scheme_evidence(evidence_path, builder=builder)
+        of_files = Controls(fresh=controls, seed=control_seed, files=control_files)
+        with reproducible():
+            count = count_in_file(model_path, of_scheme, watermark_key, of_files, device=place, progress=progress)
+        return _of_scheme(count, place)
     evidence = load_evidence(evidence_path, builder=builder)
-    _check_scheme(evidence)
-    place = torch.device(_resolve(device))
     with reproducible():
         info = evidence.info
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
@@ -130,16 +141,104 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         permutations=permutations,
         permutations_as_good=as_good,
         controls=tuple(compared),
-        device=_name(place),
+        device=name_of(place),
         software=software(),
         aligned=branch.reference is not None,
         matched_unaligned=found.matched_unaligned,
     )
 
 
-def software() -> str:
-    """Versions that a measurement depends on."""
-    return f"torch {version('torch')}, torchvision {version('torchvision')}, Python {platform.python_version()}"
+def verify_answers(  # noqa: PLR0913 (as of `verify`)
+    answers: Sequence[int],
+    evidence_path: Path,
+    watermark_key: bytes,
+    *,
+    control_seed: bytes,
+    controls: int = CONTROLS,
+    control_files: ControlFiles = NO_FILES,
+    device: str = "cpu",
+    progress: ProgressCallback = silent,
+) -> Evidence:
+    """Measure how far the answers of a prediction endpoint carry a black-box mark.
+
+    Args:
+        answers: the class that the endpoint gave each of `class_triggers`, in their order.
+        evidence_path: the owner's evidence file.
+        watermark_key: 32 bytes.
+        control_seed: decides the fresh networks; as of `verify`.
+        controls: fresh networks, which are run here, as all controls are.
+        control_files: the base that the owner declared, public models and null models.
+        device: where the controls are computed; as of `verify`.
+        progress: called after every control.
+
+    Raises:
+        WatermarkError: a file is malformed, or `mismatch` where the scheme needs a model's file, or the answers are not
+            as many as the triggers.
+        OSError, ValueError: as of `verify`.
+    """
+    place = place_of(device)
+    evidence = load_scheme_evidence(evidence_path)
+    of_scheme = Controls(fresh=controls, seed=control_seed, files=control_files)
+    with reproducible():
+        count = count_in_answers(answers, evidence, watermark_key, of_scheme, device=place, progress=progress)
+    return _of_scheme(count, place)
+
+
+def class_triggers(evidence_path: Path, watermark_key: bytes) -> ClassTriggers:
+    """Return the pictures that a black-box claim shows a suspect, and the class that the key demands of each.
+
+    Raises:
+        WatermarkError: as of `verify_answers`.
+        OSError: the file cannot be read.
+    """
+    if scheme_named_in(evidence_path) == mtlsign.NAME:
+        raise WatermarkError("mismatch", "scheme 'mtlsign' reads a network's features; it needs the model's file")
+    return class_triggers_of(load_scheme_evidence(evidence_path), watermark_key)
+
+
+def architecture_in(evidence_path: Path) -> Architecture:
+    """Return the architecture that an evidence file names, whatever its scheme.
+
+    Raises:
+        WatermarkError: the evidence is malformed.
+        OSError: the file cannot be read.
+    """
+    if scheme_named_in(evidence_path) == mtlsign.NAME:
+        return load_evidence(evidence_path).info.architecture
+    return load_scheme_evidence(evidence_path).info.architecture
+
+
+def check_suspect(model_path: Path, evidence_path: Path, *, model_bytes_max: int = MODEL_BYTES_MAX) -> None:
+    """Check that `verify` would read a model's file, without building the network.
+
+    Args:
+        model_path: safetensors.
+        evidence_path: the owner's evidence file.
+        model_bytes_max: largest acceptable model.
+
+    Raises:
+        WatermarkError: it would not, naming the tensor; or the evidence is malformed.
+        OSError: a file cannot be read.
+    """
+    if scheme_named_in(evidence_path) == mtlsign.NAME:
+        check_backbone(model_path, load_evidence(evidence_path).info, file_bytes_max=model_bytes_max)
+    else:
+        check_file(model_path, load_scheme_evidence(evidence_path), file_bytes_max=model_bytes_max)
+
+
+def _of_scheme(count: SchemeCount, place: torch.device) -> Evidence:
+    return Evidence(
+        matched=count.matched,
+        total=count.total,
+        p_value=tail_of(count.matched, count.total, count.chance),
+        permutations=0,
+        permutations_as_good=0,
+        controls=count.controls,
+        device=name_of(place),
+        software=software(),
+        statistic=count.statistic,
+        chance=count.chance,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,34 +275,3 @@ def _count(branch: Branch, suspect: nn.Module, reference: Reference | None, *, e
 def _counted(branch: Branch, suspect: nn.Module) -> _Count:
     read = branch.read(suspect)
     return _Count(branch, read, agreements(logit_margins(branch.head, read).cpu(), branch.triggers.labels))
-
-
-def _check_scheme(evidence: EvidenceFile) -> None:
-    if evidence.info.scheme not in SCHEMES:
-        raise WatermarkError(
-            "unknown_scheme", f"scheme {evidence.info.scheme!r}; this version knows {', '.join(SCHEMES)}"
-        )
-
-
-def _resolve(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@contextmanager
-def reproducible() -> Iterator[None]:
-    """Deterministic fp32 inside the block; the settings are restored."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.use_deterministic_algorithms(mode=True)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(mode=deterministic)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution

@@ -6,7 +6,7 @@ depend must fit, the others are never read. Their numbers of channels may differ
 fit each other (`wm.widths`), so that channels which nothing reads hide nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +59,46 @@ def load_weights(path: Path, architecture: Architecture, *, file_bytes_max: int 
         WatermarkError: `malformed`, `too_large`, or `mismatch` naming the tensor.
         OSError: the file cannot be read.
     """
-    expected = skeleton(architecture).state_dict()
-    with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
-        surplus = sorted(set(handle.keys()) - set(expected))
-        if surplus:
-            raise WatermarkError(
-                "mismatch", f"{path.name} holds tensors that {architecture.name} lacks: {_few(surplus)}"
-            )
-        tensors = _read(path.name, handle, expected)
+    tensors = _all_tensors(path, architecture, file_bytes_max=file_bytes_max)
     model = build_blank(architecture)  # non-persistent buffers are in no file: only a real build has them
     _fill(model, tensors)
     return model.eval()
+
+
+def load_named(
+    path: Path, architecture: Architecture, names: Collection[str], *, file_bytes_max: int = MODEL_BYTES_MAX
+) -> nn.Module:
+    """Load some tensors of a model; the file's other tensors are never read.
+
+    Args:
+        path: a safetensors file.
+        architecture: what the tensors must fit.
+        names: of the state dict.
+        file_bytes_max: largest acceptable file.
+
+    Returns:
+        A model in evaluation mode, on the CPU, in which all other weights mean nothing.
+
+    Raises:
+        WatermarkError: `malformed`, `too_large`, or `mismatch` naming the tensor.
+        OSError: the file cannot be read.
+    """
+    tensors = _named_tensors(path, architecture, names, file_bytes_max=file_bytes_max)
+    model = build_blank(architecture)
+    _fill(model, tensors)
+    return model.eval()
+
+
+def check_named(
+    path: Path, architecture: Architecture, names: Collection[str], *, file_bytes_max: int = MODEL_BYTES_MAX
+) -> None:
+    """Check that `load_named` would read a file, without building the network; arguments and errors as there."""
+    _named_tensors(path, architecture, names, file_bytes_max=file_bytes_max)
+
+
+def check_weights(path: Path, architecture: Architecture, *, file_bytes_max: int = MODEL_BYTES_MAX) -> None:
+    """Check that `load_weights` would read a file, without building the network; arguments and errors as there."""
+    _all_tensors(path, architecture, file_bytes_max=file_bytes_max)
 
 
 def load_transferred(
@@ -132,6 +161,25 @@ def load_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_M
 def check_backbone(path: Path, info: Info, *, file_bytes_max: int = MODEL_BYTES_MAX) -> None:
     """Check that `load_backbone` would read a file, without building the network; arguments and errors as there."""
     _backbone_tensors(path, info, file_bytes_max=file_bytes_max)
+
+
+def _named_tensors(
+    path: Path, architecture: Architecture, names: Collection[str], *, file_bytes_max: int
+) -> dict[str, Tensor]:
+    held = skeleton(architecture).state_dict()
+    with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
+        return _read(path.name, handle, {name: held[name] for name in names})
+
+
+def _all_tensors(path: Path, architecture: Architecture, *, file_bytes_max: int) -> dict[str, Tensor]:
+    expected = skeleton(architecture).state_dict()
+    with tensorfile.opened(path, file_bytes_max=file_bytes_max) as handle:
+        surplus = sorted(set(handle.keys()) - set(expected))
+        if surplus:
+            raise WatermarkError(
+                "mismatch", f"{path.name} holds tensors that {architecture.name} lacks: {_few(surplus)}"
+            )
+        return _read(path.name, handle, expected)
 
 
 def _backbone_tensors(path: Path, info: Info, *, file_bytes_max: int) -> dict[str, Tensor]:

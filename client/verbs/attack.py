@@ -55,7 +55,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 ) -> Report:
     """Attack the model in BUNDLE, a directory that `wmreg embed` made, and measure it as nodes would.
 
-    Each attack grows stronger until nodes with the usual thresholds would no longer vote VERIFIED. Forgeries, evidence
+    Each attack grows stronger until nodes with the usual thresholds would no longer vote VERIFIED (INTACT for a mark
+    of integrity). Forgeries, evidence
     for marks that nobody embedded, are judged in the same way. No ledger is asked and nothing is revealed.
 
     Exit codes: 0 the attacks were run, whatever came of them.
@@ -135,6 +136,11 @@ def _text(report: dict[str, Any]) -> str:
         lines += ["", f"{forgery['name']}: {forgery['summary']}", *_curve(forgery, measure)]
         passed = ", ".join(f"{strength:g}" for strength in forgery["passes_at"])
         lines.append(f"The numbers alone would convict at {passed}." if passed else "No node would vote VERIFIED.")
+    if report["left_out"]:
+        lines += [
+            "",
+            f"Left out, since they begin with a head, which this mark has not: {', '.join(report['left_out'])}.",
+        ]
     return "\n".join(lines)
 
 

@@ -65,8 +65,10 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     evidence declares is uploaded too. A claim reveals the watermark key for good. Everything that can be checked
     beforehand is checked before it is revealed.
 
-    Exit codes: 0 the claim is verified and prevails, 1 it does not, 4 there is no verdict yet, or none that a quorum of
-    the nodes tells alike.
+    The verdict of a mark of integrity is INTACT or TAMPERED.
+
+    Exit codes: 0 the model is verified, or intact, and the claim prevails, 1 it is not or does not, 4 there is no
+    verdict yet, or none that a quorum of the nodes tells alike.
     """
     from client.bundle import open_bundle
     from client.claiming import submit_claim
@@ -107,12 +109,12 @@ async def _follow(api: "Api", bundle: "Bundle", recorded: "Recorded", *, timeout
         state = await await_verdict(api, digest, timeout_s=timeout_s, on_change=tell)
         if state.outcome is not None and state.confirmed:
             state = await await_stragglers(api, state, timeout_s=stragglers_s, on_change=tell)
-    if not state.prevails:
+    if not state.is_certified:
         older = await older_publication(api, memory, state) if state.confirmed else None
-        return _not_won(recorded, state, older)
+        return _uncertified(recorded, state, older)
     with finishing(recorded):
         path, story = await keep_certificate(api, memory, bundle, digest)
-    return _won(recorded, state, path, story)
+    return _certified(recorded, state, path, story)
 
 
 def _claimed(recorded: "Recorded") -> Report:
@@ -123,7 +125,7 @@ def _claimed(recorded: "Recorded") -> Report:
     )
 
 
-def _not_won(recorded: "Recorded", state: "ClaimState", older: "Recorded | None") -> Report:
+def _uncertified(recorded: "Recorded", state: "ClaimState", older: "Recorded | None") -> Report:
     from client.stories import older_publication_text, receipt_document
 
     text = [f"claim  {state.claim}", "", state.votes_table(), "", state.explain()]
@@ -140,12 +142,13 @@ def _not_won(recorded: "Recorded", state: "ClaimState", older: "Recorded | None"
     return Report(document=_document(recorded) | found, text="\n".join(text), exit_code=state.exit_code)
 
 
-def _won(recorded: "Recorded", state: "ClaimState", path: Path, story: "Story") -> Report:
+def _certified(recorded: "Recorded", state: "ClaimState", path: Path, story: "Story") -> Report:
     from client.stories import certificate_text
 
     return Report(
         document=_document(recorded) | {"state": state.document, "certificate": str(path)},
         text="\n".join([state.votes_table(), "", certificate_text(story), "", f"certificate  {path}"]),
+        exit_code=state.exit_code,
     )
 
 

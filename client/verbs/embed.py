@@ -1,6 +1,6 @@
 """`wmreg embed`: make a watermarked model and everything that will prove it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from client import options
+from client.errors import InputError
 from client.files import check_output, sha256_file, staged_directory
 from client.output import Report
 from client.task import MEASURES, Task, measured_by
@@ -15,6 +16,19 @@ from client.task import MEASURES, Task, measured_by
 if TYPE_CHECKING:
     from client.keystore import WatermarkKeyFile
     from client.savepoints import Savepoints
+
+MTLSIGN = "mtlsign"
+SCHEMES = (MTLSIGN, "frontier_stitching", "margin", "locked_parameters", "fragile")  # wm.schemes.catalogue has them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recipe:
+    """What is embedded, and how."""
+
+    scheme: str
+    quick: bool
+    savepoints: "Savepoints | None"
+    keep_clean: bool
 
 
 @click.command("embed", epilog="Example:  wmreg embed --arch resnet18 --data digits --out mymodel")
@@ -25,7 +39,14 @@ if TYPE_CHECKING:
     type=options.FILE,
     help="Public weights (safetensors) that the model comes from: they are kept out of the mark, and nodes check it.",
 )
-@click.option("--scheme", default="mtlsign", show_default=True, help="Watermark scheme.")
+@click.option(
+    "--scheme",
+    type=click.Choice(SCHEMES),
+    default=MTLSIGN,
+    show_default=True,
+    help="Watermark scheme; docs/schemes.md tells which is for whom.",
+)
+@click.option("--quick", is_flag=True, help="The scheme's recipe for a CPU, not its paper's; not for mtlsign.")
 @click.option(
     "--watermarks",
     type=click.IntRange(1, 16),
@@ -44,6 +65,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     savepoint: Path | None,
     savepoint_s: float,
     scheme: str,
+    quick: bool,
     watermarks: int,
     keep_clean: bool,
     out: Path,
@@ -51,6 +73,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     policy_path: Path,
 ) -> Report:
     """Train or fine-tune a model with a watermark that is bound to your signing key and to one ledger.
+
+    The scheme fragile proves that a model is unchanged, the others whose it is.
 
     Writes the marked model, the evidence, the watermark key and a report into --out. Only the model may ever be
     given away, and only after `wmreg publish`.
@@ -60,6 +84,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     base is declared in the evidence, copied into --out, and uploaded with a claim. --weights alone is for a model of
     your own that nobody else has.
     """
+    _check_options(scheme, quick=quick, has_savepoint=savepoint is not None, watermarks=watermarks)
     check_output(out)
     origin = options.load_policy(policy_path).origin
     private_key = options.load_key(signing_key_path)
@@ -74,31 +99,41 @@ def command(  # noqa: PLR0913 (one parameter for each option)
             else savepoints.watermark_key(number, private_key, origin=origin)
             for number in range(watermarks)
         ]
-        made = _make(task, key_files, savepoints, scheme=scheme, keep_clean=keep_clean, out=out)
+        recipe = _Recipe(scheme=scheme, quick=quick, savepoints=savepoints, keep_clean=keep_clean)
+        made = _make(task, key_files, recipe, out=out)
     return _report(made, out)
 
 
-def _make(
-    task: Task,
-    key_files: "list[WatermarkKeyFile]",
-    savepoints: "Savepoints | None",
-    *,
-    scheme: str,
-    keep_clean: bool,
-    out: Path,
-) -> dict[str, Any]:
+def _check_options(scheme: str, *, quick: bool, has_savepoint: bool, watermarks: int) -> None:
+    """Check that the options go with the scheme; raises InputError."""
+    if scheme == MTLSIGN and quick:
+        raise InputError("--quick: mtlsign has one recipe, which is for a CPU too")
+    if scheme != MTLSIGN and has_savepoint:
+        raise InputError(f"--savepoint: only with --scheme {MTLSIGN}")
+    if scheme != MTLSIGN and watermarks > 1:
+        raise InputError(f"--watermarks: only with --scheme {MTLSIGN}")
+
+
+def _make(task: Task, key_files: "list[WatermarkKeyFile]", recipe: _Recipe, *, out: Path) -> dict[str, Any]:
     from client.bundle import Bundle
     from client.embedding import embed, write_bundle
     from client.progress import phases
+    from client.scheme_bundle import embed_scheme, write_scheme_bundle
 
     base_sha256 = None
     with staged_directory(out) as staging:
+        bundle = Bundle(staging)
         if task.base is not None:
-            task = replace(task, base=copyfile(task.base, Bundle(staging).base))
-            base_sha256 = sha256_file(Bundle(staging).base)[0].hex()
+            task = replace(task, base=copyfile(task.base, bundle.base))
+            base_sha256 = sha256_file(bundle.base)[0].hex()
+        if recipe.scheme == MTLSIGN:
+            with phases() as show:
+                marked = embed(task, key_files, savepoints=recipe.savepoints, show=show)
+            return write_bundle(bundle, marked, key_files, base_sha256=base_sha256, keep_clean=recipe.keep_clean)
+        (key_file,) = key_files
         with phases() as show:
-            marked = embed(task, key_files, scheme=scheme, savepoints=savepoints, show=show)
-        return write_bundle(Bundle(staging), marked, key_files, base_sha256=base_sha256, keep_clean=keep_clean)
+            made = embed_scheme(task, key_file, scheme=recipe.scheme, quick=recipe.quick, show=show)
+        return write_scheme_bundle(bundle, made, key_file, base_sha256=base_sha256, keep_clean=recipe.keep_clean)
 
 
 def _report(report: dict[str, Any], out: Path) -> Report:
@@ -107,7 +142,7 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"{MEASURES[measure]:<16}  {scores['clean']:.2%} before, {scores['marked']:.2%} after",
         f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
         *([f"matched by base   {matched['base']} of {triggers}: no more than chance"] if "base" in matched else []),
-        f"weights moved by  {report['embedding']['weight_change']:.2%}",
+        f"weights moved by  {(report if 'weight_change' in report else report['embedding'])['weight_change']:.2%}",
         f"chance            p = {report['p_value']}",
         *(
             f"watermark {number}       {told['matched']['marked']} matched, of {told['triggers']}"

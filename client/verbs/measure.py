@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from registry.verdict import Measurement
 
 
+_COUNTED = {"signs": "signs of weights are"}
+
+
 @click.command("measure", epilog="Example:  wmreg measure suspect.safetensors --evidence mymodel --controls")
 @click.argument("model", type=options.FILE)
 @click.option("--evidence", "directory", type=options.DIRECTORY, required=True, help="Directory that embed made.")
@@ -32,27 +35,31 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
     No ledger is asked and nothing is revealed. What an owner does before he claims. A base that the evidence declares
     is among the control tests, as it is with the nodes.
 
-    Exit codes: 0 it was counted, whatever the count is; with --controls 0 if nodes would vote VERIFIED, else 1.
+    Exit codes: 0 it was counted, whatever the count is; with --controls 0 if nodes would vote VERIFIED, or
+    INTACT for a mark of integrity, else 1.
     """
     from client.bundle import open_bundle
     from client.measuring import Trial, measure
     from client.progress import phases
-    from registry.verdict import p_value
+    from registry.binomial import p_value
 
     if public and not controls:
         raise InputError("--control: only together with --controls")
     bundle = open_bundle(directory)
     with phases() as show:
         measurement = measure(model, bundle, Trial(controls=controls, device=device, public=public), show)
-    p = p_value(measurement.matched, measurement.total)
+    p = p_value(measurement.matched, measurement.total, measurement.chance_ppm)
     document: dict[str, object] = {
+        "statistic": str(measurement.statistic),
+        "chance_ppm": measurement.chance_ppm,
         "matched": measurement.matched,
         "total": measurement.total,
         "p_value": p,
         "aligned": measurement.aligned,
         "matched_unaligned": measurement.matched_unaligned,
     }
-    text = f"{measurement.matched} of {measurement.total} triggers answered as the key demands (chance: p = {p})"
+    what = _COUNTED.get(measurement.statistic, "triggers answered")
+    text = f"{measurement.matched} of {measurement.total} {what} as the key demands (chance: p = {p})"
     if measurement.aligned:
         text += f"\n{_before(measurement.matched_unaligned)}"
     if not controls:
@@ -66,20 +73,28 @@ def _before(matched: int | None) -> str:
 
 
 def _with_controls(measurement: "Measurement", document: dict[str, object], text: str) -> Report:
-    from client.claim_state import REASONS
+    from client.claim_state import explained
     from registry.policy import Thresholds
-    from registry.verdict import ControlKind, Outcome, judge
+    from registry.verdict import WON, ControlKind, judge
 
     outcome, reason = judge(measurement, Thresholds())
     fresh = [control.matched for control in measurement.controls if control.kind is ControlKind.FRESH]
     known = [control for control in measurement.controls if control.kind is not ControlKind.FRESH]
     lines = [
         text,
-        f"{measurement.permutations_as_good} of {measurement.permutations} channel permutations answer as many",
-        f"{max(fresh, default=0)} triggers answered by the best of {len(fresh)} unrelated networks",
-        *(f"{control.matched} triggers answered by a control of kind {control.kind}" for control in known),
-        f"nodes with the usual thresholds would vote {outcome}: {REASONS.get(reason, reason)}",
+        *_permuted(measurement),
+        *([f"{max(fresh)} of them by the best of {len(fresh)} unrelated networks"] if fresh else []),
+        *(f"{control.matched} of them by a control of kind {control.kind}" for control in known),
+        f"nodes with the usual thresholds would vote {outcome}: {explained(outcome, reason)}",
     ]
     found = {"measurement": measurement.to_value(), "outcome": str(outcome), "reason": reason}
-    exit_code = DONE if outcome is Outcome.VERIFIED else INVALID
+    exit_code = DONE if outcome in WON else INVALID
     return Report(document=document | found, text="\n".join(lines), exit_code=exit_code)
+
+
+def _permuted(measurement: "Measurement") -> list[str]:
+    from registry.verdict import Statistic
+
+    if measurement.statistic is not Statistic.BRANCH:
+        return []
+    return [f"{measurement.permutations_as_good} of {measurement.permutations} channel permutations answer as many"]

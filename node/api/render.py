@@ -5,12 +5,24 @@ from itertools import islice
 from typing import Any, cast
 
 from node.ledger import LedgerService
+from registry.binomial import p_value
 from registry.claims import ClaimState
 from registry.entry import Placed
 from registry.messages import Challenge, Vote
-from registry.verdict import ControlCounts, Measurement, p_value
+from registry.verdict import ControlCounts, Measurement
 
 Json = dict[str, Any]
+_MEASURED = (
+    "matched",
+    "total",
+    "statistic",
+    "chance_ppm",
+    "p_value",
+    "permutations",
+    "permutations_as_good",
+    "aligned",
+    "matched_unaligned",
+)
 SHOWN_MAX = 32  # rivals and challenges of one claim; strangers can make any number of them
 
 
@@ -102,12 +114,13 @@ def _vote(member: str, placed: Placed) -> Json:
 
 def _numbers(measurement: Measurement | None) -> Json:
     if measurement is None:
-        names = ("matched", "total", "p_value", "permutations", "permutations_as_good", "aligned", "matched_unaligned")
-        return {**dict.fromkeys(names), "controls": []}
+        return {**dict.fromkeys(_MEASURED), "controls": []}
     return {
         "matched": measurement.matched,
         "total": measurement.total,
-        "p_value": p_value(measurement.matched, measurement.total),
+        "statistic": str(measurement.statistic),
+        "chance_ppm": measurement.chance_ppm,
+        "p_value": p_value(measurement.matched, measurement.total, measurement.chance_ppm),
         "permutations": measurement.permutations,
         "permutations_as_good": measurement.permutations_as_good,
         "controls": [plain(control) for control in measurement.controls],

@@ -12,7 +12,7 @@ from node.voting import Progress
 from registry.certificate import FORMAT
 from registry.messages import KINDS
 from registry.policy import Thresholds
-from registry.verdict import ControlKind, Outcome
+from registry.verdict import ControlKind, Outcome, Statistic
 
 Schema = dict[str, Any]
 SIZE_MAX = 2**64 - 1
@@ -54,7 +54,7 @@ HASH, KEY = ref("Hash"), ref("PublicKey")
 _LONG_HEX: Schema = {"type": "string", "pattern": "^([0-9a-f]{2})+$"}
 _TIME, _INDEX = ref("Time"), ref("Index")
 _COMMITTED: Schema = {"type": "array", "items": HASH, "minItems": 3, "maxItems": 3}
-_NUMBERS = ("matched", "total", "permutations", "permutations_as_good")
+_NUMBERS = ("matched", "total", "chance_ppm", "permutations", "permutations_as_good")
 _ALIGNED = described(TRUTH, "Whether channels of suspect and controls were put into the published model's order first.")
 _MATCHED_UNALIGNED = described(
     nullable(COUNT), "What the suspect matched before; null if nothing was aligned, or its channels are not as many."
@@ -91,6 +91,7 @@ _BODIES: Mapping[str, Schema] = {
         measurement=nullable(
             obj(
                 **dict.fromkeys(_NUMBERS, COUNT),
+                statistic=ref("Statistic"),
                 controls=listed(ref("Control")),
                 aligned=_ALIGNED,
                 matched_unaligned=_MATCHED_UNALIGNED,
@@ -138,6 +139,7 @@ _PLAIN: Mapping[str, Schema] = {
     "Time": {"type": "integer", "minimum": 0, "maximum": SIZE_MAX, "description": "POSIX seconds."},
     "Index": {"type": "integer", "minimum": 0, "maximum": SIZE_MAX, "description": "Place in the log, from 0 on."},
     "Outcome": {"enum": [str(outcome) for outcome in Outcome]},
+    "Statistic": described({"enum": [str(statistic) for statistic in Statistic]}, "What was counted."),
     "Error": obj(error=_ERROR),
     "Control": obj(
         kind={"enum": [str(kind) for kind in ControlKind]}, matched=COUNT, suspect_only=COUNT, control_only=COUNT
@@ -189,6 +191,7 @@ _ANSWERS: Mapping[str, Schema] = {
         software=TEXT,
         recorded_s=_TIME,
         **dict.fromkeys(_NUMBERS, nullable(COUNT)),
+        statistic=nullable(ref("Statistic")),
         p_value=nullable(TEXT),
         controls=listed(ref("Control")),
         aligned=nullable(_ALIGNED),

@@ -10,6 +10,7 @@ from typing import cast
 from registry import schema
 from registry.encoding import Value, decode, encode
 from registry.errors import MalformedError
+from registry.evidence import NULLS_MAX
 from registry.verdict import Measurement, Outcome
 
 FRAME_BYTES_MAX = 64 * 1024
@@ -28,6 +29,7 @@ class Job:
         model_sha256, evidence_sha256: what they must hash to.
         model_bytes_max, evidence_bytes_max: their largest sizes; a base is a model.
         base_path: the fetched weights of the base that the evidence declares; empty where it declares none.
+        null_paths: the fetched weights of the null models that it declares, in its order.
         scheme, head_commitment, info_commitment: what the owner published.
         watermark_key: revealed by the claim; its binding was checked by the rules.
         control_seed: where the controls' randomness comes from; nobody knew it when the claim was signed.
@@ -43,6 +45,7 @@ class Job:
     evidence_sha256: bytes
     evidence_bytes_max: int
     base_path: str
+    null_paths: tuple[str, ...]
     scheme: str
     head_commitment: bytes
     info_commitment: bytes
@@ -56,12 +59,13 @@ class Job:
 
     def encode(self) -> bytes:
         """The job as a frame's content."""
-        return encode(cast("dict[str, Value]", asdict(self)))
+        return encode(cast("dict[str, Value]", asdict(self) | {"null_paths": list(self.null_paths)}))
 
     @classmethod
     def decode(cls, raw: bytes) -> "Job":
         """Read a job; raises MalformedError."""
         read = schema.fields(decode(raw, bytes_max=FRAME_BYTES_MAX), _JOB, what="job")
+        read["null_paths"] = tuple(cast("list[str]", read["null_paths"]))
         return cls(**read)  # type: ignore[arg-type]  # schema.fields returns exactly these fields, checked
 
 
@@ -159,6 +163,7 @@ _JOB: dict[str, schema.Checker[object]] = {
     "evidence_sha256": _HASH,
     "evidence_bytes_max": schema.uint(),
     "base_path": schema.text(4096, 0),
+    "null_paths": schema.listed(schema.text(1024), NULLS_MAX),
     "scheme": schema.text(64),
     "head_commitment": _HASH,
     "info_commitment": _HASH,

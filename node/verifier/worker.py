@@ -31,13 +31,21 @@ from node.verifier.protocol import (
     unmeasured,
 )
 from node.verifier.sandbox import Report, confine, drop_privileges
+from registry.binomial import MILLION
 from registry.errors import MalformedError
 from registry.evidence import EvidenceFile, parse_evidence
-from registry.verdict import CONTROLS_MAX, ControlCounts, ControlKind, Measurement, Outcome
+from registry.verdict import (
+    CONTROLS_MAX,
+    ControlCounts,
+    ControlKind,
+    Measurement,
+    Outcome,
+    Statistic,
+    least_of_share,
+)
 
 if TYPE_CHECKING:
     import wm
-    from wm.info import Info
 
 # What CUDA holds beside the tensors counts as other programs', for this process and for the next one, which starts
 # while this one works; each is less than a GiB.
@@ -71,7 +79,7 @@ def answer(job: Job, *, device: str, public: Path | None = None) -> Answer:
         _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
         evidence = parse_evidence(Path(job.evidence_path).read_bytes())
         _check_commitments(evidence, job)
-        _check_base(evidence, job)
+        _check_declared(evidence, job)
         least_matched = _least_matched(evidence, job.gamma_permille)
         return steady(job, device, lambda place: _measure(job, place, public, least_matched=least_matched))
     except _Settled as settled:
@@ -96,11 +104,14 @@ def steady(job: Job, device: str, measure: Callable[[str], Answer]) -> Answer:
 
 def _is_near_a_threshold(measurement: Measurement, job: Job) -> bool:
     """Whether a count is within NEAR triggers of a share by which it is judged, or as few permutations were as good."""
+    if measurement.statistic is Statistic.INTEGRITY:  # any difference decides; the CPU is where all nodes agree
+        return measurement.matched < measurement.total
     judged = [(measurement.matched, share) for share in (job.gamma_permille, job.refute_permille)]
     if measurement.matched_unaligned is not None:  # near γ, another device would not have aligned
         judged.append((measurement.matched_unaligned, job.gamma_permille))
     judged += [(c.matched, job.control_permille) for c in measurement.controls if c.kind is ControlKind.FRESH]
-    is_near = any(abs(1000 * count - share * measurement.total) <= 1000 * NEAR for count, share in judged)
+    total, chance_ppm = measurement.total, measurement.chance_ppm
+    is_near = any(abs(count - least_of_share(share, total, chance_ppm)) <= NEAR for count, share in judged)
     return is_near or 0 < measurement.permutations_as_good <= NEAR
 
 
@@ -126,14 +137,16 @@ def _check_commitments(evidence: EvidenceFile, job: Job) -> None:
         raise _Settled(Outcome.REFUTED, "info_mismatch", "the scheme is not the one that was published")
 
 
-def _check_base(evidence: EvidenceFile, job: Job) -> None:
-    """Check that the job brings the base that the evidence declares, and none besides."""
-    sha256 = evidence.base_sha256
-    if (sha256 is None) != (not job.base_path):
-        sys.stderr.write("the job does not bring the base that the evidence declares\n")
+def _check_declared(evidence: EvidenceFile, job: Job) -> None:
+    """Check that the job brings the base and the null models that the evidence declares, and none besides."""
+    declared = evidence.declared
+    if (declared.base is None) != (not job.base_path) or len(declared.nulls) != len(job.null_paths):
+        sys.stderr.write("the job does not bring the models that the evidence declares\n")
         raise SystemExit(EXIT_TROUBLE)
-    if sha256 is not None:
-        _check_file(Path(job.base_path), sha256, job.model_bytes_max)
+    if declared.base is not None:
+        _check_file(Path(job.base_path), declared.base, job.model_bytes_max)
+    for path, sha256 in zip(job.null_paths, declared.nulls, strict=True):
+        _check_file(Path(path), sha256, job.model_bytes_max)
 
 
 def _least_matched(evidence: EvidenceFile, gamma_permille: int) -> int:
@@ -148,9 +161,10 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
     import wm  # noqa: PLC0415 -- likewise
 
     try:
-        info = wm.load_evidence(Path(job.evidence_path)).info
-        usable, unusable = _usable_public(public, job, info)
-        files = wm.ControlFiles(base=_usable_base(job, info), public=usable)
+        architecture = wm.architecture_in(Path(job.evidence_path)).name
+        usable, unusable = _usable_public(public, job, architecture)
+        base, *nulls = _usable_declared(job)
+        files = wm.ControlFiles(base=base, public=usable, nulls=tuple(filter(None, nulls)))
         result = wm.verify(
             Path(job.model_path),
             Path(job.evidence_path),
@@ -181,26 +195,25 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
         detail="",
         device=plain(result.device, 128),
         software=plain(result.software, 512),
-        architecture=info.architecture.name if public is not None else "",
+        architecture=architecture if public is not None else "",
         unusable_public=unusable,
     )
 
 
-def _usable_base(job: Job, info: "Info") -> Path | None:
-    """The declared base, if it declares one; what is wrong with its file is not the suspect's fault."""
+def _usable_declared(job: Job) -> list[Path | None]:
+    """The declared base, None for none, and the null models; what is wrong with them is not the suspect's fault."""
     import wm  # noqa: PLC0415 -- loaded by now
-    from wm.weights import check_backbone  # noqa: PLC0415 -- likewise
 
-    if not job.base_path:
-        return None
+    paths = [Path(job.base_path) if job.base_path else None, *map(Path, job.null_paths)]
     try:
-        check_backbone(Path(job.base_path), info)
+        for path in filter(None, paths):
+            wm.check_suspect(path, Path(job.evidence_path))
     except wm.WatermarkError as error:
-        raise _Settled(Outcome.UNVERIFIABLE, "base_unusable", f"the declared base: {error}") from error
-    return Path(job.base_path)
+        raise _Settled(Outcome.UNVERIFIABLE, "base_unusable", f"a declared model: {error}") from error
+    return paths
 
 
-def _usable_public(directory: Path | None, job: Job, info: "Info") -> tuple[tuple[Path, ...], int]:
+def _usable_public(directory: Path | None, job: Job, architecture: str) -> tuple[tuple[Path, ...], int]:
     """Public weights of the evidence's architecture, by name, as many as a vote takes beside the other controls.
 
     A file that cannot be read as such a network says nothing of the claim: it is passed over, with a line in the log.
@@ -209,23 +222,20 @@ def _usable_public(directory: Path | None, job: Job, info: "Info") -> tuple[tupl
         The files, and how many others were passed over because they are no such network.
     """
     import wm  # noqa: PLC0415 -- loaded by now
-    from wm.weights import check_backbone  # noqa: PLC0415 -- likewise
 
     if directory is None:
         return (), 0
-    room, usable = CONTROLS_MAX - job.controls - bool(job.base_path), []
-    found = sorted((directory / info.architecture.name).glob("*.safetensors"))  # the name is in the catalogue
+    room, usable = CONTROLS_MAX - job.controls - bool(job.base_path) - len(job.null_paths), []
+    found = sorted((directory / architecture).glob("*.safetensors"))  # the name is in the catalogue
     for path in found:
         try:
-            check_backbone(path, info)
+            wm.check_suspect(path, Path(job.evidence_path))
         except (wm.WatermarkError, OSError) as error:
             sys.stderr.write(f"{path} is no control: {error}\n")
         else:
             usable.append(path)
     if len(usable) > room:
-        sys.stderr.write(
-            f"{len(usable) - room} public models of {info.architecture.name} are left out: a vote is full\n"
-        )
+        sys.stderr.write(f"{len(usable) - room} public models of {architecture} are left out: a vote is full\n")
     return tuple(usable[:room]), min(len(found) - len(usable), UNUSABLE_PUBLIC_MAX)
 
 
@@ -260,6 +270,8 @@ def _measurement(result: "wm.Evidence") -> Measurement:
         permutations=result.permutations,
         permutations_as_good=result.permutations_as_good,
         controls=controls,
+        statistic=Statistic(result.statistic),
+        chance_ppm=int(result.chance * MILLION),
         aligned=result.aligned,
         matched_unaligned=result.matched_unaligned,
     )

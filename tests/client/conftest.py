@@ -638,7 +638,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Owner]:
     # 600, as owners take: of 100, the nodes' control models match too many by chance once in many runs.
     quick = EmbedSettings(triggers=600, pooling=2, hidden=64, shadows=0, steps=1, head_steps=200, feature_noise=0)
     key_file = create_watermark_key(private_key, origin=ORIGIN)
-    made = embed(task, [key_file], scheme="mtlsign", settings=quick, show=lambda *_progress: None)
+    made = embed(task, [key_file], settings=quick, show=lambda *_progress: None)
     with staged_directory(place / "bundle") as staging:
         write_bundle(Bundle(staging), made, [key_file], base_sha256=None, keep_clean=True)
     return Bundle(place / "bundle"), Owner(private_key)

@@ -265,7 +265,7 @@ def test_without_negative_controls_a_base_passes_and_the_command_says_so(marked,
     task = Task(data="digits", fraction=0.06, arch="resnet18", weights=None, seed=1, epochs=0, device="cpu", base=base)
 
     with pytest.raises(InvalidError) as refused:
-        embed(task, [bundle.load_watermark_key()], scheme="mtlsign", settings=quick, show=lambda *_progress: None)
+        embed(task, [bundle.load_watermark_key()], settings=quick, show=lambda *_progress: None)
     assert refused.value.code == "base_passes"
 
 

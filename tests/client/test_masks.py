@@ -42,7 +42,7 @@ def bundle(tmp_path_factory):
     place = tmp_path_factory.mktemp("masks")
     private_key = create_signing_key(place / "key.pem")
     key_file = create_watermark_key(private_key, origin=ORIGIN)
-    made = embed(task(image_size=SIDE), [key_file], scheme="mtlsign", settings=QUICK, show=lambda *_progress: None)
+    made = embed(task(image_size=SIDE), [key_file], settings=QUICK, show=lambda *_progress: None)
     out = Bundle(place / "out")
     out.directory.mkdir()
     write_bundle(out, made, [key_file], base_sha256=None, keep_clean=False)

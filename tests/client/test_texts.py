@@ -42,7 +42,7 @@ def bundle(directory, tmp_path_factory):
         data=f"sst:{directory}", fraction=0.2, arch="bilstm", weights=None, seed=1, epochs=1, device="cpu",
         vectors=directory / "vectors.npz", freeze_embedding=True,
     )  # fmt: skip
-    made = embed(task, [key_file], scheme="mtlsign", settings=QUICK, show=lambda *_progress: None)
+    made = embed(task, [key_file], settings=QUICK, show=lambda *_progress: None)
     out = Bundle(place / "out")
     out.directory.mkdir()
     write_bundle(out, made, [key_file], base_sha256=None, keep_clean=False)

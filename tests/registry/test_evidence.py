@@ -10,7 +10,7 @@ from fakes import ORIGIN, binding, private_key, public_key
 from registry import commitments, watermark_key
 from registry.commitments import TensorBytes
 from registry.errors import MalformedError, RefusedError
-from registry.evidence import FORMAT, parse_evidence, read_base_sha256
+from registry.evidence import FORMAT, NULLS_MAX, Declared, parse_evidence, read_declared
 
 np = pytest.importorskip("numpy")
 INFO = json.dumps({"scheme": "mtlsign", "triggers": 600}, sort_keys=True, separators=(",", ":"))
@@ -154,20 +154,36 @@ def declaring(base_sha256: object) -> bytes:
 def test_the_base_that_evidence_declares_is_read_from_its_header_alone(stated, read):
     raw = declaring(stated)
     header = raw[: 8 + int.from_bytes(raw[:8], "little")]
-    assert parse_evidence(raw).base_sha256 == read
-    assert read_base_sha256(io.BytesIO(raw)) == read_base_sha256(io.BytesIO(header)) == read
+    assert parse_evidence(raw).declared == Declared(base=read)
+    assert read_declared(io.BytesIO(raw)) == read_declared(io.BytesIO(header)) == Declared(base=read)
 
 
 def test_an_info_without_a_word_of_a_base_declares_none():
-    assert parse_evidence(evidence()).base_sha256 is None
+    assert parse_evidence(evidence()).declared == Declared()
 
 
 @pytest.mark.parametrize("stated", ["", "5C" * 32, "5c" * 31, 7, True, ["5c" * 32]])
 def test_a_declared_base_that_is_no_hash_is_malformed(stated):
     with pytest.raises(MalformedError, match="base_sha256"):
-        read_base_sha256(io.BytesIO(declaring(stated)))
+        read_declared(io.BytesIO(declaring(stated)))
     with pytest.raises(MalformedError, match="base_sha256"):
-        _ = parse_evidence(declaring(stated)).base_sha256
+        _ = parse_evidence(declaring(stated)).declared
+
+
+def declaring_nulls(nulls_sha256: object) -> bytes:
+    info = {"nulls_sha256": nulls_sha256, "scheme": "frontier_stitching"}
+    return evidence(info=json.dumps(info, sort_keys=True, separators=(",", ":")))
+
+
+def test_declared_null_models_are_read_in_their_order():
+    raw = declaring_nulls(["5c" * 32, "36" * 32])
+    assert parse_evidence(raw).declared.all == read_declared(io.BytesIO(raw)).nulls == (b"\x5c" * 32, b"\x36" * 32)
+
+
+@pytest.mark.parametrize("stated", [None, "5c" * 32, {}, [7], ["5C" * 32], ["5c" * 31], ["5c" * 32] * (NULLS_MAX + 1)])
+def test_declared_null_models_that_are_no_hashes_are_malformed(stated):
+    with pytest.raises(MalformedError, match="nulls_sha256"):
+        read_declared(io.BytesIO(declaring_nulls(stated)))
 
 
 @pytest.mark.parametrize(
@@ -177,4 +193,4 @@ def test_a_declared_base_that_is_no_hash_is_malformed(stated):
 )
 def test_no_base_is_read_from_what_is_no_evidence_file(raw):
     with pytest.raises(MalformedError):
-        read_base_sha256(io.BytesIO(raw))
+        read_declared(io.BytesIO(raw))

@@ -13,15 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from fakes import LedgerMaker, good_measurement, policy, replayed
 
 from registry import intoto, merkle, tiles
+from registry.binomial import HALF_PPM, MILLION
 from registry.certificate import verify_certificate
 from registry.checkpoint import Checkpoint
 from registry.commitments import commit_further, open_further
 from registry.equivocation import Equivocation, verify_equivocation
 from registry.errors import MalformedError, RefusedError, RegistryError
 from registry.note import KeyType, Note, VerifierKey, cosign
+from registry.policy import Thresholds
 from registry.receipt import Receipt, verify_receipt
 from registry.trust import TrustPolicy
-from registry.verdict import Outcome
+from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, Statistic, judge
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "golden"
 RELEASES = sorted(path for path in GOLDEN.iterdir() if path.is_dir())
@@ -95,7 +97,18 @@ def test_votes_of_every_release_still_add_up_to_their_verdicts(release):
     ledger = replayed(tiles.parse_entry_bundle((release / "outcomes.entries").read_bytes())).ledger
     kept = json.loads((release / "outcomes.json").read_text())
     assert verdicts_of(ledger) == kept
-    assert {outcome for outcome, _ in kept.values()} == set(Outcome)
+    assert {outcome for outcome, _ in kept.values()} == set(Outcome) - {Outcome.INTACT, Outcome.TAMPERED}
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+def test_votes_of_every_scheme_still_add_up_to_their_verdicts_and_certificates(release):
+    replay = replayed(tiles.parse_entry_bundle((release / "schemes.entries").read_bytes()))
+    kept = json.loads((release / "schemes.json").read_text())
+    assert verdicts_of(replay.ledger) == kept
+    assert {outcome for outcome, _ in kept.values()} == {Outcome.VERIFIED, Outcome.INTACT, Outcome.TAMPERED}
+    for outcome in (Outcome.INTACT, Outcome.TAMPERED):
+        raw = (release / f"{outcome.lower()}.certificate.json").read_bytes()
+        assert verify_certificate(raw, trust_of(release)).outcome is outcome
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
@@ -131,6 +144,7 @@ def write_golden(release):
     write_statement(release)
     write_equivocation(release)
     write_outcomes(release)
+    write_schemes(release)
     write_ml_dsa(release)
 
 
@@ -177,6 +191,35 @@ def write_outcomes(release):
             maker.vote(node, claim, outcome=outcome, reason=reason, measurement=measurement)
     (release / "outcomes.entries").write_bytes(tiles.entry_bundle(maker.entries))
     (release / "outcomes.json").write_text(json.dumps(verdicts_of(maker.ledger), indent=1, sort_keys=True) + "\n")
+
+
+def write_schemes(release):
+    """Votes on marks without a branch, and what a mark of integrity is certified by."""
+    fresh = [ControlCounts(ControlKind.FRESH, 10, 85, 5)] * 8
+    nulls = [ControlCounts(ControlKind.NULL, 10, 85, 5)] * 4
+    tenth = MILLION // 10
+    said = [
+        measured(Statistic.CLASSES, 90, fresh, tenth),
+        measured(Statistic.CALIBRATED, 90, fresh + nulls, 3 * tenth),
+        measured(Statistic.SIGNS, 97, [ControlCounts(ControlKind.FRESH, 50, 50, 3)] * 8),
+        measured(Statistic.INTEGRITY, 100, [], tenth),
+        measured(Statistic.INTEGRITY, 99, [], tenth),
+    ]
+    maker = LedgerMaker(3)
+    publication = maker.publish("alice")
+    for number, measurement in enumerate(said):
+        outcome, reason = judge(measurement, Thresholds())
+        claim = maker.claim("alice", publication, model=bytes([number]))
+        for node in (1, 2, 3):
+            maker.vote(node, claim, outcome=outcome, reason=reason, measurement=measurement)
+        if outcome is not Outcome.VERIFIED:
+            (release / f"{outcome.lower()}.certificate.json").write_bytes(maker.certificate(claim).encode())
+    (release / "schemes.entries").write_bytes(tiles.entry_bundle(maker.entries))
+    (release / "schemes.json").write_text(json.dumps(verdicts_of(maker.ledger), indent=1, sort_keys=True) + "\n")
+
+
+def measured(statistic, matched, controls, chance_ppm=HALF_PPM):
+    return Measurement(matched=matched, total=100, statistic=statistic, chance_ppm=chance_ppm, controls=tuple(controls))
 
 
 def write_ml_dsa(release):

@@ -1,14 +1,13 @@
-"""The verdict engine: published statistics exactly, and every way in which a measurement can fail to convict."""
+"""The verdict engine: every way in which a measurement can fail to convict, for every statistic."""
 
 from dataclasses import replace
-from fractions import Fraction
-from math import comb
 
 import pytest
 from fakes import good_measurement
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.binomial import HALF_PPM, MILLION, least_significant
 from registry.errors import MalformedError
 from registry.policy import Thresholds
 from registry.verdict import (
@@ -17,51 +16,12 @@ from registry.verdict import (
     ControlKind,
     Measurement,
     Outcome,
-    binomial_tail,
+    Statistic,
     judge,
-    least_significant,
-    p_value,
+    least_of_share,
 )
 
 THRESHOLDS = Thresholds()
-
-
-@pytest.mark.parametrize(
-    ("matched", "printed"), [(345, 1.4e-4), (354, 6.0e-6), (360, 5.5e-7), (390, 9e-14), (420, 2.2e-23)]
-)
-def test_p_values_of_six_hundred_triggers_are_the_published_ones(matched, printed):
-    assert float(p_value(matched, 600)) == pytest.approx(printed, rel=0.04)
-
-
-@pytest.mark.parametrize(("bits", "least"), [(64, 411), (128, 457)])
-def test_the_least_count_for_a_significance_is_the_published_one(bits, least):
-    assert binomial_tail(least, 600) << bits <= 1 << 600 < binomial_tail(least - 1, 600) << bits
-    assert least_significant(600, 1 << bits) == least
-
-
-@given(st.integers(0, 200), st.one_of(st.integers(1, 10**9), st.integers(0, 210).map(lambda bits: 1 << bits)))
-def test_the_least_significant_count_is_the_first_whose_tail_is_small_enough(total, factor):
-    small_enough = [count for count in range(total + 1) if binomial_tail(count, total) * factor <= 1 << total]
-    assert least_significant(total, factor) == min(small_enough, default=total + 1)
-
-
-@given(st.integers(1, 200), st.data())
-def test_the_tail_is_the_sum_of_its_terms(total, data):
-    matched = data.draw(st.integers(0, total))
-    assert binomial_tail(matched, total) == sum(comb(total, right) for right in range(matched, total + 1))
-
-
-@given(st.integers(1, 300), st.data())
-def test_a_printed_p_value_is_rounded_up_and_close(total, data):
-    matched = data.draw(st.integers(0, total))
-    exact, printed = Fraction(binomial_tail(matched, total), 1 << total), Fraction(p_value(matched, total))
-    assert exact <= printed <= exact * Fraction(101, 100)
-
-
-@pytest.mark.parametrize("counts", [(-1, 5), (6, 5)])
-def test_an_impossible_count_is_the_callers_mistake(counts):
-    with pytest.raises(ValueError, match="count"):
-        binomial_tail(*counts)
 
 
 def test_a_marked_model_verifies():
@@ -165,3 +125,120 @@ def test_a_measurement_survives_its_encoding():
 def test_counts_that_contradict_each_other_are_malformed(change):
     with pytest.raises(MalformedError):
         Measurement.from_value(good_measurement().to_value() | change)
+
+
+TENTH_PPM = MILLION // 10
+
+
+def classes(
+    matched: int, *, total: int = 100, chance_ppm: int = TENTH_PPM, statistic: Statistic = Statistic.CLASSES
+) -> Measurement:
+    """Numbers of a black-box mark; the fresh networks are at chance."""
+    fresh = _control(ControlKind.FRESH, chance_ppm * total // MILLION, matched)
+    return Measurement(matched=matched, total=total, statistic=statistic, chance_ppm=chance_ppm, controls=(fresh,) * 8)
+
+
+def _control(kind: ControlKind, found: int, matched: int) -> ControlCounts:
+    """A control that matches nothing beside what the suspect matches, as far as it can."""
+    both = min(found, matched)
+    return ControlCounts(kind=kind, matched=found, suspect_only=matched - both, control_only=found - both)
+
+
+@given(st.integers(500, 1000), st.integers(1, 4096))
+def test_at_a_chance_of_one_half_a_share_is_what_the_policy_says(permille, total):
+    assert least_of_share(permille, total, HALF_PPM) == -(-permille * total // 1000)
+
+
+@given(st.integers(500, 1000), st.integers(1, 4096), st.integers(1, MILLION))
+def test_a_share_lies_between_chance_and_all(permille, total, chance_ppm):
+    least = least_of_share(permille, total, chance_ppm)
+    assert chance_ppm * total <= least * MILLION
+    assert least <= total
+
+
+@pytest.mark.parametrize(
+    ("matched", "outcome", "reason"),
+    [
+        (10, Outcome.REFUTED, "below_threshold"),
+        (27, Outcome.REFUTED, "below_threshold"),
+        (28, Outcome.INCONCLUSIVE, "between_bounds"),
+        (45, Outcome.INCONCLUSIVE, "between_bounds"),
+        (46, Outcome.VERIFIED, "matched"),
+        (100, Outcome.VERIFIED, "matched"),
+    ],
+)
+def test_classes_of_ten_are_judged_by_the_same_part_of_what_a_guess_misses(matched, outcome, reason):
+    assert judge(classes(matched), THRESHOLDS) == (outcome, reason)
+
+
+def test_signs_are_judged_as_bits_without_permutations():
+    numbers = good_measurement(450)
+    signs = Measurement(matched=450, total=600, statistic=Statistic.SIGNS, controls=numbers.controls)
+    assert judge(signs, THRESHOLDS) == (Outcome.VERIFIED, "matched")
+    assert judge(replace(signs, controls=signs.controls[:7]), THRESHOLDS) == (Outcome.INCONCLUSIVE, "too_few_controls")
+
+
+def test_a_fresh_network_that_answers_the_triggers_refutes():
+    fits = _control(ControlKind.FRESH, 27, 100)
+    measurement = replace(classes(100), controls=(*classes(100).controls[:7], fits))
+    assert judge(measurement, THRESHOLDS) == (Outcome.REFUTED, "not_specific")
+
+
+@pytest.mark.parametrize("kind", [ControlKind.BASE, ControlKind.PUBLIC, ControlKind.NULL])
+def test_another_model_that_answers_as_well_convicts_nobody(kind):
+    other = _control(kind, 10 if kind is ControlKind.NULL else 90, 100)
+    other = other._replace(suspect_only=other.suspect_only if kind is not ControlKind.NULL else 90)
+    measurement = replace(classes(100), controls=(*classes(100).controls, other))
+    expected = (Outcome.VERIFIED, "matched") if kind is ControlKind.NULL else (Outcome.REFUTED, "shared_ancestor")
+    assert judge(measurement, THRESHOLDS) == expected
+
+
+def test_a_measured_chance_needs_models_that_it_was_measured_on():
+    bare = classes(98, chance_ppm=400_000, statistic=Statistic.CALIBRATED)
+    assert judge(bare, THRESHOLDS) == (Outcome.INCONCLUSIVE, "too_few_controls")
+    nulls = (_control(ControlKind.NULL, 25, 98),) * 3
+    assert judge(replace(bare, controls=bare.controls + nulls), THRESHOLDS) == (Outcome.VERIFIED, "matched")
+    assert judge(replace(bare, controls=bare.controls + nulls[:2]), THRESHOLDS)[1] == "too_few_controls"
+
+
+def test_where_models_without_the_mark_match_nearly_all_nothing_convicts():
+    nulls = (_control(ControlKind.NULL, 80, 100),) * 3
+    found = classes(100, chance_ppm=900_000, statistic=Statistic.CALIBRATED)
+    assert judge(replace(found, controls=found.controls + nulls), THRESHOLDS) == (
+        Outcome.INCONCLUSIVE,
+        "between_bounds",
+    )
+
+
+def test_one_answer_that_differs_is_tampering():
+    intact = Measurement(matched=100, total=100, statistic=Statistic.INTEGRITY, chance_ppm=TENTH_PPM, controls=())
+    assert judge(intact, THRESHOLDS) == (Outcome.INTACT, "matched")
+    assert judge(replace(intact, matched=99), THRESHOLDS) == (Outcome.TAMPERED, "changed")
+
+
+@pytest.mark.parametrize("statistic", [it for it in Statistic if it is not Statistic.BRANCH])
+def test_every_statistic_survives_its_encoding(statistic):
+    chance_ppm = HALF_PPM if statistic is Statistic.SIGNS else TENTH_PPM
+    measurement = classes(60, statistic=statistic, chance_ppm=chance_ppm)
+    assert Measurement.from_value(measurement.to_value()) == measurement
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"statistic": "branch"},
+        {"statistic": "guess"},
+        {"statistic": None},
+        {"chance_ppm": 0},
+        {"chance_ppm": MILLION + 1},
+        {"chance_ppm": 0.1},
+        {"statistic": "signs"},
+        {"permutations": 999},
+        {"aligned": False},
+        {"matched": 101},
+        {"controls": [["null", 11, 50, 1]]},
+    ],
+)
+def test_other_statistics_that_contradict_themselves_are_malformed(change):
+    with pytest.raises(MalformedError):
+        Measurement.from_value(classes(60).to_value() | change)

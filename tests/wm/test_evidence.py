@@ -12,7 +12,7 @@ from wm import tensorfile
 from wm.alignment import RESPONSES, make_reference
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, load_evidence, save_evidence
-from wm.info import canonical_json
+from wm.info_fields import canonical_json
 
 
 def raw(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

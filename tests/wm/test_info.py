@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from wm.architectures import Architecture
 from wm.backbone import Tap
 from wm.errors import WatermarkError
-from wm.info import Info, Probing, canonical_json, decode_info, encode_info, is_gamma, parse_canonical_json
+from wm.info import Info, Probing, decode_info, encode_info, is_gamma
+from wm.info_fields import canonical_json, parse_canonical_json
 from wm.triggers import InputSpec, Normalisation, TextSpec
 
 INFO = Info(

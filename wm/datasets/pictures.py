@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wm.data import VALIDATION_FRACTION, Dataset, of_images, stratified_split
 from wm.errors import WatermarkError
-from wm.info import SIDE_MAX
+from wm.info_fields import SIDE_MAX
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

@@ -19,7 +19,7 @@ from registry.policy import Thresholds
 from registry.verdict import Outcome, judge
 from wm.architectures import Architecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.info import canonical_json
+from wm.info_fields import canonical_json
 from wm.tensorfile import opened
 from wm.training import fit
 from wm.weights import save_weights

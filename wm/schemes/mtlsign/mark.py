@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from wm.architectures import Architecture, OwnArchitecture
 from wm.backbone import full_precision
+from wm.computing import reproducible
 from wm.data import Examples
 from wm.head import initial_head
 from wm.progress import ProgressCallback, silent
@@ -34,7 +35,6 @@ from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import Shadowing, TuningLoss
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
 from wm.triggers import Spec, make_triggers
-from wm.verification import reproducible
 
 
 class Mark:

@@ -1,0 +1,166 @@
+"""Marks without a branch: what is counted in files and in answers, beside which controls, and what is refused."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import wm
+from wm import data
+from wm.architectures import Architecture, build
+from wm.schemes.catalogue import SCHEMES
+from wm.schemes.evidence import SchemeEvidence, load_scheme_evidence, save_scheme_evidence
+from wm.schemes.info import SchemeInfo, decode_scheme_info, encode_scheme_info
+from wm.schemes.locked_parameters import LockedPayload, lockable, positions
+from wm.schemes.locked_parameters.places import signs
+from wm.schemes.margin import MarginPayload
+from wm.schemes.scheme import answers
+from wm.weights import save_weights
+
+KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(32), b"\x07" * 32
+SMALL = Architecture("shufflenet_v2_x0_5", {"num_classes": 10})
+DIGITS = data.digits()
+NOTHING = SchemeInfo(scheme="margin", architecture=SMALL, input=DIGITS.input, classes=10)
+
+
+def margin_evidence(place: Path, model: nn.Module, **files: object) -> Path:
+    """Evidence of triggers that nobody was trained on."""
+    pixels = (255 * torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(1))).to(torch.uint8)
+    return written(place, model, MarginPayload(pixels, DIGITS.input, 10), "margin", **files)
+
+
+def written(place: Path, model: nn.Module, payload: object, scheme: str, **files: object) -> Path:
+    sha256 = save_weights(model, place / "model.safetensors")
+    info = replace(NOTHING, scheme=scheme, payload=payload.fields()).with_files(
+        model_sha256=sha256, base_sha256=None, **files
+    )
+    save_scheme_evidence(place / "evidence.safetensors", SchemeEvidence(info, payload, bytes(32)))
+    return place / "evidence.safetensors"
+
+
+def locked(model: nn.Module, key: bytes, count: int = 200) -> LockedPayload:
+    """Write a key's signs into a network as it is."""
+    shapes = lockable(model)
+    places, held = positions(key, shapes, count), model.state_dict()
+    values = torch.where(signs(key, count), 0.05, -0.05)
+    for number, name in enumerate(places.names):
+        chosen, where = places.of(number)
+        held[name][where] = values[chosen]
+    return LockedPayload(values, shapes)
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return build(SMALL, seed=3).eval()
+
+
+def test_a_black_box_mark_is_counted_in_a_file_and_in_answers_alike(model, tmp_path):
+    evidence = margin_evidence(tmp_path, model)
+    found = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=2)
+    shown = wm.class_triggers(evidence, KEY)
+    said = answers(model, shown.pixels, DIGITS.input).tolist()
+    heard = wm.verify_answers(said, evidence, KEY, control_seed=SEED, controls=2)
+    assert found == heard
+    assert (found.total, found.statistic, found.chance) == (40, "classes", Fraction(1, 10))
+    assert [control.name for control in found.controls] == ["fresh-0", "fresh-1"]
+    assert found.matched == sum(a == b for a, b in zip(said, shown.labels.tolist(), strict=True))
+
+
+def test_answers_as_demanded_match_all_and_of_another_key_by_chance(model, tmp_path):
+    evidence = margin_evidence(tmp_path, model)
+    demanded = wm.class_triggers(evidence, KEY).labels.tolist()
+    assert wm.verify_answers(demanded, evidence, KEY, control_seed=SEED, controls=0).matched == 40
+    assert wm.verify_answers(demanded, evidence, OTHER_KEY, control_seed=SEED, controls=0).matched < 15
+
+
+def test_answers_must_be_as_many_as_triggers(model, tmp_path):
+    evidence = margin_evidence(tmp_path, model)
+    with pytest.raises(wm.WatermarkError, match="39 answers to 40 triggers"):
+        wm.verify_answers([0] * 39, evidence, KEY, control_seed=SEED)
+
+
+def test_signs_are_read_from_weights_and_no_endpoint_shows_those(tmp_path):
+    marked = build(SMALL, seed=4).eval()
+    evidence = written(tmp_path, marked, locked(marked, KEY), "locked_parameters")
+    found = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=2)
+    assert (found.matched, found.total, found.statistic) == (200, 200, "signs")
+    assert all(70 < control.matched < 130 for control in found.controls)
+    wrong = wm.verify(tmp_path / "model.safetensors", evidence, OTHER_KEY, control_seed=SEED, controls=0)
+    assert 70 < wrong.matched < 130
+    with pytest.raises(wm.WatermarkError, match="needs the model's file"):
+        wm.class_triggers(evidence, KEY)
+
+
+def test_a_replaced_classifier_does_not_hide_locked_weights_but_ends_a_black_box(tmp_path):
+    marked = build(SMALL, seed=4).eval()
+    evidence = written(tmp_path, marked, locked(marked, KEY), "locked_parameters")
+    reused = build(Architecture("shufflenet_v2_x0_5", {"num_classes": 3}), seed=4)
+    reused.load_state_dict({**reused.state_dict(), **{n: t for n, t in marked.state_dict().items() if "fc." not in n}})
+    save_weights(reused, tmp_path / "reused.safetensors")
+    assert wm.verify(tmp_path / "reused.safetensors", evidence, KEY, control_seed=SEED, controls=0).matched == 200
+    with pytest.raises(wm.WatermarkError, match="fc"):
+        wm.verify(
+            tmp_path / "reused.safetensors", margin_evidence(tmp_path, marked), KEY, control_seed=SEED, controls=0
+        )
+
+
+def test_declared_models_are_controls(model, tmp_path):
+    evidence = margin_evidence(tmp_path, model)
+    files = wm.ControlFiles(base=tmp_path / "model.safetensors", nulls=(tmp_path / "model.safetensors",) * 2)
+    found = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0, control_files=files)
+    assert [control.kind for control in found.controls] == ["base", "null", "null"]
+    assert {(it.matched, it.suspect_only, it.control_only) for it in found.controls} == {(found.matched, 0, 0)}
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_every_scheme_says_what_it_counts_and_how(scheme):
+    found = SCHEMES[scheme]
+    assert (found.class_triggers is None) != (found.agreements is None)
+    assert found.settings() is not None
+    assert found.quick() is not None
+
+
+def test_an_info_has_one_spelling(model, tmp_path):
+    text = encode_scheme_info(load_scheme_evidence(margin_evidence(tmp_path, model)).info)
+    assert encode_scheme_info(decode_scheme_info(text)) == text
+    with pytest.raises(wm.WatermarkError, match="canonical"):
+        decode_scheme_info(text.replace(",", ", ", 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('"classes":10', '"classes":0', "classes"),
+        ('"classes":10', '"classes":"10"', "classes"),
+        ('"nulls_sha256":[]', '"nulls_sha256":["ab"]', "nulls_sha256"),
+        ('"nulls_sha256":[]', '"nulls_sha256":null', "nulls_sha256"),
+        ('"payload":{"triggers":40}', '"payload":[40]', "payload"),
+        ('"payload":{"triggers":40}', '"payload":{"triggers":true}', "payload"),
+        ('"height":32', '"height":100000', "input.height"),
+        ('"name":"shufflenet_v2_x0_5"', '"name":"own"', "own"),
+        ('"base_sha256":null', '"base_sha256":"x"', "base_sha256"),
+        ('"classes":10', '"classes":10,"more":1', "keys"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(model, tmp_path, old, new, what):
+    text = encode_scheme_info(load_scheme_evidence(margin_evidence(tmp_path, model)).info)
+    assert old in text
+    with pytest.raises(wm.WatermarkError, match=what):
+        decode_scheme_info(text.replace(old, new))
+
+
+def test_an_unknown_scheme_is_refused_by_name(model, tmp_path):
+    path = written(tmp_path, model, MarginPayload(torch.zeros(20, 3, 32, 32, dtype=torch.uint8), DIGITS.input, 10), "x")
+    with pytest.raises(wm.WatermarkError, match="this version knows mtlsign, frontier_stitching") as refused:
+        wm.verify(tmp_path / "model.safetensors", path, KEY, control_seed=SEED)
+    assert refused.value.code == "unknown_scheme"
+
+
+def test_what_embed_is_not_told_of_a_scheme_is_refused(model):
+    with pytest.raises(ValueError, match="neither negatives nor a savepoint"):
+        wm.embed(model, DIGITS, KEY, architecture=SMALL, scheme="margin", negatives=[model], seed=1)
+    with pytest.raises(wm.WatermarkError, match="scheme 'x'"):
+        wm.embed(model, DIGITS, KEY, architecture=SMALL, scheme="x", seed=1)

@@ -1,0 +1,91 @@
+"""The evidence file of a scheme without a branch: the same container as MTLSign's, with the scheme's own tensors.
+
+    metadata  format "wmreg-evidence/1", salt, info: as in `wm.evidence`
+    tensors   the scheme's payload, by name
+
+H(cWM), which the owner publishes, is over these tensors; for such a scheme it commits to the triggers or to the
+values that were embedded.
+
+Source: DESIGN 4.3.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from wm import tensorfile
+from wm.errors import WatermarkError
+from wm.evidence import EVIDENCE_BYTES_MAX, FORMAT, SALT_BYTES, check_metadata
+from wm.info_fields import parse_canonical_json
+from wm.schemes.catalogue import Scheme, scheme_of
+from wm.schemes.info import SchemeInfo, decode_scheme_info, encode_scheme_info
+from wm.schemes.scheme import Payload
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeEvidence:
+    """What such an evidence file says: the info, the payload, the salt of H(info)."""
+
+    info: SchemeInfo
+    payload: Payload
+    salt: bytes
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme that made it."""
+        return scheme_of(self.info.scheme)
+
+
+def save_scheme_evidence(path: Path, evidence: SchemeEvidence) -> str:
+    """Write an evidence file atomically.
+
+    Args:
+        path: replaced if it exists.
+        evidence: its info must have `model_sha256`; its salt 32 bytes.
+
+    Returns:
+        SHA-256 of the file, lower-case hexadecimal.
+
+    Raises:
+        ValueError: the salt's length or the missing hash.
+        OSError: the folder cannot be written.
+    """
+    if len(evidence.salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(evidence.salt)}")
+    metadata = {"format": FORMAT, "salt": evidence.salt.hex(), "info": encode_scheme_info(evidence.info)}
+    return tensorfile.write(path, evidence.payload.tensors(), metadata)
+
+
+def load_scheme_evidence(path: Path, *, builder: Callable[[], nn.Module] | None = None) -> SchemeEvidence:
+    """Read an evidence file of a scheme without a branch, and check that its parts fit each other.
+
+    Raises:
+        WatermarkError: with the code and the field or tensor at fault.
+        OSError: the file cannot be read.
+    """
+    with tensorfile.opened(path, file_bytes_max=EVIDENCE_BYTES_MAX) as handle:
+        metadata = handle.metadata() or {}
+        check_metadata(metadata)
+        info = decode_scheme_info(metadata["info"], builder=builder)
+        scheme = scheme_of(info.scheme)
+        tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    return SchemeEvidence(info, scheme.payload_from(info, tensors), bytes.fromhex(metadata["salt"]))
+
+
+def scheme_named_in(path: Path) -> str:
+    """Read from an evidence file's header which scheme made it.
+
+    Raises:
+        WatermarkError: `malformed`, `too_large`; no evidence file, or it names none.
+        OSError: the file cannot be read.
+    """
+    with tensorfile.opened(path, file_bytes_max=EVIDENCE_BYTES_MAX) as handle:
+        metadata = handle.metadata() or {}
+    check_metadata(metadata)
+    info = parse_canonical_json(metadata["info"])
+    name = info.get("scheme") if isinstance(info, dict) else None
+    if not isinstance(name, str):
+        raise WatermarkError("malformed", "info field 'scheme' must be text")
+    return name

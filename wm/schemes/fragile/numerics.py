@@ -1,0 +1,161 @@
+"""How far a network's answers move for reasons that are nobody's fault: the numeric noise of its margins.
+
+The truth is what the network computes in double precision. Against it are held single precision with other batch sizes,
+memory format, number of threads and kernels, and TF32, in which GPUs compute convolutions by default: the factors of
+products keep 10 bits of the mantissa, and sums are in single precision. TF32 is simulated, so that an owner without a
+GPU has its noise as well. A margin must be many times that noise, since other devices draw other noise.
+
+Factors may also be cut off instead of rounded, as some kernels might do. That moves all of them the same way, so much
+further; but it is no draw of chance, and a margin that is safely above it is enough.
+
+bfloat16 keeps 7 bits. That is another network, not noise.
+
+Source: SCHEMES 1.3, "engineering trap". TF32: NVIDIA, "A100 Tensor Core GPU Architecture", 2020.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from wm.backbone import device_of, evaluating, full_precision
+from wm.schemes.scheme import TRIGGERS_AT_ONCE
+
+CUT_OFF = "TF32, cut off"
+_CUT_OFF_FACTOR = 1.5
+_DROPPED_BITS = 13  # of the 23 of single precision, so that 10 are left
+_PRODUCTS = frozenset(
+    {
+        torch.ops.aten.convolution,
+        torch.ops.aten.mm,
+        torch.ops.aten.addmm,
+        torch.ops.aten.bmm,
+        torch.ops.aten.baddbmm,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,  # noqa: SLF001 -- aten names it so
+    }
+)
+Logits = Callable[[nn.Module, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """How near triggers lie to the boundary, and how far their margins move by themselves.
+
+    Attributes:
+        margins: logit of the label minus the best other, in double precision, float64, shape (n,).
+        noise: by the name of a variation, the greatest distance of a margin from that.
+    """
+
+    margins: Tensor
+    noise: dict[str, float]
+
+    def least(self, factor: float) -> float:
+        """Return the margin that all noise leaves alone: so many times what chance draws, and above what it does not."""
+        drawn = max(distance for name, distance in self.noise.items() if name != CUT_OFF)
+        return max(factor * drawn, _CUT_OFF_FACTOR * self.noise.get(CUT_OFF, 0.0))
+
+
+def measure(model: nn.Module, images: Tensor, labels: Tensor, *, tf32: bool) -> Margins:
+    """Measure the margins of triggers, and their noise.
+
+    Args:
+        model: a classifier in float32, on any device; left as it is.
+        images: normalised, float32, shape (n, channels, height, width), on the CPU.
+        labels: int64, shape (n,).
+        tf32: whether TF32 is among the variations.
+    """
+    truth = _double(model, images)
+    margins = margins_of(truth, labels)
+    noise = {
+        name: float((margins_of(logits(model, images), labels) - margins).abs().max())
+        for name, logits in variations(tf32=tf32).items()
+    }
+    return Margins(margins, noise)
+
+
+def variations(*, tf32: bool) -> dict[str, Logits]:
+    """Return by name all ways to compute that must give the same answers, double precision excepted."""
+    found: dict[str, Logits] = {
+        "float32": _single,
+        "batches of 1": lambda model, images: _single(model, images, batch=1),
+        "batches of 7": lambda model, images: _single(model, images, batch=7),
+        "channels last": _channels_last,
+        "other threads": _other_threads,
+        "no oneDNN": _without_onednn,
+    }
+    if tf32:
+        found |= {"TF32, rounded": _Tf32(is_rounded=True).logits, CUT_OFF: _Tf32(is_rounded=False).logits}
+    return found
+
+
+def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the logit of the label minus the best other, shape (n,), for logits of shape (n, classes)."""
+    labelled = logits.gather(1, labels[:, None]).squeeze(1)
+    return labelled - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+
+
+@torch.no_grad()
+def _single(model: nn.Module, images: Tensor, *, batch: int = TRIGGERS_AT_ONCE) -> Tensor:
+    place = device_of(model)
+    with evaluating(model), full_precision(place):
+        return torch.cat([model(part.to(place)).cpu().double() for part in torch.split(images, batch)])
+
+
+def _double(model: nn.Module, images: Tensor) -> Tensor:
+    return _single(copy.deepcopy(model).double(), images.double())
+
+
+def _channels_last(model: nn.Module, images: Tensor) -> Tensor:
+    changed = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    return _single(changed, images.contiguous(memory_format=torch.channels_last))
+
+
+def _other_threads(model: nn.Module, images: Tensor) -> Tensor:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2 if before == 1 else 1)
+    try:
+        return _single(model, images)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _without_onednn(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+        return _single(model, images)
+
+
+class _Tf32(TorchDispatchMode):
+    """Inside the block the factors of products keep 10 bits of the mantissa."""
+
+    def __init__(self, *, is_rounded: bool) -> None:
+        super().__init__()
+        self._is_rounded = is_rounded
+
+    def logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Compute logits so."""
+        with self:
+            return _single(model, images)
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        _types: object,
+        arguments: tuple[Any, ...] = (),
+        options: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        if function.overloadpacket in _PRODUCTS:
+            arguments = tuple(self._shortened(argument) for argument in arguments)
+        return function(*arguments, **(options or {}))
+
+    def _shortened(self, argument: Any) -> Any:  # noqa: ANN401
+        # Biases, which have one axis, are added in single precision.
+        if not isinstance(argument, Tensor) or argument.dtype != torch.float32 or argument.ndim < 2:
+            return argument
+        bits = argument.view(torch.int32)
+        if self._is_rounded:  # to nearest, ties to even
+            bits = bits + ((1 << (_DROPPED_BITS - 1)) - 1) + ((bits >> _DROPPED_BITS) & 1)
+        return (bits & -(1 << _DROPPED_BITS)).view(torch.float32)
