@@ -87,7 +87,9 @@ class EndpointClient:
         place = self._strangers.checked_endpoint(url)
         return await self._send("GET", place, None, bytes_max=METADATA_BYTES_MAX, count=1)
 
-    async def ask(self, url: str, metadata: bytes, pictures: Pictures, *, common: bytes) -> Classes:
+    async def ask(
+        self, url: str, metadata: bytes, pictures: Pictures, *, common: bytes, has_margin: bool = True
+    ) -> Classes:
         """Ask an endpoint about pictures.
 
         Args:
@@ -95,6 +97,7 @@ class EndpointClient:
             metadata: what `look` got.
             pictures: that count, one at least.
             common: decides the decoys that all nodes show.
+            has_margin: whether a picture must get the class of one that differs in the lowest bits.
 
         Returns:
             The class of each picture, and what was noticed.
@@ -115,7 +118,7 @@ class EndpointClient:
             except TimeoutError as error:
                 why = f"{interview.waiting} pictures are unanswered after {self._settings.timeout_s} s"
                 raise EndpointError("timeout", why) from error
-        classes = interview.result(course)
+        classes = interview.result(course, has_margin=has_margin)
         logger.info("an endpoint was asked", extra=fields(host=place.host or "", **asdict(classes.noticed)))
         return classes
 

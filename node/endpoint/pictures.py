@@ -5,6 +5,7 @@ from dataclasses import dataclass
 PICTURES_MAX = 4096  # as many as a vote may count
 SIDE_MAX = 1024
 CHANNELS_MAX = 16
+CLASSES_MAX = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

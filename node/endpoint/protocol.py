@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from node.endpoint.errors import EndpointError
-from node.endpoint.pictures import Pictures, Shape
+from node.endpoint.pictures import CLASSES_MAX, Pictures, Shape
 
-CLASSES_MAX = 65_536
 NAME_CHARACTERS_MAX = 256
 _TENSORS_MAX = 64
 _INTEGERS = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})

@@ -37,7 +37,8 @@ from registry.receipt import Receipt
 from registry.rules import Duplicate, Ledger, Refused
 from registry.terms import terms_of
 from registry.trust import TrustPolicy
-from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge, p_value
+from registry.binomial import p_value
+from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge
 from registry.watermark_key import bind
 
 ORIGIN = "test.example/ledger"

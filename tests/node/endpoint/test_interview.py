@@ -14,14 +14,14 @@ from node.endpoint.pictures import Pictures
 COURSE = Course(seconds=[0.1, 0.3, 0.2])
 
 
-def held(asked: Pictures, answer, *, common: bytes = b"claim", seed: int = 1, most: int = 32):
+def held(asked: Pictures, answer, *, common: bytes = b"claim", seed: int = 1, most: int = 32, has_margin: bool = True):
     """An interview with somebody who answers picture by picture, and every batch that he was shown."""
     interview, batches = Interview(asked, common=common, chance=random.Random(seed)), []
     while interview.waiting:
         batch = interview.next_batch(most)
         interview.note(batch, [answer(picture) for picture in batch.pictures])
         batches.append(batch)
-    return interview.result(COURSE), batches
+    return interview.result(COURSE, has_margin=has_margin), batches
 
 
 def test_every_picture_gets_its_own_answer_whatever_the_order():
@@ -104,6 +104,15 @@ def test_who_knows_the_triggers_byte_by_byte_is_given_away_by_their_twins():
     with pytest.raises(EndpointError, match="than their twins") as caught:
         held(asked, lambda picture: (class_of(picture) + (picture in asked.pixels)) % 10)
     assert caught.value.reason == "inconsistent"
+
+
+def test_pictures_at_a_boundary_may_get_another_class_than_their_twins():
+    asked = pictures(40)
+    found, _ = held(asked, lambda p: sum(p) % 10, has_margin=False)
+    assert found.asked == tuple(sum(picture) % 10 for picture in asked.pixels)
+    assert found.noticed.twins_differing > 10
+    with pytest.raises(EndpointError, match="than their twins"):
+        held(asked, lambda p: sum(p) % 10)
 
 
 def test_who_answers_every_trigger_and_its_twins_wrongly_is_not():
