@@ -27,9 +27,10 @@ from wm.computing import name_of, place_of, reproducible, software
 from wm.controls import Control, ControlFiles, compare_with_files, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
 from wm.evidence import load_evidence
+from wm.info import Info
 from wm.progress import ProgressCallback, silent
 from wm.schemes import mtlsign
-from wm.schemes.evidence import load_scheme_evidence, scheme_named_in
+from wm.schemes.evidence import info_in, load_scheme_evidence, scheme_named_in
 from wm.schemes.measuring import Controls, SchemeCount, check_file, class_triggers_of, count_in_answers, count_in_file
 from wm.schemes.scheme import ClassTriggers
 from wm.statistics import tail, tail_of
@@ -203,9 +204,7 @@ def architecture_in(evidence_path: Path) -> Architecture:
         WatermarkError: the evidence is malformed.
         OSError: the file cannot be read.
     """
-    if scheme_named_in(evidence_path) == mtlsign.NAME:
-        return load_evidence(evidence_path).info.architecture
-    return load_scheme_evidence(evidence_path).info.architecture
+    return info_in(evidence_path).architecture
 
 
 def check_suspect(model_path: Path, evidence_path: Path, *, model_bytes_max: int = MODEL_BYTES_MAX) -> None:
@@ -220,10 +219,11 @@ def check_suspect(model_path: Path, evidence_path: Path, *, model_bytes_max: int
         WatermarkError: it would not, naming the tensor; or the evidence is malformed.
         OSError: a file cannot be read.
     """
-    if scheme_named_in(evidence_path) == mtlsign.NAME:
-        check_backbone(model_path, load_evidence(evidence_path).info, file_bytes_max=model_bytes_max)
+    info = info_in(evidence_path)
+    if isinstance(info, Info):
+        check_backbone(model_path, info, file_bytes_max=model_bytes_max)
     else:
-        check_file(model_path, load_scheme_evidence(evidence_path), file_bytes_max=model_bytes_max)
+        check_file(model_path, info, file_bytes_max=model_bytes_max)
 
 
 def _of_scheme(count: SchemeCount, place: torch.device) -> Evidence:

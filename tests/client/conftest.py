@@ -26,6 +26,7 @@ from client.keystore import WatermarkKeyFile, create_signing_key, create_waterma
 from client.publishing import Owner
 from registry import merkle, note, signing, tiles
 from registry.audit import Replay
+from registry.binomial import p_value
 from registry.certificate import Certificate, ProvenEntry
 from registry.checkpoint import Checkpoint
 from registry.entry import Entry
@@ -37,7 +38,6 @@ from registry.receipt import Receipt
 from registry.rules import Duplicate, Ledger, Refused
 from registry.terms import terms_of
 from registry.trust import TrustPolicy
-from registry.binomial import p_value
 from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge
 from registry.watermark_key import bind
 

@@ -124,7 +124,7 @@ def test_the_text_says_where_the_mark_failed_and_what_the_task_lost():
     failed = attack | {"fails_at": 0.2, "task_accuracy_at_failure": 0.61}
     held = attack | {"fails_at": None, "task_accuracy_at_failure": None}
     forgery = {"name": "random_key", "summary": "", "strength": "", "points": points}
-    report = {"measure": "accuracy", "marked": point(None, "VERIFIED", 0.99), "attacks": [failed, held]}
+    report = {"measure": "accuracy", "marked": point(None, "VERIFIED", 0.99), "attacks": [failed, held], "left_out": []}
 
     text = _text(report | {"forgeries": [forgery | {"passes_at": [0.1]}, forgery | {"passes_at": []}]})
 
@@ -143,7 +143,13 @@ def test_the_text_says_which_counts_are_of_aligned_channels(aligned, before, tol
     attack = {"name": "permutation", "summary": "", "strength": "", "points": points}
     attack |= {"fails_at": None, "task_accuracy_at_failure": None}
 
-    report = {"measure": "accuracy", "marked": point(None, "VERIFIED", 0.99), "attacks": [attack], "forgeries": []}
+    report = {
+        "measure": "accuracy",
+        "marked": point(None, "VERIFIED", 0.99),
+        "attacks": [attack],
+        "forgeries": [],
+        "left_out": [],
+    }
     assert told in _text(report)
 
 

@@ -188,7 +188,7 @@ def test_an_existing_output_is_refused_before_any_work(wmreg, ledger, alice, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "needle"), [(["--scheme", "none"], "there is mtlsign"), (["--arch", "vgg11"], "no default taps")]
+    ("words", "needle"), [(["--scheme", "none"], "not one of 'mtlsign'"), (["--arch", "vgg11"], "no default taps")]
 )
 def test_what_cannot_be_marked_is_found_before_the_training(wmreg, ledger, alice, tmp_path, words, needle):
     begun_s = time.monotonic()

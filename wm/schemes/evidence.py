@@ -9,7 +9,7 @@ values that were embedded.
 Source: DESIGN 4.3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from wm import tensorfile
 from wm.errors import WatermarkError
 from wm.evidence import EVIDENCE_BYTES_MAX, FORMAT, SALT_BYTES, check_metadata
+from wm.info import Info, decode_info
 from wm.info_fields import parse_canonical_json
+from wm.schemes import mtlsign
 from wm.schemes.catalogue import Scheme, scheme_of
 from wm.schemes.info import SchemeInfo, decode_scheme_info, encode_scheme_info
 from wm.schemes.scheme import Payload
@@ -74,6 +76,17 @@ def load_scheme_evidence(path: Path, *, builder: Callable[[], nn.Module] | None 
     return SchemeEvidence(info, scheme.payload_from(info, tensors), bytes.fromhex(metadata["salt"]))
 
 
+def info_in(path: Path) -> Info | SchemeInfo:
+    """Read an evidence file's info, whatever its scheme, from its header alone.
+
+    Raises:
+        WatermarkError: `malformed`, `too_large`; no evidence file, or a field of its info is wrong.
+        OSError: the file cannot be read.
+    """
+    text = _info_text(path)
+    return decode_info(text) if _scheme_of_text(text) == mtlsign.NAME else decode_scheme_info(text)
+
+
 def scheme_named_in(path: Path) -> str:
     """Read from an evidence file's header which scheme made it.
 
@@ -81,10 +94,18 @@ def scheme_named_in(path: Path) -> str:
         WatermarkError: `malformed`, `too_large`; no evidence file, or it names none.
         OSError: the file cannot be read.
     """
+    return _scheme_of_text(_info_text(path))
+
+
+def _info_text(path: Path) -> str:
     with tensorfile.opened(path, file_bytes_max=EVIDENCE_BYTES_MAX) as handle:
-        metadata = handle.metadata() or {}
+        metadata: Mapping[str, str] = handle.metadata() or {}
     check_metadata(metadata)
-    info = parse_canonical_json(metadata["info"])
+    return metadata["info"]
+
+
+def _scheme_of_text(text: str) -> str:
+    info = parse_canonical_json(text)
     name = info.get("scheme") if isinstance(info, dict) else None
     if not isinstance(name, str):
         raise WatermarkError("malformed", "info field 'scheme' must be text")

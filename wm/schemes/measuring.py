@@ -23,7 +23,9 @@ from wm.architectures import build, skeleton
 from wm.controls import Control, ControlFiles, calibrate_whole
 from wm.errors import WatermarkError
 from wm.progress import Progress, ProgressCallback
+from wm.schemes.catalogue import scheme_of
 from wm.schemes.evidence import SchemeEvidence
+from wm.schemes.info import SchemeInfo
 from wm.schemes.scheme import ClassTriggers, Payload, answers
 from wm.statistics import MILLION, clopper_pearson_upper
 from wm.weights import check_named, check_weights, load_named, load_weights
@@ -116,9 +118,9 @@ def count_in_answers(
     return _counted(reader, suspect, controls, device, progress)
 
 
-def check_file(path: Path, evidence: SchemeEvidence, *, file_bytes_max: int) -> None:
+def check_file(path: Path, info: SchemeInfo, *, file_bytes_max: int) -> None:
     """Check that `count_in_file` would read a file, without building the network; errors as there."""
-    architecture, read_names = evidence.info.architecture, evidence.scheme.read_names
+    architecture, read_names = info.architecture, scheme_of(info.scheme).read_names
     if read_names is None:
         check_weights(path, architecture, file_bytes_max=file_bytes_max)
     else:

@@ -24,8 +24,8 @@ from registry.policy import Thresholds
 from registry.verdict import Outcome, judge
 from wm.architectures import build, default_taps
 from wm.backbone import features_in_evaluation
-from wm.triggers import make_triggers
 from wm.computing import reproducible
+from wm.triggers import make_triggers
 
 pytestmark = pytest.mark.gpu
 FP32_ERROR_MAX = 1e-4  # relative; TF32 keeps ten bits of the mantissa, which is 1e-3

@@ -142,7 +142,7 @@ def test_an_info_has_one_spelling(model, tmp_path):
         ('"height":32', '"height":100000', "input.height"),
         ('"name":"shufflenet_v2_x0_5"', '"name":"own"', "own"),
         ('"base_sha256":null', '"base_sha256":"x"', "base_sha256"),
-        ('"classes":10', '"classes":10,"more":1', "keys"),
+        ('"scheme":"margin"', '"scheme":"margin","z":1', "keys"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(model, tmp_path, old, new, what):

@@ -39,7 +39,7 @@ class Generating:
         seed: decides, with the key, the first weights.
     """
 
-    def __init__(  # noqa: PLR0913 (what the generator is trained on)
+    def __init__(
         self, model: nn.Module, spec: InputSpec, labels: Tensor, watermark_key: bytes, settings: Settings, *, seed: int
     ) -> None:
         self._model, self._spec, self._labels = model, spec, labels
@@ -96,7 +96,7 @@ class Generating:
 
     def _parts(self, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         batch = self._settings.batch
-        return zip(latents.split(batch), self._labels.to(self._place).split(batch), strict=True)
+        return zip(torch.split(latents, batch), torch.split(self._labels.to(self._place), batch), strict=True)
 
     def _accumulate(self, latents: Tensor) -> dict[str, float]:
         """Add the gradient of the whole loss to the generator's parameters."""

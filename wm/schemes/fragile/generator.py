@@ -56,7 +56,7 @@ class Generator(nn.Module):
         draws: of the first weights.
     """
 
-    def __init__(  # noqa: PLR0913 (sizes, all by name)
+    def __init__(
         self, *, latent: int, width: int, channels: int, height: int, width_pixels: int, draws: torch.Generator
     ) -> None:
         super().__init__()

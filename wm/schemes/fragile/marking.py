@@ -43,7 +43,7 @@ class _Polished:
     in_band: list[int]
 
 
-def embed(  # noqa: PLR0913 (the public face)
+def embed(
     model: nn.Module,
     data: Dataset,
     watermark_key: bytes,
@@ -74,7 +74,7 @@ def embed(  # noqa: PLR0913 (the public face)
     spec = _input_of(data)
     check_size(spec, triggers=settings.triggers)
     marked = copy.deepcopy(model).eval()
-    frozen = copy.deepcopy(marked).requires_grad_(False)
+    frozen = copy.deepcopy(marked).requires_grad_(requires_grad=False)
     _check_model(frozen, data, spec)
     labels = draw_labels(watermark_key, count=settings.triggers, classes=data.classes)
     generating = Generating(frozen, spec, labels, watermark_key, settings, seed=seed)

@@ -54,7 +54,7 @@ class Margins:
     noise: dict[str, float]
 
     def least(self, factor: float) -> float:
-        """Return the margin that all noise leaves alone: so many times what chance draws, and above what it does not."""
+        """Return the margin that noise leaves alone: so many times what chance draws, and above what it does not."""
         drawn = max(distance for name, distance in self.noise.items() if name != CUT_OFF)
         return max(factor * drawn, _CUT_OFF_FACTOR * self.noise.get(CUT_OFF, 0.0))
 
@@ -124,15 +124,15 @@ def _other_threads(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _without_onednn(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+    with torch.backends.mkldnn.flags(enabled=False):
         return _single(model, images)
 
 
-class _Tf32(TorchDispatchMode):
+class _Tf32(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside the block the factors of products keep 10 bits of the mantissa."""
 
     def __init__(self, *, is_rounded: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._is_rounded = is_rounded
 
     def logits(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class _Tf32(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        function: Any,
+        function: Any,  # noqa: ANN401
         _types: object,
         arguments: tuple[Any, ...] = (),
         options: Any = None,  # noqa: ANN401

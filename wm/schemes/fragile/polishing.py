@@ -9,6 +9,7 @@ target far finer than one level of one pixel.
 Source: ours.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Band:
     @property
     def target(self) -> float:
         """The middle, in proportion."""
-        return (self.least * self.most) ** 0.5
+        return math.sqrt(self.least * self.most)
 
     def holds(self, margins: Tensor) -> Tensor:
         """Tell which margins lie in it, bool, shape (n,)."""

@@ -21,11 +21,10 @@ Where this differs from the paper and its code, and why:
 * Their plain backdoor shows the network one trigger a batch at full weight. Here `Settings(ascent_steps=0)` is the same
   as the scheme but for the ascent, so that a comparison tells what the ascent does.
 
-What a cheating owner can do: nothing to the pictures or the normalisation without drawing all labels anew, so that to
-fit a stranger's model he must try keys, 1 / P(Bin(n, 1/C) >= k) of them for k matches; the policy's bound is to be below
-what anybody can compute. What this cannot close: who publishes his triggers in a public base finds them in everything
-that is made from it, and a second mark can be trained into a stolen model; the ledger's order, and controls, answer
-that.
+What a cheating owner can do: nothing to the pictures or the normalisation without drawing all labels anew. To fit a
+stranger's model he must try keys, 1 / P(Bin(n, 1/C) >= k) of them for k matches, which a policy's bound puts beyond
+anybody's means. What this cannot close: who publishes his triggers in a public base finds them in everything that is
+made from it, and a second mark can be trained into a stolen model; the ledger's order, and controls, answer that.
 
 Source: Kim, Lee, Lee, Son, Hwang, "Margin-based Neural Network Watermarking", ICML 2023; code
 `matbambbang/margin-based-watermarking` @ 61d01c1.

@@ -4,7 +4,6 @@ Source: the code of Kim et al. 2023; its padding is black as well.
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor
 
 from wm.pixels import bounds
@@ -34,8 +33,9 @@ def augmented(images: Tensor, spec: InputSpec, *, shift: int, mirrored: bool, so
 
 def _shifted(images: Tensor, spec: InputSpec, shift: int, source: Generator) -> Tensor:
     black, _ = bounds(spec)
-    height, width = images.shape[2:]
-    padded = F.pad(images - black, [shift] * 4) + black
+    total, channels, height, width = images.shape
+    padded = black.expand(total, channels, height + 2 * shift, width + 2 * shift).clone()
+    padded[:, :, shift:-shift, shift:-shift] = images
     corners = torch.randint(2 * shift + 1, (len(images), 2), generator=source).tolist()
     rows = [
         picture[:, top : top + height, left : left + width]

@@ -11,7 +11,8 @@ So pictures cannot be made to suit labels, and a model that was made in ignoranc
 matches Binomial(n, 1/C) of them. Trying keys or pixels until a stranger's model matches k costs as many tries as the
 tail of that distribution is small.
 
-Source: ours; Kim et al. 2023 draw wrong labels, for which no model's chance is known. The keystream is `wm.triggers.prg`.
+Source: ours; Kim et al. 2023 draw wrong labels, for which no model's chance is known. The keystream is
+`wm.triggers.prg`'s.
 """
 
 import hashlib

@@ -34,7 +34,7 @@ class MarginPayload:
 
     @property
     def total(self) -> int:
-        """N."""
+        """How many triggers there are."""
         return len(self.pixels)
 
     @property

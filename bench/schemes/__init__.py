@@ -1,0 +1,1 @@
+"""What the schemes beside MTLSign promise, measured: a module each, with `measure(seed, data)`."""
