@@ -26,6 +26,7 @@ from node.api.services import SERVICES
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
+from node.endpoint.asking import EndpointClient, Pace
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, load_identity
@@ -39,7 +40,7 @@ from node.space import DiskSpace
 from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
-from node.voting import Voice, Voter
+from node.voting import Means, Voice, Voter
 from node.watch import Watch
 from registry import commitments
 from registry.envelope import message_hash, seal
@@ -55,6 +56,7 @@ JOB = Job(
     evidence_sha256=b"e" * 32,
     evidence_bytes_max=2,
     base_path="",
+    null_paths=(),
     scheme="mtlsign",
     head_commitment=b"h" * 32,
     info_commitment=b"i" * 32,
@@ -211,6 +213,9 @@ class NodeSet:
         urls = [member.api_url for member in ledger.store.policy.members if member.name != config.name]
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)
+        allowed = replace(config.fetch, allow_private_addresses=True)  # where tests have their endpoints
+        endpoints = EndpointClient(allowed, pace=Pace(requests_per_s=10_000, tries=2, pause_s=0.001))
+        self._stack.push_async_callback(endpoints.close)
         verifier = Verifier(
             VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31, controls_directory=""),
             readable=(blobs.directory, cache.directory),
@@ -220,8 +225,7 @@ class NodeSet:
         voter = Voter(
             Voice(name=config.name, signing=identity.signing),
             ledger,
-            fetcher=fetcher,
-            verifier=verifier,
+            Means(fetcher=fetcher, endpoints=endpoints, verifier=verifier),
             unreachable_retry_s=config.fetch.unreachable_retry_s,
             clock=time.time,
         )

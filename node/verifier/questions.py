@@ -74,7 +74,7 @@ def _is_answer(raw: bytes) -> bool:
 
 
 def _decimal(value: Value) -> str:
-    text = schema.text(16)(value)
+    text = schema.text(17)(value)
     if not _DECIMAL.fullmatch(text):
         raise MalformedError("expected a decimal")
     return text
