@@ -89,8 +89,8 @@ class NodeVote:
             self.outcome,
             self.reason,
             self._counted(),
-            self.p_value,
-            f"{self.permutations_as_good}/{self.permutations}" if self.permutations is not None else None,
+            None if self.outcome in {Outcome.INTACT, Outcome.TAMPERED} else self.p_value,
+            f"{self.permutations_as_good}/{self.permutations}" if self.permutations else None,
             self.control_best,
             self.device,
         ]

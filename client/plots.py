@@ -28,6 +28,7 @@ _LOSSES = {
     "negative_loss": ("negative controls", _OTHERS),
     "function_loss": ("R_func: ‖W − W0‖²", _MOVED),
 }
+_STEPS, _FIGURES_MAX = ("epoch", "step"), 4  # what counts the rows; and how many figures are drawn at most
 _PANEL_INCHES = (4.4, 4.9)
 
 
@@ -51,14 +52,35 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150, format="png")
 
 
-def _draw_counts(axes: Axes, report: dict[str, Any]) -> None:
+def plot_scheme_report(report: dict[str, Any], path: Path) -> None:
+    """The same for a scheme without a branch; of its history each figure has a panel of its own.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    history = report["embedding"].get("history") or []
+    names = [name for name in (history[0] if history else {}) if name not in _STEPS][:_FIGURES_MAX]
+    figure = Figure(figsize=(_PANEL_INCHES[0] * (1 + len(names)), _PANEL_INCHES[1]), layout="constrained")
+    FigureCanvasAgg(figure)
+    first, *others = figure.subplots(1, 1 + len(names), squeeze=False)[0]
+    _draw_counts(first, report, with_levels=False)
+    for axes, name in zip(others, names, strict=True):
+        values = [row.get(name, float("nan")) for row in history]
+        axes.plot(range(1, len(values) + 1), values, color=_MARK, marker=".")
+        axes.set(xlabel="epoch or step", title=name.replace("_", " "))
+        axes.grid(axis="y", linewidth=0.3)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def _draw_counts(axes: Axes, report: dict[str, Any], *, with_levels: bool = True) -> None:
     names, total = ["clean", "marked"], report["triggers"]
     shares = [report["matched"][name] / total for name in names]
     measure, scores = measured_by(report)
     places = range(len(names))
     axes.bar([p - 0.2 for p in places], shares, width=0.36, color=_MARK, label=f"matched triggers, of {total}")
     axes.bar([p + 0.2 for p in places], [scores[it] for it in names], width=0.36, color=_TASK, label=MEASURES[measure])
-    _draw_levels(axes)
+    if with_levels:
+        _draw_levels(axes)
     axes.set(xticks=list(places), xticklabels=names, xlabel="model", ylim=(0, 1.05), title="before and after")
     _draw_legend(axes)
 

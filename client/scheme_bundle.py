@@ -29,7 +29,7 @@ from client.models import (
     trained_model,
     watermark_errors,
 )
-from client.plots import plot_report
+from client.plots import plot_scheme_report
 from client.task import Task
 from registry.binomial import MILLION, p_value
 from wm.data import Dataset
@@ -135,7 +135,9 @@ def _counted(
         "triggers": payload.total,
         "statistic": scheme.statistic,
         "chance": float(chance),
-        "p_value": p_value(counts["marked"], payload.total, math.ceil(chance * MILLION)),
+        "p_value": None
+        if scheme.statistic == "integrity"
+        else p_value(counts["marked"], payload.total, math.ceil(chance * MILLION)),
     }
 
 
@@ -173,7 +175,7 @@ def write_scheme_bundle(
         saved_weights(marked.clean, bundle.clean)
     report = marked.report | files | {"nulls_sha256": list(info.nulls_sha256), "evidence_sha256": evidence_sha256}
     write_atomic(bundle.report, (json.dumps(report, indent=1) + "\n").encode())
-    plot_report(report, bundle.plot)
+    plot_scheme_report(report, bundle.plot)
     return report
 
 

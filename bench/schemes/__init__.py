@@ -1,1 +1,1 @@
-"""What the schemes beside MTLSign promise, measured: a module each, with `measure(seed, data)`."""
+"""What each scheme's paper promises, measured: a module for each, with one function, `measure`."""

@@ -143,7 +143,7 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
         *([f"matched by base   {matched['base']} of {triggers}: no more than chance"] if "base" in matched else []),
         f"weights moved by  {(report if 'weight_change' in report else report['embedding'])['weight_change']:.2%}",
-        f"chance            p = {report['p_value']}",
+        *([f"chance            p = {report['p_value']}"] if report["p_value"] else []),
         *(
             f"watermark {number}       {told['matched']['marked']} matched, of {told['triggers']}"
             for number, told in enumerate(report["further"], start=1)

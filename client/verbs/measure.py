@@ -59,7 +59,9 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
         "matched_unaligned": measurement.matched_unaligned,
     }
     what = _COUNTED.get(measurement.statistic, "triggers answered")
-    text = f"{measurement.matched} of {measurement.total} {what} as the key demands (chance: p = {p})"
+    text = f"{measurement.matched} of {measurement.total} {what} as the key demands"
+    if measurement.statistic != "integrity":  # of which chance says nothing
+        text += f" (chance: p = {p})"
     if measurement.aligned:
         text += f"\n{_before(measurement.matched_unaligned)}"
     if not controls:
@@ -83,8 +85,8 @@ def _with_controls(measurement: "Measurement", document: dict[str, object], text
     lines = [
         text,
         *_permuted(measurement),
-        *([f"{max(fresh)} of them by the best of {len(fresh)} unrelated networks"] if fresh else []),
-        *(f"{control.matched} of them by a control of kind {control.kind}" for control in known),
+        *([f"{max(fresh)} by the best of {len(fresh)} unrelated networks"] if fresh else []),
+        *(f"{control.matched} by a control of kind {control.kind}" for control in known),
         f"nodes with the usual thresholds would vote {outcome}: {explained(outcome, reason)}",
     ]
     found = {"measurement": measurement.to_value(), "outcome": str(outcome), "reason": reason}

@@ -98,7 +98,8 @@ def payload_from(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, sp
         "labels": (torch.int64, (count,)),
     }
     check_tensors(tensors, expected)
-    key_set = KeySet(*(tensors[name].contiguous() for name in expected), epsilon_levels, classes)
+    originals, directions, labels = (tensors[name].contiguous() for name in expected)
+    key_set = KeySet(originals, directions, labels, epsilon_levels, classes)
     _check_values(key_set, pixels)
     return key_set
 

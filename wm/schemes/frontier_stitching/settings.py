@@ -44,7 +44,7 @@ class Settings:
     @classmethod
     def quick(cls) -> Self:
         """The measured recipe for small networks on a CPU."""
-        return cls(true_fraction=1.0, passes_after=10)
+        return cls(epsilon_levels=96, true_fraction=1.0, passes_after=10)
 
     @property
     def true_adversaries(self) -> int:

@@ -25,10 +25,12 @@ from wm.randomness import generator, seeded
 from wm.scenes import Scenes
 from wm.schemes.locked_parameters.lock import Lock, sizes
 from wm.schemes.locked_parameters.payload import LockedPayload, agreements
-from wm.schemes.locked_parameters.places import lockable, pattern, positions
+from wm.schemes.locked_parameters.places import Shapes, lockable, pattern, positions
+from wm.schemes.locked_parameters.realignment import make_reference
 from wm.schemes.locked_parameters.settings import Settings
 from wm.schemes.scheme import Marked
 from wm.training import endless_batches, freeze_statistics, measure_of, primary_loss, score, set_rate
+from wm.triggers import InputSpec
 
 _PAPERS = Settings()
 
@@ -67,10 +69,10 @@ def embed(
             raise WatermarkError("mismatch", f"{name!r} is {held[name].dtype}: convert the model with model.float()")
     places = positions(watermark_key, shapes, settings.count)
     values = settings.amplitude * sizes(held, places) * pattern(watermark_key, settings.count)
-    payload = LockedPayload(values, shapes)
     run = _Run(marked, data.train, Lock(marked, places, values), settings, seed=seed)
     with seeded("locked parameters", seed, device=device_of(marked)):
         history = run.train(progress)
+    payload = LockedPayload(values, shapes, _reference_of(marked, shapes, data))
     before, after = (score(it, data.validation) for it in (model, marked))
     found = [int(agreements(it, payload, watermark_key).sum()) for it in (model, marked)]
     report = {
@@ -81,6 +83,12 @@ def embed(
         "history": history,
     }
     return Marked(marked.eval(), payload, report)
+
+
+def _reference_of(model: nn.Module, shapes: Shapes, data: Dataset) -> Tensor | None:
+    if not isinstance(data.input, InputSpec) or isinstance(data.train, Scenes):
+        return None  # probes are shown to a classifier of pictures
+    return make_reference(model, shapes, data.input)
 
 
 class _Run:
@@ -115,41 +123,46 @@ class _Run:
         return rows
 
     def _step(self, factor: float) -> tuple[float, float]:
-        batch = next(self._batches)
+        """Take one step and return the loss of the model and the replicas' mean."""
+        batch, lock = next(self._batches), self._lock
+        replica_loss, ascent = self._of_replicas(batch)
+        self._optimizer.zero_grad()
         loss = self._backward(batch)
-        self._lock.mask_gradients()
-        self._optimizer.step()
-        self._lock.write()
-        if not self._settings.replicas:
-            return loss, loss
-        return loss, self._sharpen(batch, factor * self._settings.sharpening)
-
-    @torch.no_grad()
-    def _sharpen(self, batch: Examples, strength: float) -> float:
-        """Take the watermark-aware step and return the replicas' mean loss."""
-        settings, lock = self._settings, self._lock
-        buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
-        losses = [self._backward(batch, noise=self._drawn(), adds=bool(number)) for number in range(settings.replicas)]
-        lock.write()
         lock.mask_gradients()
+        self._optimizer.step()
+        with torch.no_grad():
+            for parameter, gradient in ascent:
+                parameter.add_(gradient, alpha=self._settings.direction * factor * self._settings.sharpening)
+        lock.write()
+        return loss, loss if replica_loss is None else replica_loss
+
+    def _of_replicas(self, batch: Examples) -> tuple[float | None, list[tuple[nn.Parameter, Tensor]]]:
+        """Compute the replicas' mean loss and its gradients, around the model as it is before the step."""
+        moves = self._moves()
+        if not moves:
+            return None, []
+        buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        self._optimizer.zero_grad()
+        losses = []
+        for move in moves:
+            self._lock.write(self._lock.values + move)
+            losses.append(self._backward(batch))
+        self._lock.write()
         for buffer, value in buffers:  # replicas are networks of their own, with statistics of their own
             buffer.copy_(value)
-        for parameter in self._model.parameters():
-            if parameter.grad is not None:
-                parameter.add_(parameter.grad, alpha=settings.direction * strength / settings.replicas)
-        return sum(losses) / len(losses)
+        held = [(it, it.grad / len(moves)) for it in self._model.parameters() if it.grad is not None]
+        return sum(losses) / len(moves), held
 
-    def _drawn(self) -> Tensor:
-        values = self._lock.values
-        return values + self._settings.noise * values.abs() * torch.randn(len(values), generator=self._noise)
+    def _moves(self) -> list[Tensor]:
+        """Draw how far the locked weights of each replica are off, in pairs of opposite signs: so slopes cancel."""
+        values, replicas = self._lock.values, self._settings.replicas
+        drawn = [torch.randn(len(values), generator=self._noise) for _ in range(-(-replicas // 2))]
+        pairs = [sign * self._settings.noise * values.abs() * it for it in drawn for sign in (1, -1)]
+        return pairs[:replicas]
 
-    def _backward(self, batch: Examples, *, noise: Tensor | None = None, adds: bool = False) -> float:
-        """Compute the gradients, of the model or with other values at its locked places."""
-        if noise is not None:
-            self._lock.write(noise)
-        if not adds:
-            self._optimizer.zero_grad()
-        with torch.enable_grad(), differentiable(self._model):
+    def _backward(self, batch: Examples) -> float:
+        """Add the gradients of the loss of the model as it is now, and return the loss."""
+        with differentiable(self._model):
             loss = primary_loss(self._model, batch)
             torch.autograd.backward(loss)
         return loss.item()

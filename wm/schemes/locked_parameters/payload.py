@@ -24,7 +24,8 @@ from wm.schemes.locked_parameters.places import Places, Shapes, positions, signs
 from wm.schemes.scheme import check_fields, check_tensors, integer_field
 
 COUNT_LEAST, COUNT_MAX = 100, 4096
-VALUES = "locked.values"
+PROBES_LEAST, PROBES_MAX = 32, 256  # of a reference
+VALUES, REFERENCE = "locked.values", "locked.reference"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,10 +35,12 @@ class LockedPayload:
     Attributes:
         values: the locked weights as they were written, float32, shape (n,), none of them 0.
         shapes: of the tensors that can be locked; they follow from the architecture and stand in no file.
+        reference: what suspects are realigned to (`realignment`), float16, shape (probes, channels); None for none.
     """
 
     values: Tensor
     shapes: Shapes
+    reference: Tensor | None = None
 
     @property
     def total(self) -> int:
@@ -50,12 +53,12 @@ class LockedPayload:
         return Fraction(1, 2)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the values by name."""
-        return {VALUES: self.values}
+        """Return values and reference by name."""
+        return {VALUES: self.values} | ({} if self.reference is None else {REFERENCE: self.reference})
 
     def fields(self) -> dict[str, int | str]:
-        """Return the number of locked weights by name."""
-        return {"count": self.total}
+        """Return the numbers of locked weights and of probes by name."""
+        return {"count": self.total, "probes": 0 if self.reference is None else len(self.reference)}
 
 
 def payload_from(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, shapes: Shapes) -> LockedPayload:
@@ -69,13 +72,31 @@ def payload_from(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, sh
     Raises:
         WatermarkError: `malformed`, naming the field or tensor; `mismatch`, the architecture has too few weights.
     """
-    check_fields(fields, frozenset({"count"}))
+    check_fields(fields, frozenset({"count", "probes"}))
     count = integer_field(fields, "count", COUNT_LEAST, COUNT_MAX)
-    check_tensors(tensors, {VALUES: (torch.float32, (count,))})
+    probes = integer_field(fields, "probes", PROBES_LEAST if fields["probes"] else 0, PROBES_MAX)
+    expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {VALUES: (torch.float32, (count,))}
+    if probes:
+        expected[REFERENCE] = (
+            torch.float16,
+            (integer_field(fields, "probes", PROBES_LEAST, PROBES_MAX), width(shapes)),
+        )
+    check_tensors(tensors, expected)
     if not bool(tensors[VALUES].all()):
         raise WatermarkError("malformed", f"tensor {VALUES!r} holds a 0, which has no sign")
     positions(bytes(32), shapes, count)  # whether there are enough is the same for every key
-    return LockedPayload(tensors[VALUES], shapes)
+    return LockedPayload(tensors[VALUES], shapes, tensors.get(REFERENCE))
+
+
+def layers(shapes: Shapes) -> dict[str, int]:
+    """Name the convolutional and linear layers with their numbers of channels, in the order of their names."""
+    found = [name for name in sorted(shapes) if name.endswith(".weight")]
+    return {name.removesuffix(".weight"): shapes[name][0] for name in found}
+
+
+def width(shapes: Shapes) -> int:
+    """Return how many channels a reference tells of."""
+    return sum(layers(shapes).values())
 
 
 def agreements(model: nn.Module, payload: LockedPayload, watermark_key: bytes) -> Tensor:
@@ -93,8 +114,13 @@ def agreements(model: nn.Module, payload: LockedPayload, watermark_key: bytes) -
         WatermarkError: `mismatch`, the network lacks a tensor or has it in another shape.
         ValueError: a weight is not finite, or the key's length.
     """
+    return agreements_in(model.state_dict(), payload, watermark_key)
+
+
+def agreements_in(tensors: Mapping[str, Tensor], payload: LockedPayload, watermark_key: bytes) -> Tensor:
+    """As `agreements`, for the tensors of a network by name."""
     places = positions(watermark_key, payload.shapes, payload.total)
-    return (read(model.state_dict(), places) > 0) == signs(watermark_key, payload.total)
+    return (read(tensors, places) > 0) == signs(watermark_key, payload.total)
 
 
 def correlation(model: nn.Module, payload: LockedPayload, watermark_key: bytes) -> float:

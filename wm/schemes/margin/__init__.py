@@ -21,7 +21,8 @@ Where this differs from the paper and its code, and why:
 * Their plain backdoor shows the network one trigger a batch at full weight. Here `Settings(ascent_steps=0)` is the same
   as the scheme but for the ascent, so that a comparison tells what the ascent does.
 
-What a cheating owner can do: nothing to the pictures or the normalisation without drawing all labels anew. To fit a
+What a cheating owner can do: nothing to the pictures or the normalisation without drawing all labels anew. That his
+pictures came from a validation split cannot be checked and need not be: whatever they are, labels come after. To fit a
 stranger's model he must try keys, 1 / P(Bin(n, 1/C) >= k) of them for k matches, which a policy's bound puts beyond
 anybody's means. What this cannot close: who publishes his triggers in a public base finds them in everything that is
 made from it, and a second mark can be trained into a stolen model; the ledger's order, and controls, answer that.

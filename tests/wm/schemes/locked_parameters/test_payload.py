@@ -18,14 +18,17 @@ from wm.schemes.scheme import Marked
 
 SHAPES = lockable(fresh_network())
 GOOD = LockedPayload(torch.linspace(-0.3, 0.4, 120), SHAPES)
+WITH_REFERENCE = replace(GOOD, reference=torch.ones(32, 80, dtype=torch.float16))
 
 
-def test_a_payload_survives_its_file(tmp_path: Path) -> None:
-    tensorfile.write(tmp_path / "payload.safetensors", GOOD.tensors())
+@pytest.mark.parametrize("payload", [GOOD, WITH_REFERENCE])
+def test_a_payload_survives_its_file(payload: LockedPayload, tmp_path: Path) -> None:
+    tensorfile.write(tmp_path / "payload.safetensors", payload.tensors())
     with tensorfile.opened(tmp_path / "payload.safetensors", file_bytes_max=1 << 20) as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    again = payload_from(GOOD.fields(), tensors, shapes=SHAPES)
-    assert torch.equal(again.values, GOOD.values)
+    again = payload_from(payload.fields(), tensors, shapes=SHAPES)
+    assert torch.equal(again.values, payload.values)
+    assert (again.reference is None) == (payload.reference is None)
     assert (again.total, again.chance * 2, again.shapes) == (120, 1, SHAPES)
 
 
@@ -34,16 +37,20 @@ def test_a_payload_survives_its_file(tmp_path: Path) -> None:
     [
         ({}, {}, "malformed", "exactly the keys"),
         ({"count": 120, "sparsity": 1}, {}, "malformed", "exactly the keys"),
-        ({"count": "120"}, {}, "malformed", r"payload\.count"),
-        ({"count": True}, {}, "malformed", r"payload\.count"),
-        ({"count": 99}, {}, "malformed", r"payload\.count"),
-        ({"count": 4097}, {}, "malformed", r"payload\.count"),
-        ({"count": 121}, {}, "malformed", r"locked\.values"),
-        ({"count": 120}, {"more": torch.zeros(1)}, "malformed", "exactly the tensors"),
-        ({"count": 120}, {"locked.values": torch.ones(120, dtype=torch.float64)}, "malformed", "float32"),
-        ({"count": 120}, {"locked.values": torch.full((120,), torch.nan)}, "malformed", "not finite"),
-        ({"count": 120}, {"locked.values": torch.zeros(120)}, "malformed", "no sign"),
-        ({"count": 2500}, {"locked.values": torch.ones(2500)}, "mismatch", "too few for 2500"),
+        ({"count": "120", "probes": 0}, {}, "malformed", r"payload\.count"),
+        ({"count": True, "probes": 0}, {}, "malformed", r"payload\.count"),
+        ({"count": 99, "probes": 0}, {}, "malformed", r"payload\.count"),
+        ({"count": 4097, "probes": 0}, {}, "malformed", r"payload\.count"),
+        ({"count": 121, "probes": 0}, {}, "malformed", r"locked\.values"),
+        ({"count": 120, "probes": 31}, {}, "malformed", r"payload\.probes"),
+        ({"count": 120, "probes": 257}, {}, "malformed", r"payload\.probes"),
+        ({"count": 120, "probes": 40}, {}, "malformed", "exactly the tensors"),
+        ({"count": 120, "probes": 40}, {"locked.reference": torch.zeros(40, 80)}, "malformed", "float16"),
+        ({"count": 120, "probes": 0}, {"more": torch.zeros(1)}, "malformed", "exactly the tensors"),
+        ({"count": 120, "probes": 0}, {"locked.values": torch.ones(120, dtype=torch.float64)}, "malformed", "float32"),
+        ({"count": 120, "probes": 0}, {"locked.values": torch.full((120,), torch.nan)}, "malformed", "not finite"),
+        ({"count": 120, "probes": 0}, {"locked.values": torch.zeros(120)}, "malformed", "no sign"),
+        ({"count": 2500, "probes": 0}, {"locked.values": torch.ones(2500)}, "mismatch", "too few for 2500"),
     ],
 )
 def test_a_hostile_payload_is_refused_by_name(

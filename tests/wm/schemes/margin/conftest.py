@@ -1,10 +1,9 @@
 """A network of some thousand weights that learns the digits in a second, as its owner has it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
-import torch
 from torch import nn
 
 from wm import data
@@ -45,7 +44,8 @@ def settings() -> margin.Settings:
 
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
-    return data.digits()
+    digits = data.digits()
+    return replace(digits, train=data.fraction_of(digits.train, 0.5, seed=1))
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +58,7 @@ def owner(digits: data.Dataset) -> Owner:
 def independents(digits: data.Dataset) -> list[nn.Module]:
     from wm.training import fit
 
-    models = [small_net(seed=seed) for seed in range(2, 5)]
+    models = [small_net(seed=seed) for seed in (2, 3)]
     for seed, model in enumerate(models):
         fit(model, digits, epochs=8, lr=3e-3, seed=seed)
-    assert all(torch.is_tensor(model[2].weight) for model in models)
     return models

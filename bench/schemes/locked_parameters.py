@@ -1,0 +1,95 @@
+"""Locked parameters: what is read back of a mark after attacks, with replicas in the training and without.
+
+The plain lock is trained at the rate that the watermark-aware step leaves of the other's, so that both learn the task
+alike and what differs is the curvature. Counts are per cent of the locked weights; chance is 50.
+"""
+
+from dataclasses import replace
+
+from torch import nn
+
+from wm.architectures import Architecture, build
+from wm.attacks import ATTACKS, attacked
+from wm.attacks.attack import Stolen
+from wm.data import Dataset, fraction_of
+from wm.randomness import key_of
+from wm.schemes.locked_parameters import (
+    LockedPayload,
+    Settings,
+    agreements,
+    correlation,
+    embed,
+    sharpness,
+)
+from wm.schemes.scheme import Marked
+from wm.training import fit, score
+
+EPOCHS, LR = 12, 3e-3
+INDEPENDENT_EPOCHS = 4
+MOVES = 0.3  # of the locked weights, in units of their size, over which the curvature is measured
+ATTACKED = (
+    *(("ftal", rate) for rate in (1e-4, 3e-4, 1e-3, 1e-2)),
+    *(("magnitude_pruning", share) for share in (0.5, 0.8, 0.9)),
+    *(("quantisation", bits) for bits in (8, 4)),
+)
+
+
+def measure(seed: int, data: Dataset) -> dict[str, float]:
+    """Measure one seed; the network is the smallest ShuffleNet."""
+    architecture = Architecture("shufflenet_v2_x0_5", {"num_classes": data.classes})
+    key, other_key = key_of("bench", seed), key_of("bench", seed, "other")
+    clean, independent = (build(architecture, seed=it) for it in (seed, seed + 1000))
+    fit(clean, data, epochs=EPOCHS, lr=LR, seed=seed)
+    fit(independent, data, epochs=INDEPENDENT_EPOCHS, lr=LR, seed=seed + 1000)
+    aware = Settings.quick()
+    plain = replace(aware, replicas=0, lr=aware.lr - aware.sharpening)
+    figures = {"task accuracy, clean": 100 * score(clean, data.test)}
+    for name, settings in (("plain lock", plain), ("watermark-aware", aware)):
+        marked = embed(clean, data, key, settings=settings, seed=seed)
+        found = _of_marked(marked, key, data) | _after_attacks(marked, architecture, key, data, seed)
+        figures |= {f"{name}: {figure}": value for figure, value in found.items()}
+    payload = marked.payload
+    if isinstance(payload, LockedPayload):
+        strangers = (("clean", clean, key), ("independent", independent, key), ("another key", marked.model, other_key))
+        figures |= {f"matched, {name}": _per_cent(model, payload, it) for name, model, it in strangers}
+    return figures
+
+
+def _of_marked(marked: Marked, key: bytes, data: Dataset) -> dict[str, float]:
+    payload = _payload(marked)
+    around = sharpness(marked.model, payload, key, data.train, noise=MOVES, seed=0)
+    return {
+        "task accuracy": 100 * score(marked.model, data.test),
+        "matched": _per_cent(marked.model, payload, key),
+        "seconds": marked.report["seconds"],
+        "largest locked, in units of its tensor's RMS": marked.report["largest_locked"],
+        "training loss": around.loss,
+        "rise of the loss where locked weights move": around.rise,
+        "curvature along locked weights": around.curvature,
+    }
+
+
+def _after_attacks(
+    marked: Marked, architecture: Architecture, key: bytes, data: Dataset, seed: int
+) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    stolen = Stolen(
+        model=marked.model, architecture=architecture, data=replace(data, train=fraction_of(data.train, 0.1, seed=seed))
+    )
+    for name, strength in ATTACKED:
+        model = attacked(ATTACKS[name], stolen, strength=strength, seed=seed)
+        after = f"after {name} {strength:g}"
+        figures[f"matched {after}"] = _per_cent(model, _payload(marked), key)
+        figures[f"Pearson r {after}"] = correlation(model, _payload(marked), key)
+        figures[f"task accuracy {after}"] = 100 * score(model, data.test)
+    return figures
+
+
+def _payload(marked: Marked) -> LockedPayload:
+    if not isinstance(marked.payload, LockedPayload):
+        raise TypeError("not a locked mark")
+    return marked.payload
+
+
+def _per_cent(model: nn.Module, payload: LockedPayload, key: bytes) -> float:
+    return 100 * float(agreements(model, payload, key).float().mean())
