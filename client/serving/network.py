@@ -11,9 +11,10 @@ import wm
 from client.bundle import Bundle
 from client.errors import InputError, InvalidError
 from client.models import device_of, watermark_errors
-from wm.architectures import classifiers
-from wm.info import SIDE_MAX, decode_info
+from wm.architectures import SIDE_MAX, classifiers
 from wm.pixels import from_pixels
+from wm.schemes import mtlsign
+from wm.schemes.evidence import load_scheme_evidence, scheme_named_in
 from wm.weights import load_weights
 
 CHANNELS_MAX = 16
@@ -71,9 +72,10 @@ def kind_in(bundle: Bundle) -> Kind:
         InvalidError: it names no network of the catalogue.
         InputError: the network takes no pictures.
     """
-    text = bundle.load_evidence().info.decode()
     with watermark_errors(bundle.evidence):
-        info = decode_info(text)
+        has_branch = scheme_named_in(bundle.evidence) == mtlsign.NAME
+        load = wm.load_evidence if has_branch else load_scheme_evidence
+        info = load(bundle.evidence).info
     if not isinstance(info.input, wm.InputSpec):
         raise InputError(f"{bundle.evidence}: of a network for texts; only classifiers of pictures are served")
     return Kind(architecture=info.architecture, input=info.input)

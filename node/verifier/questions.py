@@ -13,7 +13,8 @@ from registry import schema
 from registry.encoding import Value, decode, encode
 from registry.errors import MalformedError
 
-QUESTIONS_BYTES_MAX = 32 * 2**20
+PIXEL_BYTES_MAX = 32 * 2**20
+QUESTIONS_BYTES_MAX = PIXEL_BYTES_MAX + 4096
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?")
 
 
@@ -98,6 +99,6 @@ _QUESTIONS: dict[str, schema.Checker[object]] = {
     "shape": _size,
     "mean": schema.listed(_decimal, CHANNELS_MAX, 1),
     "std": schema.listed(_positive, CHANNELS_MAX, 1),
-    "pixels": schema.octets(1, QUESTIONS_BYTES_MAX),
+    "pixels": schema.octets(1, PIXEL_BYTES_MAX),
     "has_margin": schema.truth,
 }

@@ -34,7 +34,7 @@ from node.verifier.protocol import (
     plain,
     unmeasured,
 )
-from node.verifier.questions import QUESTIONS_BYTES_MAX, Questions
+from node.verifier.questions import PIXEL_BYTES_MAX, QUESTIONS_BYTES_MAX, Questions
 from node.verifier.sandbox import Report, confine, drop_privileges
 from registry.binomial import MILLION
 from registry.errors import MalformedError
@@ -229,20 +229,33 @@ def _counted(job: Job, files: "wm.ControlFiles", device: str, *, least_matched: 
 
 
 def _questions(job: Job) -> Questions:
-    """Get the pictures of the evidence, and how the marked network takes them."""
     import wm  # noqa: PLC0415 -- as of _measure
-    from wm.schemes.evidence import load_scheme_evidence  # noqa: PLC0415 -- likewise
 
-    path = Path(job.evidence_path)
     try:
-        pixels = wm.class_triggers(path, job.watermark_key).pixels
-        evidence = load_scheme_evidence(path)
-        spec = evidence.info.pictures()
+        questions = questions_in(Path(job.evidence_path), job.watermark_key)
     except wm.WatermarkError as error:
         reason = "white_box" if error.code == "mismatch" else error.code
         raise _Settled(Outcome.UNVERIFIABLE, reason, str(error)) from error
-    if pixels.numel() > QUESTIONS_BYTES_MAX - FRAME_BYTES_MAX or len(pixels) > PICTURES_MAX:
-        raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"{len(pixels)} pictures of {spec} are too many to ask about")
+    pictures = questions.pictures
+    if len(pictures) > PICTURES_MAX or len(pictures) * pictures.shape.picture_bytes > PIXEL_BYTES_MAX:
+        why = f"{len(pictures)} pictures of {pictures.shape} are too many to ask about"
+        raise _Settled(Outcome.UNVERIFIABLE, "too_large", why)
+    return questions
+
+
+def questions_in(evidence_path: Path, watermark_key: bytes) -> Questions:
+    """Get the pictures of an evidence file, and how the marked network takes them.
+
+    Raises:
+        wm.WatermarkError: `mismatch` where the scheme is no black-box one; or the evidence is malformed.
+        OSError: it cannot be read.
+    """
+    import wm  # noqa: PLC0415 -- as of _measure
+    from wm.schemes.evidence import load_scheme_evidence  # noqa: PLC0415 -- likewise
+
+    pixels = wm.class_triggers(evidence_path, watermark_key).pixels
+    evidence = load_scheme_evidence(evidence_path)
+    spec = evidence.info.pictures()
     pictures = Pictures(
         shape=Shape(channels=spec.channels, height=spec.height, width=spec.width),
         mean=spec.normalisation.mean,
