@@ -305,18 +305,37 @@ def claim(published: bytes, owner: str = "alice", *, number: int = 0, **fields: 
 
 
 # A verifier process that reads its answer from the model's file: "<matched> of 600", or the word for a crash. A base's
-# file says what the base matches.
+# file says what the base matches. Of an endpoint it wants 40 pictures, and matches 15 for each that gets the class that
+# tests.endpoints gives it; evidence that says "crash" or "white" ends that before.
 _FAKE_WORKER_PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from fakes import good_measurement, with_control
-from registry.verdict import ControlKind
-from node.verifier.protocol import Answer, Job, READY, frame, frame_bytes
+from registry.verdict import ControlKind, Outcome
+from node.verifier.protocol import Answer, Job, READY, frame, frame_bytes, unmeasured
 
 out, given = sys.stdout.buffer, sys.stdin.buffer
 out.write(frame(READY)); out.flush()
 while header := given.read(4):
     job = Job.decode(given.read(frame_bytes(header)))
+    if not job.model_path:
+        from endpoints import class_of, pictures
+        from node.verifier.questions import QUESTIONS_BYTES_MAX, Questions
+        asked, said = pictures(40), open(job.evidence_path).read()
+        if said == "crash":
+            sys.exit(1)
+        if said == "white":
+            reply = unmeasured(Outcome.UNVERIFIABLE, "white_box").encode()
+        elif job.wants_pictures:
+            reply = Questions(pictures=asked, has_margin=True).encode()
+        else:
+            right = sum(a == class_of(p) for a, p in zip(job.answers, asked.pixels, strict=True))
+            measurement = good_measurement(15 * right)
+            reply = Answer(
+                measurement=measurement, outcome=None, reason="", detail="", device="endpoint", software="fake 1"
+            ).encode()
+        out.write(frame(reply, bytes_max=QUESTIONS_BYTES_MAX)); out.flush()
+        continue
     word = open(job.model_path).read().split()[0]
     if word == "crash":
         sys.exit(1)

@@ -68,6 +68,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     the evidence declares are uploaded too. A claim reveals the watermark key for good. Everything that can be checked
     beforehand is checked before it is revealed.
 
+    The verdict of a mark of integrity is INTACT or TAMPERED.
+
     Exit codes: 0 the model is verified, or intact, and the claim prevails, 1 it is not or does not, 4 there is no
     verdict yet, or none that a quorum of the nodes tells alike.
     """
