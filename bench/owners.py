@@ -32,7 +32,7 @@ def embedded(out: Path, task: Task, figures: Figures, *, who: str = "") -> Bundl
     """
     prefix, begun_s = f"{who}: " if who else "", time.monotonic()
     key_file = create_watermark_key(Ed25519PrivateKey.generate(), origin=ORIGIN)
-    marked = embed(task, [key_file], scheme="mtlsign", show=silent)
+    marked = embed(task, [key_file], show=silent)
     figures[f"{prefix}training and embedding, seconds"] = time.monotonic() - begun_s
     out.mkdir()
     report = write_bundle(Bundle(out), marked, [key_file], base_sha256=None, keep_clean=True)

@@ -168,6 +168,7 @@ def _make_claim(directory: Path) -> Job:
         evidence_sha256=hashlib.sha256(evidence).digest(),
         evidence_bytes_max=2**30,
         base_path="",
+        null_paths=(),
         scheme=info.scheme,
         head_commitment=parsed.head_commitment,
         info_commitment=parsed.info_commitment,

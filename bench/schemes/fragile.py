@@ -1,6 +1,6 @@
 """The fragile scheme: which changes of a model flip an answer, which benign variations do, against natural triggers.
 
-A ShuffleNet is trained on the data. Four sets of 100 triggers are shown to each changed copy of it: the scheme's, for
+A network is trained on the data. Four sets of 100 triggers are shown to each changed copy of it: the scheme's, for
 devices with TF32 and for single precision alone, and what a user would otherwise take: test pictures with the answers
 that the model gives them, drawn at random or of the least margins. A change is detected if at least one answer flips.
 
@@ -9,6 +9,7 @@ which is harder to detect: then the learning rate alone decides how far the mode
 """
 
 import copy
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,9 +18,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.architectures import Architecture, build
+from wm.architectures import Architecture, OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.attacks.magnitude_pruning import prunable
 from wm.data import Dataset, Examples
 from wm.pixels import from_pixels, to_pixels
 from wm.randomness import generator, key_of
@@ -29,6 +29,7 @@ from wm.schemes.fragile.numerics import margins_of, variations
 from wm.schemes.scheme import ClassTriggers, answers, matches
 from wm.training import accuracy, endless_batches, fit, freeze_statistics
 from wm.triggers import InputSpec
+from wm.weight_layers import prunable
 
 Sets = dict[str, ClassTriggers]
 Figures = dict[str, float]
@@ -50,10 +51,17 @@ RECIPES = {
 }
 
 
-def measure(seed: int, data: Dataset) -> Figures:
-    """Measure one model: of each change and set of triggers whether it was detected, and the share that flipped."""
+def measure(seed: int, data: Dataset, *, is_small: bool = False) -> Figures:
+    """Measure one model: of each change and set of triggers whether it was detected, and the share that flipped.
+
+    Args:
+        seed: of everything.
+        data: the task; ten classes.
+        is_small: takes a network of four layers instead of the ShuffleNet, for a busy machine.
+    """
     spec = input_of(data)
-    architecture = Architecture("shufflenet_v2_x0_5", {"num_classes": data.classes})
+    shufflenet = Architecture("shufflenet_v2_x0_5", {"num_classes": data.classes})
+    architecture = OwnArchitecture(builder=small_network) if is_small else shufflenet
     model = build(architecture, seed=seed)
     fit(model, data, epochs=EPOCHS, lr=LR, seed=seed)
     figures, sets = made(model, data, RECIPES, seed=seed)
@@ -171,6 +179,15 @@ def single_weights(model: nn.Module, sets: Sets, spec: InputSpec, *, seed: int) 
             detected[name] += int(not bool(matches(suspect, triggers, spec).all()))
         flat[place] = before
     return {f"one weight by 1 %: {name}: detected": 100 * n / SINGLE_WEIGHTS for name, n in detected.items()}
+
+
+def small_network() -> nn.Module:
+    """Make three convolutions and a linear layer, for pictures of 32 x 32."""
+    widths = (3, 16, 32, 64)
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, 10))
 
 
 def input_of(data: Dataset) -> InputSpec:

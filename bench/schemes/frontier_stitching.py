@@ -111,7 +111,7 @@ def _of_a_recipe(owner: nn.Module, marked: Marked, key: bytes, others: dict[str,
     }
 
 
-def _after_attacks(  # noqa: PLR0913 (an owner, a thief and a judge)
+def _after_attacks(  # noqa: PLR0913, PLR0917 (an owner, a thief and a judge)
     owner: nn.Module,
     marked: Marked,
     own: Dataset,

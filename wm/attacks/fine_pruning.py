@@ -13,12 +13,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.channels import neurons
 from wm.attacks.neuron_pruning import cut_off
 from wm.attacks.tuning import EPOCHS, LR, Tuning, tune
 from wm.backbone import device_of
 from wm.data import Examples
 from wm.progress import ProgressCallback
+from wm.symmetries.channels import neurons
 from wm.training import EVALUATION_BATCH_IMAGES
 
 _Layer = tuple[nn.Conv2d, nn.BatchNorm2d | None]

@@ -6,15 +6,11 @@ Source: Han et al. 2015; the authors of MTLSign zero every weight below 0.01, wh
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
 from wm.progress import ProgressCallback
-
-
-def prunable(model: nn.Module) -> list[Tensor]:
-    """List the weights that pruning and quantisation act on: of convolutional and linear layers, without biases."""
-    return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+from wm.weight_layers import prunable
 
 
 @torch.no_grad()

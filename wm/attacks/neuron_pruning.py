@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.channels import neurons
 from wm.progress import ProgressCallback
+from wm.symmetries.channels import neurons
 
 
 @torch.no_grad()

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.channels import free_streams
-from wm.attacks.streams import Stream
 from wm.progress import ProgressCallback
 from wm.randomness import generator
+from wm.symmetries.channels import free_streams
+from wm.symmetries.streams import Stream
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.magnitude_pruning import prunable
 from wm.progress import ProgressCallback
+from wm.weight_layers import prunable
 
 
 @torch.no_grad()

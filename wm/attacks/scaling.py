@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.channels import free_streams
-from wm.attacks.streams import multiply
 from wm.errors import WatermarkError
 from wm.progress import ProgressCallback
 from wm.randomness import generator
+from wm.symmetries.channels import free_streams
+from wm.symmetries.streams import multiply
 
 
 def _run(stolen: Stolen, largest: float, seed: int, _progress: ProgressCallback) -> nn.Module:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.channels import odd_streams
-from wm.attacks.streams import multiply
 from wm.progress import ProgressCallback
 from wm.randomness import generator
+from wm.symmetries.channels import odd_streams
+from wm.symmetries.streams import multiply
 
 
 def drawn_signs(channels: int, share: float, source: torch.Generator) -> Tensor:

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from wm.architectures import Architecture, build, default_taps, skeleton
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.attacks.channels import free_streams
 from wm.attacks.forgeries.forgery import fit_head
 from wm.attacks.permutation import reorder
-from wm.attacks.streams import multiply
 from wm.backbone import features_in_evaluation, taps_of
 from wm.branch import Branch, count_matched
 from wm.data import Dataset, Examples
@@ -23,6 +21,8 @@ from wm.evidence import EvidenceFile, with_reference
 from wm.head import initial_head
 from wm.info import Info
 from wm.progress import silent
+from wm.symmetries.channels import free_streams
+from wm.symmetries.streams import multiply
 from wm.triggers import TextSpec, make_triggers
 
 ARCHITECTURE = Architecture("bilstm", {"vocabulary": 100, "dimension": 6, "hidden": 12, "num_classes": 3})

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.attacks.channels import neurons
 from wm.attacks.fine_pruning import activities
-from wm.attacks.magnitude_pruning import prunable
+from wm.symmetries.channels import neurons
+from wm.weight_layers import prunable
 
 
 def all_weights(model: torch.nn.Module) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.attacks.magnitude_pruning import prunable
+from wm.weight_layers import prunable
 
 
 @pytest.mark.parametrize("bits", [1, 3, 8])

@@ -11,7 +11,6 @@ from torch import nn
 
 from wm.architectures import Architecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
-from wm.attacks.channels import free_streams, odd_streams
 from wm.attacks.forgeries.forgery import fit_head
 from wm.attacks.permutation import partial_order, reorder
 from wm.backbone import Tap, features_in_evaluation, read_taps
@@ -21,6 +20,7 @@ from wm.evidence import EvidenceFile, with_reference
 from wm.head import initial_head
 from wm.progress import silent
 from wm.randomness import generator, seeded
+from wm.symmetries.channels import free_streams, odd_streams
 from wm.weights import load_weights, save_weights
 
 TOLERANCE = 1e-4

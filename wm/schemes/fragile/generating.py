@@ -70,7 +70,8 @@ class Generating:
         optimizer = torch.optim.Adam(
             self._generator.parameters(), lr=settings.lr, betas=(settings.beta1, settings.beta2)
         )
-        latents, history = self._latents(attempt=0), list[dict[str, float]]()
+        latents = self._latents(attempt=0)
+        history: list[dict[str, float]] = []
         for iteration in range(settings.iterations):
             optimizer.zero_grad()
             row = self._accumulate(latents)

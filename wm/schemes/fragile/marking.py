@@ -104,7 +104,8 @@ def _polished(
     Raises:
         WatermarkError: `mismatch`, some do not even reach the least.
     """
-    triggers, in_band = generating.triggers(attempt=0), list[int]()
+    triggers = generating.triggers(attempt=0)
+    in_band: list[int] = []
     measured, band = _measured(model, triggers, spec, settings)
     for attempt in range(1, settings.attempts + 1):
         aimed = Band(least=_HEADROOM * band.least, most=band.most)

@@ -124,7 +124,8 @@ def _other_threads(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _without_onednn(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.backends.mkldnn.flags(enabled=False):
+    # None leaves oneDNN's own TF32 alone, which warns where there is none.
+    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
         return _single(model, images)
 
 

@@ -50,7 +50,7 @@ class FragilePayload:
 
     @property
     def chance(self) -> Fraction | None:
-        """None: the labels are drawn by the key, but the pictures are made for them, and tell models of one task alike.
+        """None: pictures are made for the labels, and other models of the task may see in them what this one sees.
 
         The verdict needs none: it asks for all answers.
         """

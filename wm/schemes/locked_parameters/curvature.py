@@ -27,7 +27,8 @@ class Sharpness:
     Attributes:
         loss: mean, of the model itself.
         rise: by how much it is greater on average where the locked weights have moved.
-        curvature: the mean second derivative along one locked weight, as far as the moves tell: 2·rise / Σ variances.
+        curvature: the mean second derivative along one locked weight, as the moves tell it: twice the rise, by their
+            mean square length.
     """
 
     loss: float
@@ -62,8 +63,8 @@ def sharpness(
         for sign in (1, -1):
             lock.write(values + sign * move)
             moved += _loss(own, examples) / (2 * DRAWS)
-    variance = float(deviations.double().square().sum())
-    return Sharpness(loss, moved - loss, 2 * (moved - loss) / variance)
+    squares = sum(float(move.double().square().sum()) for move in moves) / len(moves)
+    return Sharpness(loss, moved - loss, 2 * (moved - loss) / squares)
 
 
 def _loss(model: nn.Module, examples: Examples) -> float:

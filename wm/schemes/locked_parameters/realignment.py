@@ -3,7 +3,7 @@
 Renumbering channels, turning them over and adding ones that nothing reads moves locked weights and costs a thief
 nothing. So a payload may hold a *reference*: what every channel of the marked model's convolutional and linear layers
 answers to public probes, averaged over the picture. A suspect's channels are matched with them stream by stream
-(`wm.attacks.channels`): all layers of a stream have one order, each layer that is normalised has signs of its own.
+(`wm.symmetries.channels`): all layers of a stream have one order, each layer that is normalised has signs of its own.
 Sizes are left as they are, since only signs are counted.
 
 What an aligned count is worth is less than the plain one. The order is chosen in ignorance of the key, so for an
@@ -26,12 +26,12 @@ import torch
 from scipy.optimize import linear_sum_assignment  # type: ignore[attr-defined]  # its stubs do not list it
 from torch import Tensor, nn
 
-from wm.attacks.channels import free_streams, odd_streams
-from wm.attacks.streams import Stream
 from wm.backbone import BATCH_IMAGES, device_of, evaluating
 from wm.errors import WatermarkError
 from wm.schemes.locked_parameters.payload import PROBES_LEAST, PROBES_MAX, LockedPayload, agreements_in, layers, width
 from wm.schemes.locked_parameters.places import Shapes
+from wm.symmetries.channels import free_streams, odd_streams
+from wm.symmetries.streams import Stream
 from wm.triggers import InputSpec, make_probes
 
 REFERENCE_BYTES_MAX = 4 << 20

@@ -16,9 +16,7 @@ from torch import nn
 from wm.architectures import Architecture
 from wm.attacks import ATTACKS, attacked
 from wm.attacks.attack import Stolen
-from wm.attacks.channels import free_streams
 from wm.attacks.permutation import reorder
-from wm.attacks.streams import Stream
 from wm.data import Dataset, fraction_of
 from wm.errors import WatermarkError
 from wm.schemes.locked_parameters import (
@@ -32,6 +30,8 @@ from wm.schemes.locked_parameters.places import Shapes, positions, signs
 from wm.schemes.locked_parameters.realignment import make_reference
 from wm.schemes.scheme import Marked
 from wm.statistics import tail
+from wm.symmetries.channels import free_streams
+from wm.symmetries.streams import Stream
 from wm.training import fit
 
 ANY = Architecture("resnet18", {"num_classes": 10})  # an attack on a network of one's own does not look at it

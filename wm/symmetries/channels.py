@@ -20,10 +20,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.fx import Node
 
-from wm.attacks.hidden_units import hidden_units
-from wm.attacks.streams import Part, Stream
 from wm.errors import WatermarkError
 from wm.networks.bilstm import BiLSTM
+from wm.symmetries.hidden_units import hidden_units
+from wm.symmetries.streams import Part, Stream
 
 # Channel by channel, and a positive factor passes through.
 _HOMOGENEOUS = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity)

@@ -12,8 +12,8 @@ with the signs of its own row of the gate g, and of all that reads it, changed.
 Source: "LayerShuffle" and "SignFlip" of the invariant neuron transforms, for LSTMs; SCHEMES 4.5.
 """
 
-from wm.attacks.streams import Part, Stream
 from wm.networks.bilstm import BiLSTM
+from wm.symmetries.streams import Part, Stream
 
 GATES = ("input", "forget", "cell", "output")  # i, f, g, o: in this order torch stacks their rows
 _DIRECTIONS = ("l0", "l0_reverse")

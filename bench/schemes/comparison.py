@@ -1,0 +1,175 @@
+"""All five schemes on one network and one data set: what each costs, what it survives, whom it accuses.
+
+One network is trained plainly; each scheme embeds into it by its quick recipe (MTLSign by its only one). Every suspect
+is written to a file and goes through `wm.verify` and the ledger's engine with all controls, as on a node. The same
+attacks meet every scheme; where the mark is of integrity, TAMPERED is what should come of an attack that changes the
+function.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+import wm
+from bench.paper.subjects import key_file
+from bench.results import silent
+from client.bundle import Bundle
+from client.keystore import save_watermark_key
+from client.measuring import Trial
+from client.measuring import measure as measured_by_nodes
+from client.models import saved_weights
+from registry.policy import Thresholds
+from registry.verdict import WON, Measurement, Outcome, judge
+from wm.architectures import Architecture, build
+from wm.attacks import ATTACKS, Stolen, attacked
+from wm.data import Dataset, fraction_of
+from wm.evidence import EvidenceFile, save_evidence, with_reference
+from wm.randomness import key_of
+from wm.schemes.catalogue import NAMES, SCHEMES
+from wm.schemes.evidence import SchemeEvidence, save_scheme_evidence
+from wm.training import accuracy, fit
+
+ARCHITECTURE, EPOCHS, LR = "resnet18", 8, 1e-3
+INDEPENDENT = 5
+NULLS = 4
+THIEFS_FRACTION = 0.1
+ATTACKED = (
+    ("ftal", 1e-4),
+    ("ftal", 1e-3),
+    ("magnitude_pruning", 0.5),
+    ("quantisation", 8.0),
+    ("quantisation", 4.0),
+    ("permutation", 1.0),
+    ("extraction_soft", 20.0),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Owner:
+    """One scheme's mark, and where its files are."""
+
+    scheme: str
+    bundle: Bundle
+    model: nn.Module
+    seconds: float
+
+
+def measure(seed: int, data: Dataset) -> dict[str, float]:
+    """Measure all schemes on one network.
+
+    Returns:
+        By scheme: per cent of accuracies and matches, seconds of this process, 1 or 0 of verdicts.
+    """
+    architecture = Architecture(ARCHITECTURE, {"num_classes": data.classes})
+    clean = _trained(architecture, data, seed)
+    others = [_trained(architecture, data, 1000 * (seed + 1) + number) for number in range(INDEPENDENT)]
+    nulls = tuple(_trained(architecture, data, 5000 * (seed + 1) + number) for number in range(NULLS))
+    figures = {"task accuracy, clean": _per_cent(clean, data)}
+    with tempfile.TemporaryDirectory() as place:
+        for scheme in NAMES:
+            owner = _owner(scheme, clean, nulls, architecture, data, Path(place) / scheme, seed)
+            figures |= {f"{scheme}: {name}": value for name, value in _figures(owner, architecture, others, data, seed)}
+    return figures
+
+
+def _figures(
+    owner: _Owner, architecture: Architecture, others: list[nn.Module], data: Dataset, seed: int
+) -> Iterator[tuple[str, float]]:
+    begun_s = time.process_time()
+    found = _judged(owner, owner.model)
+    yield "verification, seconds", time.process_time() - begun_s
+    yield "embedding, seconds", owner.seconds
+    yield "task accuracy", _per_cent(owner.model, data)
+    yield from _told("marked", found)
+    thief = Stolen(model=owner.model, architecture=architecture, data=_few(data, seed))
+    for name, strength in ATTACKED:
+        model = attacked(ATTACKS[name], thief, strength=strength, seed=seed)
+        yield from _told(f"{name} {strength:g}", _judged(owner, model))
+        yield f"{name} {strength:g}: task accuracy", _per_cent(model, data)
+    strangers = [_judged(owner, model) for model in others]
+    yield "independent models: won", float(sum(_is_won(it) for it in strangers))
+    yield "independent models: greatest matched", max(100 * it.matched / it.total for it in strangers)
+
+
+def _told(who: str, found: Measurement) -> Iterator[tuple[str, float]]:
+    outcome, _ = judge(found, Thresholds())
+    yield f"{who}: matched", 100 * found.matched / found.total
+    yield f"{who}: won", float(outcome in WON)
+    yield f"{who}: inconclusive", float(outcome is Outcome.INCONCLUSIVE)
+
+
+def _owner(  # noqa: PLR0913, PLR0917 (what an owner has)
+    scheme: str,
+    clean: nn.Module,
+    nulls: tuple[nn.Module, ...],
+    architecture: Architecture,
+    data: Dataset,
+    directory: Path,
+    seed: int,
+) -> _Owner:
+    directory.mkdir()
+    bundle, key = Bundle(directory), key_file(seed, scheme)
+    save_watermark_key(bundle.watermark_key, key)
+    begun_s = time.process_time()
+    embedding = wm.embed(
+        clean,
+        data,
+        key.binding.watermark_key,
+        architecture=architecture,
+        scheme=scheme,
+        settings=SCHEMES[scheme].quick() if scheme in SCHEMES else None,
+        seed=seed,
+    )
+    seconds = time.process_time() - begun_s
+    files: Mapping[str, str | None] = {
+        "model_sha256": saved_weights(embedding.model, bundle.model),
+        "base_sha256": None,
+    }
+    salt = key_of(seed, "salt")
+    if isinstance(embedding, wm.SchemeEmbedding):
+        is_calibrated = SCHEMES[scheme].statistic == "calibrated"
+        names = _written(bundle, nulls) if is_calibrated else ()
+        info = embedding.info.with_files(**files, nulls_sha256=names)  # type: ignore[arg-type]
+        save_scheme_evidence(bundle.evidence, SchemeEvidence(info, embedding.payload, salt))
+    else:
+        evidence = EvidenceFile(embedding.head, embedding.info.with_files(**files), salt)  # type: ignore[arg-type]
+        save_evidence(bundle.evidence, with_reference(evidence, embedding.model))
+    return _Owner(scheme=scheme, bundle=bundle, model=embedding.model, seconds=seconds)
+
+
+def _written(bundle: Bundle, nulls: tuple[nn.Module, ...]) -> tuple[str, ...]:
+    partial = bundle.null("partial")
+    partial.parent.mkdir()
+    names = []
+    for null in nulls:
+        names.append(saved_weights(null, partial))
+        partial.replace(bundle.null(names[-1]))
+    return tuple(names)
+
+
+def _judged(owner: _Owner, model: nn.Module) -> Measurement:
+    path = owner.bundle.directory / "suspect.safetensors"
+    saved_weights(model, path)
+    return measured_by_nodes(path, owner.bundle, Trial(controls=True, device="cpu"), silent)
+
+
+def _is_won(found: Measurement) -> bool:
+    return judge(found, Thresholds())[0] in WON
+
+
+def _trained(architecture: Architecture, data: Dataset, seed: int) -> nn.Module:
+    model = build(architecture, seed=seed)
+    fit(model, data, epochs=EPOCHS, lr=LR, seed=seed)
+    return model.eval()
+
+
+def _few(data: Dataset, seed: int) -> Dataset:
+    return replace(data, train=fraction_of(data.train, THIEFS_FRACTION, seed=seed + 2000))
+
+
+def _per_cent(model: nn.Module, data: Dataset) -> float:
+    return 100 * accuracy(model, data.test.images, data.test.labels)

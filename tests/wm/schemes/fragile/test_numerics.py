@@ -1,0 +1,78 @@
+"""Promised: TF32 as it is defined, margins as they are defined, and nothing is left changed behind a measurement."""
+
+import math
+import struct
+
+import pytest
+import torch
+from fragile_owner import small_network
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from wm.schemes.fragile.numerics import CUT_OFF, Margins, _Tf32, margins_of, measure, variations
+
+
+def _reference(value: float, *, is_rounded: bool) -> float:
+    """Keep 10 bits of the mantissa by exact arithmetic."""
+    if value == 0:
+        return 0.0
+    mantissa, exponent = math.frexp(value)
+    scaled = mantissa * 2**11
+    return math.ldexp(float(round(scaled) if is_rounded else math.trunc(scaled)), exponent - 11)
+
+
+@given(st.floats(-1e30, 1e30).filter(lambda value: value == 0 or abs(value) > 1e-30), st.booleans())
+def test_factors_keep_ten_bits(value: float, is_rounded: bool) -> None:
+    single = struct.unpack("f", struct.pack("f", value))[0]
+    with _Tf32(is_rounded=is_rounded):
+        product = torch.mm(torch.tensor([[single]]), torch.ones(1, 1))
+    assert float(product) == _reference(single, is_rounded=is_rounded)
+
+
+def test_biases_and_sums_do_not() -> None:
+    layer = nn.Linear(1, 1)
+    with torch.no_grad(), _Tf32(is_rounded=False):
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(1 + 2**-20)
+        assert float(layer(torch.zeros(1, 1))) == 1 + 2**-20
+
+
+@pytest.mark.parametrize(
+    "network",
+    [nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), nn.Sequential(nn.Flatten(), nn.Linear(75, 4))],
+)
+def test_convolutions_and_linear_layers_are_computed_in_it(network: nn.Module) -> None:
+    images = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    found = variations(tf32=True)
+    assert not torch.equal(found["TF32, rounded"](network, images), found["float32"](network, images))
+    assert not torch.equal(found[CUT_OFF](network, images), found["TF32, rounded"](network, images))
+
+
+def test_a_margin_is_the_labels_logit_minus_the_best_other() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.5], [3.0, 1.0, 2.5]])
+    assert margins_of(logits, torch.tensor([0, 1])).tolist() == [0.5, -2.0]
+
+
+def test_the_least_margin_is_ten_times_what_chance_draws_and_above_what_it_does_not() -> None:
+    quiet = Margins(torch.zeros(1), {"float32": 0.1, "TF32, rounded": 0.2, CUT_OFF: 0.3})
+    loud = Margins(torch.zeros(1), {"float32": 0.1, "TF32, rounded": 0.2, CUT_OFF: 3.0})
+    assert (quiet.least(10), loud.least(10)) == (2.0, 4.5)
+
+
+def test_a_measurement_leaves_everything_as_it_was() -> None:
+    network = small_network(1).train()
+    before, threads = [it.clone() for it in network.state_dict().values()], torch.get_num_threads()
+    images = torch.randn(9, 3, 12, 11, generator=torch.Generator().manual_seed(1))
+    found = measure(network, images, torch.zeros(9, dtype=torch.int64), tf32=True)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))
+    assert network.training
+    assert network[0].weight.dtype == torch.float32
+    assert torch.get_num_threads() == threads
+    assert torch.backends.mkldnn.enabled
+    assert found.margins.dtype == torch.float64
+    assert 0 < found.noise["float32"] < found.noise["TF32, rounded"] < found.noise[CUT_OFF] < 0.1
+
+
+def test_without_tf32_it_is_left_out() -> None:
+    assert set(variations(tf32=True)) - set(variations(tf32=False)) == {"TF32, rounded", CUT_OFF}

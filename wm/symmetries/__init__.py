@@ -1,0 +1,1 @@
+"""What can be done to a network's channels without changing what it computes, layer by layer."""
