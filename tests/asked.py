@@ -16,13 +16,13 @@ SMALL = Architecture("shufflenet_v2_x0_5", {"num_classes": 10})
 COUNT = 100
 
 
-def margin_evidence(path: Path) -> Path:
-    """Write the evidence of random triggers, whose labels any key draws."""
+def margin_evidence(path: Path, model: bytes = b"the marked model") -> Path:
+    """Write the evidence of random triggers, whose labels any key draws, for a model's file."""
     spec = data.digits().input
     pixels = torch.randint(0, 256, (COUNT, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     payload = MarginPayload(pixels, spec, 10)
     info = SchemeInfo(scheme="margin", architecture=SMALL, input=spec, classes=10, payload=payload.fields())
-    sha256 = hashlib.sha256(b"the marked model").hexdigest()
+    sha256 = hashlib.sha256(model).hexdigest()
     save_scheme_evidence(
         path, SchemeEvidence(info.with_files(model_sha256=sha256, base_sha256=None), payload, bytes(32))
     )

@@ -54,7 +54,8 @@ def test_answers_that_are_not_as_many_as_the_pictures_count_nothing(tmp_path: Pa
 
 
 def test_a_scheme_that_reads_the_inside_of_a_network_has_nothing_to_ask(tmp_path: Path):
-    marked = make_marked(tmp_path / "marked")
+    (tmp_path / "marked").mkdir()
+    marked = make_marked(tmp_path / "marked", KEY)
     white = on_endpoint(tmp_path, marked.evidence.read_bytes(), scheme="mtlsign")
     settled = answer(white, device="cpu")
     assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "white_box")
