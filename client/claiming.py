@@ -92,6 +92,8 @@ async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two optio
     saved = None if again else _saved(path, claim, owner, origin=origin)
     for blob in filter(None, (suspect.blob, *declared)) if saved is None else ():
         await asyncio.to_thread(_check_fits, blob.path, part)
+    if suspect.endpoint is not None and saved is None:
+        await _check_endpoint(suspect.endpoint, part)
     await check_ready(api, memory, bundle)
     await check_published(api, memory, bundle)
     for blob in filter(None, (evidence, suspect.blob, *declared)):
@@ -123,6 +125,12 @@ def _check_fits(model: Path, part: Bundle) -> None:
     from client.fitting import check_fits  # with torch
 
     check_fits(model, part)
+
+
+async def _check_endpoint(url: str, part: Bundle) -> None:
+    from client.fitting import check_endpoint  # with torch
+
+    await check_endpoint(url, part)
 
 
 def _check_evidence(part: Bundle, claim: Claim, publication: SignedMessage) -> None:

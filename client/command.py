@@ -50,6 +50,7 @@ VERBS = {
     "policy": "Keep the trust policy file up to date.",
     "cluster": "Make a new ledger of several nodes.",
     "node": "Make, run and look after a verifier node, change the members, ask how all nodes are.",
+    "serve-model": "Serve a model to whoever asks, as a prediction endpoint that nodes can be sent to.",
     "demo": "Play the whole life of a model on this machine.",
 }
 
@@ -65,7 +66,7 @@ class LazyGroup(click.Group):
         """Import a verb; None for an unknown one."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"client.verbs.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"client.verbs.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

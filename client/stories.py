@@ -5,6 +5,7 @@ Every sentence is backed by a signature or a hash that was checked against the r
 
 from client.output import counted, table, utc
 from registry.certificate import Attested, Story, VoteStory
+from registry.endpoint import POINTER_PREFIX, is_endpoint_pointer
 from registry.equivocation import FORMAT, EquivocationStory, Side, Signer
 from registry.errors import shown
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
@@ -43,7 +44,7 @@ def certificate_text(story: Story) -> str:
     ]
     return "\n".join(
         [
-            f"{story.outcome}: the model with SHA-256 {story.model_sha256.hex()}",
+            f"{story.outcome}: {_subject(story)}",
             f"{_FOUND[story.outcome].format(scheme=story.scheme, owner=story.owner.hex())}.",
             *_moved_lines(story),
             "",
@@ -59,6 +60,12 @@ def certificate_text(story: Story) -> str:
             f"{_LIMITS if story.outcome is Outcome.VERIFIED else _LIMITS_OF_INTEGRITY} {_LATER}",
         ]
     )
+
+
+def _subject(story: Story) -> str:
+    if story.endpoint is not None:
+        return f"the endpoint {story.endpoint}, as it answered when the nodes asked,"
+    return f"the model with SHA-256 {story.model_sha256.hex()}"
 
 
 def _counted(vote: VoteStory) -> str:
@@ -86,6 +93,7 @@ def certificate_document(story: Story) -> dict[str, object]:
         "published_by": story.published_by.hex(),
         "scheme": story.scheme,
         "model_sha256": story.model_sha256.hex(),
+        "endpoint": story.endpoint,
         "publication": story.publication_hash.hex(),
         "publication_index": story.publication_index,
         "published": _interval_document(story.published),
@@ -178,6 +186,9 @@ def message_line(verified: VerifiedReceipt) -> str:  # noqa: PLR0911 -- one for 
             return f"the genesis of {origin} with {len(policy.members)} nodes, quorum {policy.quorum}"
         case Publication(scheme=scheme):
             return f"a publication of a {scheme} watermark"
+        case Claim(model_pointer=pointer, publication=publication) if is_endpoint_pointer(pointer):
+            endpoint = pointer.removeprefix(POINTER_PREFIX)
+            return f"a claim on the endpoint {endpoint} by the publication {publication.hex()}"
         case Claim(model_sha256=model, publication=publication):
             return f"a claim on the model {model.hex()} by the publication {publication.hex()}"
         case PolicyChange(policy=policy):

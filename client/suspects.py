@@ -1,4 +1,4 @@
-"""The model that a claim is on: where the nodes fetch it, and what can be known of it beforehand.
+"""The model that a claim is on: where the nodes fetch it or ask it, and what can be known of it beforehand.
 
 A claim reveals the watermark key for good. A file that is no model, or a pointer that no node follows (node.fetch),
 would spend the key on a verdict UNVERIFIABLE, so both are refused here.
@@ -9,17 +9,21 @@ import string
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from yarl import URL
 
 from client.errors import InputError, InvalidError
 from client.options import hash_of
 from client.uploads import Blob, blob_of
+from registry.endpoint import endpoint_pointer, endpoint_sha256, is_endpoint_url
 
 POINTER_CHARACTERS_MAX = 2048  # registry.messages
 HEADER_BYTES_MAX = 1 << 20  # of the nodes' reader of models
 TENSORS_MAX = 8192
 _BLOB_PREFIX = "blob:sha256:"
+_USUAL_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 _HEADER_AT = 8  # behind the header's length, little-endian
 _URL_CHARACTERS = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
@@ -30,11 +34,13 @@ class Suspect:
 
     Attributes:
         blob: the file to upload, None when it is somewhere already.
+        endpoint: the URL at which nodes ask it, None for a file.
     """
 
     pointer: str
     sha256: bytes
     blob: Blob | None = None
+    endpoint: str | None = None
 
 
 def suspect_of(model: str, *, sha256: str | None) -> Suspect:
@@ -64,6 +70,28 @@ def suspect_of(model: str, *, sha256: str | None) -> Suspect:
     if expected is not None and suspect.sha256 != expected:
         raise InvalidError(f"{model}: its SHA-256 is {suspect.sha256.hex()}, not {sha256}", code="hash_mismatch")
     return suspect
+
+
+def endpoint_at(url: str) -> Suspect:
+    """Read the URL of a prediction endpoint, in any spelling; what a claim says has one (docs/endpoint.md).
+
+    Raises:
+        InputError: it is no URL of a model that nodes would ask.
+    """
+    hint = "nodes ask https://host/v2/models/NAME, without user, query or percent signs; see docs/endpoint.md"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InputError(f"{url[:80]}: no URL: {error}; {hint}") from error
+    scheme, path = parts.scheme.lower(), parts.path.rstrip("/").removesuffix("/infer")
+    place = host if port in (None, _USUAL_PORTS.get(scheme)) else f"{host}:{port}"
+    spelt = f"{scheme}://{place}{path}"
+    if parts.query or parts.fragment or parts.username is not None or not is_endpoint_url(spelt):
+        raise InputError(f"{url[:80]}: not the URL of a model's endpoint; {hint}")
+    if scheme != "https" and host not in _LOOPBACK:
+        raise InputError(f"{url[:80]}: http is for endpoints on this machine, which only nodes of a demo ask; {hint}")
+    return Suspect(pointer=endpoint_pointer(spelt), sha256=endpoint_sha256(spelt), endpoint=spelt)
 
 
 def check_model_file(path: Path) -> None:

@@ -1,5 +1,7 @@
 """The files that a claim is verified with: what it points at, and the models that its evidence declares.
 
+A claim on a prediction endpoint has no file of the suspect: there is its URL instead.
+
 Who declares in his evidence that he fine-tuned a base has to make the base's weights available, as a blob named by
 their hash. Only then can nodes look whether the head answers on the base as well. So with null models, on which the
 chance of a match is measured. What the evidence declares is read
@@ -14,6 +16,7 @@ from node.blobs import BlobStore
 from node.download import FetchError
 from node.fetch import Fetcher
 from registry.claims import ClaimState
+from registry.endpoint import endpoint_of
 from registry.errors import MalformedError
 from registry.evidence import Declared, read_declared
 from registry.messages import Claim
@@ -26,13 +29,16 @@ class ClaimFiles:
     """Fetched files.
 
     Attributes:
-        model, evidence: what the claim points at.
+        model: the suspect's; None for an endpoint's.
+        endpoint: the URL of the suspect; None for a file.
+        evidence: what the claim points at.
         base: the declared base's weights; None where none is declared.
         nulls: the declared null models' weights.
         hashes: of all of them.
     """
 
-    model: Path
+    model: Path | None
+    endpoint: str | None
     evidence: Path
     base: Path | None
     nulls: tuple[Path, ...]
@@ -52,15 +58,19 @@ async def fetch_files(fetcher: Fetcher, state: ClaimState, held: ExitStack) -> C
         OSError: this node cannot keep the files now.
     """
     claim, policy = state.message, state.policy
-    held.enter_context(fetcher.holding((claim.model_sha256, claim.evidence_sha256)))
+    endpoint = _endpoint(claim)
+    hashes = (claim.evidence_sha256,) if endpoint else (claim.model_sha256, claim.evidence_sha256)
+    held.enter_context(fetcher.holding(hashes))
     evidence = await fetcher.fetch(claim.evidence_pointer, claim.evidence_sha256, bytes_max=policy.evidence_bytes_max)
-    model = await fetcher.fetch(claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max)
-    hashes = (claim.model_sha256, claim.evidence_sha256)
+    model = None
+    if endpoint is None:
+        model = await fetcher.fetch(claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max)
     declared = declared_in(evidence)
     held.enter_context(fetcher.holding(declared.all))
     fetched = {it: await _fetch_declared(fetcher, it, bytes_max=policy.model_bytes_max) for it in declared.all}
     return ClaimFiles(
         model=model,
+        endpoint=endpoint,
         evidence=evidence,
         base=None if declared.base is None else fetched[declared.base],
         nulls=tuple(fetched[null] for null in declared.nulls),
@@ -100,6 +110,15 @@ class NeededUploads:
         if sha256 not in self._declared and (evidence := self._blobs.find(sha256)) is not None:
             self._declared[sha256] = declared_in(evidence)
         return {claim.model_sha256, sha256, *self._declared.get(sha256, Declared()).all}
+
+
+def _endpoint(claim: Claim) -> str | None:
+    """The URL of the endpoint that a claim is on; None for a file."""
+    try:
+        return endpoint_of(claim.model_pointer, claim.model_sha256)
+    except MalformedError as error:
+        reason = "hash_mismatch" if error.code == "hash_mismatch" else "unsupported_pointer"
+        raise FetchError(reason, str(error)) from error
 
 
 async def _fetch_declared(fetcher: Fetcher, sha256: bytes, *, bytes_max: int) -> Path:

@@ -1,9 +1,8 @@
 """From a claim's pointer to a local file with the claimed hash (DESIGN 5: pointers).
 
-A pointer is written by a stranger, and a node that fetches it is a machine inside somebody's network. So: https and
-blobs only, and files of one directory where the operator allows one; no private, loopback or link-local address even if
-a name resolves to one or a redirect leads to one; a limit on bytes, on time and on redirects; and nothing is kept that
-does not have the hash. Peers are another matter: their addresses are the policy's.
+https and blobs only, and files of one directory where the operator allows one; where https may lead is decided in
+node.strangers. There is a limit on bytes, on time and on redirects, and nothing is kept that does not have the hash.
+Peers are another matter: their addresses are the policy's.
 
 A vote is for ever, so only what the claim's own pointer is to blame for becomes a reason. Whatever a peer does says
 nothing of the claim, and this node's own trouble (a full disk, no free descriptor) is not a FetchError at all.
@@ -11,18 +10,13 @@ nothing of the claim, and this node's own trouble (a full disk, no free descript
 
 import asyncio
 import errno
-import ipaddress
 import re
-import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, aclosing
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from node.blobs import BlobStore
@@ -30,21 +24,10 @@ from node.cache import FileCache
 from node.config import FetchSettings
 from node.download import Download, FetchError, is_own_trouble
 from node.local_files import chunks_of, open_inside
+from node.strangers import PrivateAddressError, Strangers, closed_session
 from registry.errors import MalformedError, RefusedError
 
-CONNECT_TIMEOUT_S = 10
-STALL_TIMEOUT_S = 60
 _BLOB = re.compile(r"blob:sha256:([0-9a-f]{64})")
-_NOT_PUBLIC = tuple(
-    ipaddress.ip_network(net)
-    for net in (
-        "64:ff9b::/96",
-        "fec0::/10",
-        "192.88.99.0/24",
-        "168.63.129.16/32",
-    )  # the last: Azure's own, of any guest
-)
-_NUMBERS = re.compile(r"(?:(?:[0-9]+|0[xX][0-9a-fA-F]*)(?:\.|$))+")  # what the C library reads as an IPv4 address
 
 
 class Fetcher:
@@ -70,11 +53,8 @@ class Fetcher:
         peer_tls: ssl.SSLContext | None = None,
     ) -> None:
         self._blobs, self._cache, self._peer_urls, self._settings = blobs, cache, peer_urls, settings
-        resolver = ThreadedResolver()
-        public = resolver if settings.allow_private_addresses else PublicResolver(resolver)
-        connector = aiohttp.TCPConnector(resolver=public, ssl=tls or True)
-        self._strangers = _session(connector)
-        self._peers = _session(aiohttp.TCPConnector(ssl=peer_tls or True))
+        self._strangers = Strangers(allow_private_addresses=settings.allow_private_addresses, tls=tls)
+        self._peers = closed_session(aiohttp.TCPConnector(ssl=peer_tls or True))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -106,7 +86,7 @@ class Fetcher:
         if blob and blob[1] != sha256.hex():
             raise FetchError("hash_mismatch", "the pointer names another blob than the claim's hash")
         is_file = pointer.startswith("file:") and bool(self._settings.file_directory)
-        url = None if blob or is_file else self._checked_url(pointer)
+        url = None if blob or is_file else self._strangers.checked_url(pointer)
         known = self._blobs.find(sha256) or self._cache.find(sha256)
         if known is not None:
             if known.stat().st_size > bytes_max:
@@ -117,7 +97,8 @@ class Fetcher:
             return await self._copy(pointer, sha256, bytes_max)
         if url is None:
             return await self._from_peers(sha256, bytes_max)
-        download = Download(self._strangers, url, bytes_max=bytes_max, check_redirect=self._checked_url)
+        check = self._strangers.checked_url
+        download = Download(self._strangers.session, url, bytes_max=bytes_max, check_redirect=check)
         return await self._keep(download, sha256, bytes_max)
 
     async def _copy(self, pointer: str, sha256: bytes, bytes_max: int) -> Path:
@@ -148,19 +129,6 @@ class Fetcher:
         """Bytes of the fetched files, kept and being written."""
         return self._cache.bytes_total
 
-    def _checked_url(self, pointer: str) -> URL:
-        try:
-            url = URL(pointer)
-            host = url.host
-            (url.raw_host or "").encode("idna")  # what a name server would be asked; labels have 1 to 63 characters
-        except ValueError as error:
-            raise FetchError("unsupported_pointer", str(error)) from error
-        if url.scheme != "https" or not host or url.user is not None or url.password is not None:
-            raise FetchError("unsupported_pointer", "a pointer is blob:sha256:<hex> or https://host/path")
-        if not self._settings.allow_private_addresses:
-            _check_literal(host)
-        return url
-
     async def _keep(self, download: Download, sha256: bytes, bytes_max: int) -> Path:
         try:
             async with (
@@ -181,72 +149,8 @@ class Fetcher:
             raise FetchError("unreachable", str(error), may_pass=True) from error
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """Connections that keep nothing of one claim for the next, and unpack nothing."""
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-    )
-
-
 def _blame(error: MalformedError | RefusedError) -> Exception:
     """Whose fault it is that the cache did not take a file: the file's, or this node's for want of room."""
     if error.code not in {"too_large", "hash_mismatch"}:
         return OSError(errno.EDQUOT, str(error))
     return FetchError(error.code, str(error), may_pass=error.code == "hash_mismatch")
-
-
-class PrivateAddressError(aiohttp.ClientError):
-    """A stranger's pointer leads into a private network."""
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves names to public addresses; a name with any other address is refused as a whole.
-
-    The connection is made to the addresses that were checked, so a name that answers differently the second time
-    (DNS rebinding) gains nothing.
-    """
-
-    def __init__(self, resolver: AbstractResolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Resolve a name; raises PrivateAddressError or OSError."""
-        found = await self._resolver.resolve(host, port, family)
-        for result in found:
-            if not is_public(result["host"]):
-                raise PrivateAddressError(f"{host} leads to an address that is not public")
-        return found
-
-    async def close(self) -> None:
-        """Close the resolver behind this one."""
-        await self._resolver.close()
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP literal is a globally routable unicast address, also when wrapped in an IPv6 one."""
-    parsed: Any = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None)
-    if getattr(parsed, "teredo", None) or any(
-        address in net for address in (parsed, inner or parsed) for net in _NOT_PUBLIC
-    ):
-        return False
-    parsed = inner or parsed
-    return bool(parsed.is_global and not parsed.is_multicast and not parsed.is_reserved)
-
-
-def _check_literal(host: str) -> None:
-    """Refuse an IP literal that is not public; names are checked when they are resolved."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        if _NUMBERS.fullmatch(host):  # 127.1, 2130706433, 0x7f.1: never a name, and never needed
-            raise FetchError("unsupported_pointer", f"{host} is not an address as one writes it") from None
-        return
-    if not is_public(host):
-        raise FetchError("unsupported_pointer", f"{host} is not a public address")

@@ -11,7 +11,7 @@ from registry.messages import Publication
 
 
 def job_of(state: ClaimState, entry: bytes, files: ClaimFiles) -> Job:
-    """The job of a claim.
+    """The job of a claim; of one on an endpoint the first job, which wants the pictures to ask about.
 
     Args:
         state: the claim and the policy that judges it.
@@ -22,7 +22,7 @@ def job_of(state: ClaimState, entry: bytes, files: ClaimFiles) -> Job:
     publication = cast("Publication", state.publication.signed.message)
     policy = state.policy
     return Job(
-        model_path=str(files.model.absolute()),
+        model_path=str(files.model.absolute()) if files.model else "",
         model_sha256=claim.model_sha256,
         model_bytes_max=policy.model_bytes_max,
         evidence_path=str(files.evidence.absolute()),

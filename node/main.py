@@ -27,6 +27,7 @@ from node.api.limits import LimitedConnections, TokenBuckets, WorkBudget
 from node.api.reads import ReadRate
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
 from node.config import Config, load_config
+from node.endpoint.asking import EndpointClient
 from node.errors import ConfigError, InconsistentStateError, LeftError, UnavailableError
 from node.fetch import Fetcher
 from node.gather import Gatherer
@@ -43,7 +44,7 @@ from node.sessions import peer_session
 from node.space import START_BYTES_MIN, DiskSpace
 from node.sweeper import Sweeper
 from node.verifier.supervisor import Verifier
-from node.voting import Voice, Voter
+from node.voting import Means, Voice, Voter
 from node.watch import Watch
 
 EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74
@@ -122,13 +123,14 @@ async def _start(config: Config, state: State, stack: AsyncExitStack, stop: asyn
         blobs, cache, peer_urls=PeerUrls(config.name, state.store), settings=config.fetch, peer_tls=peer_tls
     )
     stack.push_async_callback(fetcher.close)
+    endpoints = EndpointClient(config.fetch)
+    stack.push_async_callback(endpoints.close)
     verifier = Verifier(config.verifier, readable=(blobs.directory, cache.directory))
     stack.push_async_callback(verifier.stop)
     voter = Voter(
         Voice(name=config.name, signing=state.identity.signing),
         ledger,
-        fetcher=fetcher,
-        verifier=verifier,
+        Means(fetcher=fetcher, endpoints=endpoints, verifier=verifier),
         unreachable_retry_s=config.fetch.unreachable_retry_s,
         clock=time.time,
     )

@@ -6,6 +6,9 @@ only some of them may be one owner's, or point at strangers' servers, which may 
 files to the nodes does not wait for those. The verifier takes one at a time, of the owner who used it least. A claim
 whose files cannot be had is put behind the others and tried again for a while before the vote says so.
 
+Of a claim on an endpoint the verifier, which has no network, says what to ask, and counts what was answered; this
+process asks.
+
 A vote is for ever. What is wrong with this node (a full disk, a verifier that does not start) is no reason for one: the
 claim waits, and the node says that it is unhealthy.
 """
@@ -17,13 +20,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.claim_files import ClaimFiles, fetch_files
 from node.download import FetchError
+from node.endpoint.asking import EndpointClient
 from node.errors import UnavailableError
 from node.fetch import Fetcher
 from node.jobs import job_of
@@ -50,6 +55,14 @@ OUTSIDE_LANES_MAX = LANES - 1
 TOO_LATE = frozenset({"voted_before", "withdrawn", "deadline", "not_a_member"})
 
 logger = logging.getLogger(__name__)
+Reply_co = TypeVar("Reply_co", covariant=True)
+
+
+class Run(Protocol[Reply_co]):
+    """A way to run the verifier."""
+
+    async def __call__(self, job: Job, *, on_begun: Callable[[], None]) -> Reply_co:
+        """Run a job; `on_begun` is called when it is its turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +71,21 @@ class Voice:
 
     name: str
     signing: Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What claims are examined with.
+
+    Attributes:
+        fetcher: gets the files.
+        endpoints: asks the endpoints that claims are on.
+        verifier: runs the watermark library.
+    """
+
+    fetcher: Fetcher
+    endpoints: EndpointClient
+    verifier: Verifier
 
 
 @dataclass(slots=True)
@@ -83,6 +111,7 @@ class Progress(StrEnum):
         FETCHING: its files are on their way.
         FETCHED: its files are here, and the verifier is busy with another claim.
         VERIFYING: the verifier works on it.
+        ASKING: the endpoint that it is on is asked.
         WAITING: it is tried again soon: its files cannot be had yet, or this node has a trouble of its own.
         VOTED: this node's vote is recorded.
         CLOSED: no vote of this node is wanted, or none any more.
@@ -92,6 +121,7 @@ class Progress(StrEnum):
     FETCHING = "fetching"
     FETCHED = "fetched"
     VERIFYING = "verifying"
+    ASKING = "asking"
     WAITING = "waiting"
     VOTED = "voted"
     CLOSED = "closed"
@@ -128,8 +158,7 @@ class Voter:
     Args:
         voice: in whose name.
         ledger: where claims come from and votes go.
-        fetcher: gets the files.
-        verifier: runs the watermark library.
+        means: what claims are examined with.
         unreachable_retry_s: how long an unreachable pointer is tried again.
         clock: POSIX seconds.
     """
@@ -138,13 +167,13 @@ class Voter:
         self,
         voice: Voice,
         ledger: LedgerService,
+        means: Means,
         *,
-        fetcher: Fetcher,
-        verifier: Verifier,
         unreachable_retry_s: float,
         clock: Callable[[], float],
     ) -> None:
-        self._voice, self._ledger, self._fetcher, self._verifier = voice, ledger, fetcher, verifier
+        self._voice, self._ledger = voice, ledger
+        self._fetcher, self._endpoints, self._verifier = means.fetcher, means.endpoints, means.verifier
         self._unreachable_retry_s, self._clock = unreachable_retry_s, clock
         self._seen = 0
         self._unsettled: dict[bytes, _Waiting] = {}  # oldest claim first
@@ -291,24 +320,47 @@ class Voter:
         self._delays[digest] = _Delay(again_s=time.monotonic() + pause_s, trouble=trouble)
 
     async def _examine(self, state: ClaimState) -> Answer | None:
-        """What this node finds; None when the files may still turn up."""
+        """What this node finds; None when the files may still turn up, or the endpoint."""
         with ExitStack() as held:
             try:
                 with self._turns.charged(state.claim.signed.signer):
                     files = await fetch_files(self._fetcher, state, held)
+                    metadata = await self._endpoints.look(files.endpoint) if files.endpoint else b""
             except FetchError as error:
                 if error.may_pass and self._may_wait(state.claim.signed.hash, error):
                     return None
                 return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
             job = job_of(state, self._ledger.store.entry(state.claim.index), files)
-            answer = await self._measure(state, job, files)
+            if files.endpoint:
+                answer = await self._interview(state, job, files, metadata)
+            else:
+                answer = await self._measure(state, job, files, self._verifier.verify)
         logger.info(
             "claim examined",
             extra=fields(claim=state.claim.signed.hash.hex(), reason=answer.reason or "measured", detail=answer.detail),
         )
         return answer
 
-    async def _measure(self, state: ClaimState, job: Job, files: ClaimFiles) -> Answer:
+    async def _interview(self, state: ClaimState, job: Job, files: ClaimFiles, metadata: bytes) -> Answer:
+        """Verify a claim on an endpoint: which pictures, what it answers to them, and what that counts."""
+        found = await self._measure(state, job, files, self._verifier.questions)
+        if isinstance(found, Answer):
+            return found
+        self._show(state.claim.signed.hash, Progress.ASKING)
+        try:
+            with self._turns.charged(state.claim.signed.signer):
+                classes = await self._endpoints.ask(
+                    files.endpoint or "",
+                    metadata,
+                    found.pictures,
+                    common=job.control_seed,
+                    has_margin=found.has_margin,
+                )
+        except FetchError as error:  # asked once and no more: who is asked again learns what both times have in common
+            return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
+        return await self._measure(state, replace(job, answers=classes.asked), files, self._verifier.verify)
+
+    async def _measure(self, state: ClaimState, job: Job, files: ClaimFiles, run: Run[Reply_co]) -> Reply_co:
         """Run the verifier on the claim's files when it is its turn, and charge its owner for it.
 
         Raises:
@@ -322,9 +374,9 @@ class Voter:
                 self._show(digest, Progress.VERIFYING)
 
             self._show(digest, Progress.FETCHED)
-            answer = await self._verifier.verify(job, on_begun=begin)
-        if answer.reason == "hash_mismatch":  # the fetcher keeps nothing that does not have the hash
-            for sha256 in files.hashes:
+            answer = await run(job, on_begun=begin)
+        if isinstance(answer, Answer) and answer.reason == "hash_mismatch":
+            for sha256 in files.hashes:  # the fetcher keeps nothing that does not have the hash
                 self._fetcher.discard(sha256)
             raise OSError(errno.EIO, "a fetched file was damaged on this node's disk")
         return answer

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from registry import hashed_json, merkle
 from registry.binomial import HALF_PPM, p_value
+from registry.endpoint import endpoint_of
 from registry.entry import Entry, Placed
 from registry.envelope import SignedMessage, message_hash
 from registry.errors import MalformedError, RefusedError, UntrustedError, shown
@@ -115,6 +116,7 @@ class Story:
         outcome: VERIFIED; of a mark of integrity INTACT or TAMPERED.
         owner: the signing key that claimed.
         published_by: the signing key that published; another one if the owner moved to a new key since.
+        endpoint: URL of the endpoint that was asked; None for a model's file.
         policy_index: place of the entry that set the policy by which the claim is judged; 0 for the genesis.
         challenges: objections by others, at most CHALLENGES_SHOWN_MAX.
     """
@@ -131,6 +133,7 @@ class Story:
     claim_index: int
     claimed: Attested
     model_sha256: bytes
+    endpoint: str | None
     policy_index: int
     quorum: int
     members: int
@@ -254,6 +257,7 @@ def _tell(
         claim_index=claimed,
         claimed=_attested(claimed, checkpoints),
         model_sha256=state.message.model_sha256,
+        endpoint=endpoint_of(state.message.model_pointer, state.message.model_sha256),
         policy_index=max(indexes[digest] for digest in ledger.policy_hashes if indexes[digest] < claimed),
         quorum=state.policy.quorum,
         members=len(state.policy.members),

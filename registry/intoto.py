@@ -1,8 +1,9 @@
 """A verified certificate as an in-toto Statement v1, for tools that speak that format.
 
-The subject is the model's file by its SHA-256; the predicate is the story that the certificate proves, and the hash of
-the certificate's file, which alone proves it. The statement is not signed: whoever passes it on signs it in an
-envelope of his own (DSSE), and says by that no more than that he checked the certificate against his trust policy.
+The subject is the model's file by its SHA-256, or the endpoint by its URL; the predicate is the story that the
+certificate proves, and the hash of the certificate's file, which alone proves it. The statement is not signed: whoever
+passes it on signs it in an envelope of his own (DSSE), and says by that no more than that he checked the certificate
+against his trust policy.
 
 Source: in-toto attestation framework, spec v1.1 (statement, resource descriptor) and its guidelines for new
 predicates: names in lowerCamelCase, times in RFC 3339 with Z, a field that is not known is left out.
@@ -37,7 +38,7 @@ def statement(story: Story, certificate: bytes) -> bytes:
     """
     content = {
         "_type": STATEMENT_TYPE,
-        "subject": [{"digest": {"sha256": story.model_sha256.hex()}}],
+        "subject": [_subject(story)],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "outcome": str(story.outcome),
@@ -46,6 +47,13 @@ def statement(story: Story, certificate: bytes) -> bytes:
         },
     }
     return hashed_json.spell(content)
+
+
+def _subject(story: Story) -> dict[str, object]:
+    """The model's file; or the endpoint, whose digest is of its URL and so must not be called the content's."""
+    if story.endpoint is not None:
+        return {"uri": story.endpoint, "digest": {"wmreg_endpoint": story.model_sha256.hex()}}
+    return {"digest": {"sha256": story.model_sha256.hex()}}
 
 
 def rfc3339(time_s: int) -> str:

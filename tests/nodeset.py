@@ -26,6 +26,7 @@ from node.api.services import SERVICES
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
+from node.endpoint.asking import EndpointClient, Pace
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, load_identity
@@ -39,7 +40,7 @@ from node.space import DiskSpace
 from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
-from node.voting import Voice, Voter
+from node.voting import Means, Voice, Voter
 from node.watch import Watch
 from registry import commitments
 from registry.envelope import message_hash, seal
@@ -55,6 +56,7 @@ JOB = Job(
     evidence_sha256=b"e" * 32,
     evidence_bytes_max=2,
     base_path="",
+    null_paths=(),
     scheme="mtlsign",
     head_commitment=b"h" * 32,
     info_commitment=b"i" * 32,
@@ -211,6 +213,9 @@ class NodeSet:
         urls = [member.api_url for member in ledger.store.policy.members if member.name != config.name]
         fetcher = Fetcher(blobs, cache, peer_urls=urls, settings=config.fetch)
         self._stack.push_async_callback(fetcher.close)
+        allowed = replace(config.fetch, allow_private_addresses=True)  # where tests have their endpoints
+        endpoints = EndpointClient(allowed, pace=Pace(requests_per_s=10_000, tries=2, pause_s=0.001))
+        self._stack.push_async_callback(endpoints.close)
         verifier = Verifier(
             VerifierSettings(device="cpu", threads=1, timeout_s=20, memory_bytes_max=2**31, controls_directory=""),
             readable=(blobs.directory, cache.directory),
@@ -220,8 +225,7 @@ class NodeSet:
         voter = Voter(
             Voice(name=config.name, signing=identity.signing),
             ledger,
-            fetcher=fetcher,
-            verifier=verifier,
+            Means(fetcher=fetcher, endpoints=endpoints, verifier=verifier),
             unreachable_retry_s=config.fetch.unreachable_retry_s,
             clock=time.time,
         )
@@ -301,18 +305,37 @@ def claim(published: bytes, owner: str = "alice", *, number: int = 0, **fields: 
 
 
 # A verifier process that reads its answer from the model's file: "<matched> of 600", or the word for a crash. A base's
-# file says what the base matches.
+# file says what the base matches. Of an endpoint it wants 40 pictures, and matches 15 for each that gets the class that
+# tests.endpoints gives it; evidence that says "crash" or "white" ends that before.
 _FAKE_WORKER_PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from fakes import good_measurement, with_control
-from registry.verdict import ControlKind
-from node.verifier.protocol import Answer, Job, READY, frame, frame_bytes
+from registry.verdict import ControlKind, Outcome
+from node.verifier.protocol import Answer, Job, READY, frame, frame_bytes, unmeasured
 
 out, given = sys.stdout.buffer, sys.stdin.buffer
 out.write(frame(READY)); out.flush()
 while header := given.read(4):
     job = Job.decode(given.read(frame_bytes(header)))
+    if not job.model_path:
+        from endpoints import class_of, pictures
+        from node.verifier.questions import QUESTIONS_BYTES_MAX, Questions
+        asked, said = pictures(40), open(job.evidence_path).read()
+        if said == "crash":
+            sys.exit(1)
+        if said == "white":
+            reply = unmeasured(Outcome.UNVERIFIABLE, "white_box").encode()
+        elif job.wants_pictures:
+            reply = Questions(pictures=asked, has_margin=True).encode()
+        else:
+            right = sum(a == class_of(p) for a, p in zip(job.answers, asked.pixels, strict=True))
+            measurement = good_measurement(15 * right)
+            reply = Answer(
+                measurement=measurement, outcome=None, reason="", detail="", device="endpoint", software="fake 1"
+            ).encode()
+        out.write(frame(reply, bytes_max=QUESTIONS_BYTES_MAX)); out.flush()
+        continue
     word = open(job.model_path).read().split()[0]
     if word == "crash":
         sys.exit(1)

@@ -25,6 +25,7 @@ from node.verifier.protocol import Answer
 from node.verifier.supervisor import Verifier, VerifierTroubleError
 from registry.audit import Replay
 from registry.claims import ClaimState
+from registry.endpoint import is_endpoint_pointer
 from registry.messages import Vote
 from registry.verdict import ControlKind, Measurement, Outcome, judge
 
@@ -77,6 +78,9 @@ class Recomputation:
             bench = self._open(stack, drawn)
             for number, claim in enumerate(drawn, start=1):
                 show(f"computing claim {number} of {len(drawn)} again")
+                if is_endpoint_pointer(claim.message.model_pointer):
+                    remarks.append(f"{_name(claim)} is on an endpoint, which nobody can ask again as it was")
+                    continue
                 entry = mirror.entry(claim.claim.index, state.size)
                 try:
                     answer = await bench.answer(claim, entry)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
-from client.errors import UNAVAILABLE
+from client.errors import UNAVAILABLE, InputError
 from client.output import Report
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ STRAGGLERS_S = 20
     help="Which of the directory's watermarks to reveal; 0 is the first.",
 )
 @click.option("--sha256", help="Hash that the model file must have; required for a URL.")
+@click.option("--endpoint", "is_endpoint", is_flag=True, help="MODEL is the URL of a prediction endpoint to be asked.")
 @click.option("--wait/--no-wait", default=True, help="Wait for the verdict.  [default: wait]")
 @click.option("--timeout-s", type=click.IntRange(0, 7 * 86400), default=TIMEOUT_S, show_default=True)
 @click.option(
@@ -51,6 +52,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     directory: Path,
     watermark: int,
     sha256: str | None,
+    is_endpoint: bool,
     wait: bool,
     timeout_s: int,
     stragglers_s: int,
@@ -61,8 +63,9 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 ) -> Report:
     """Claim that MODEL carries the mark that was published from the --evidence directory.
 
-    MODEL is a file (it is uploaded to the nodes), an https:// URL with --sha256, or blob:sha256:... The base that the
-    evidence declares is uploaded too. A claim reveals the watermark key for good. Everything that can be checked
+    MODEL is a file (it is uploaded to the nodes), an https:// URL with --sha256, or blob:sha256:...; with --endpoint it
+    is the https:// URL of a model that nodes ask themselves (docs/endpoint.md), for a black-box scheme. The models that
+    the evidence declares are uploaded too. A claim reveals the watermark key for good. Everything that can be checked
     beforehand is checked before it is revealed.
 
     The verdict of a mark of integrity is INTACT or TAMPERED.
@@ -73,13 +76,15 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     from client.bundle import open_bundle
     from client.claiming import submit_claim
     from client.memory import Memory
-    from client.suspects import suspect_of
+    from client.suspects import endpoint_at, suspect_of
 
     trust = options.load_policy(policy_path)
     owner = options.load_owner(signing_key_path, trust)
     bundle = open_bundle(directory)
     part = open_bundle(bundle.part(watermark).directory)
-    suspect = suspect_of(model, sha256=sha256)
+    if is_endpoint and sha256 is not None:
+        raise InputError("--sha256: not with --endpoint; nobody knows the file behind it")
+    suspect = endpoint_at(model) if is_endpoint else suspect_of(model, sha256=sha256)
 
     async def run() -> Report:
         async with options.ledger(trust, patience_s) as api:

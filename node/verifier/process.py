@@ -9,14 +9,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from node.config import VerifierSettings
 from node.logs import fields
 from node.verifier.protocol import (
     EXIT_TROUBLE,
+    FRAME_BYTES_MAX,
     LENGTH_BYTES,
     READY,
     Answer,
@@ -25,6 +27,7 @@ from node.verifier.protocol import (
     frame_bytes,
     plain,
 )
+from node.verifier.questions import QUESTIONS_BYTES_MAX, Questions, decode_reply
 from registry.errors import MalformedError
 
 START_TIMEOUT_S = 180.0
@@ -41,6 +44,7 @@ _PASSED_ON = (
 _PACKAGES = Path(__file__).resolve().parents[2]
 
 logger = logging.getLogger(__name__)
+Reply = TypeVar("Reply")
 
 
 class CrashError(Exception):
@@ -107,10 +111,17 @@ class WorkerProcess:
             CrashError: it ended or spoke nonsense.
             VerifierTroubleError: it found no room on the device beside other programs, or cannot read the files.
         """
+        return await self._asked(job, Answer.decode, bytes_max=FRAME_BYTES_MAX)
+
+    async def ask_questions(self, job: Job) -> Questions | Answer:
+        """Run the one job of this process, which wants pictures; errors as of `ask`."""
+        return await self._asked(job, decode_reply, bytes_max=QUESTIONS_BYTES_MAX)
+
+    async def _asked(self, job: Job, read: Callable[[bytes], Reply], *, bytes_max: int) -> Reply:
         await self._write(job.encode())
-        raw = await self._read()
+        raw = await self._read(bytes_max=bytes_max)
         try:
-            return Answer.decode(raw)
+            return read(raw)
         except MalformedError as error:
             raise CrashError(f"unreadable answer: {error}") from error
 
@@ -140,11 +151,11 @@ class WorkerProcess:
         except ConnectionError as error:
             raise CrashError(f"it closed its input: {error!r}") from error
 
-    async def _read(self) -> bytes:
+    async def _read(self, *, bytes_max: int = FRAME_BYTES_MAX) -> bytes:
         if self._process.stdout is None:
             raise CrashError("it has no output")
         try:
-            length = frame_bytes(await self._process.stdout.readexactly(LENGTH_BYTES))
+            length = frame_bytes(await self._process.stdout.readexactly(LENGTH_BYTES), bytes_max=bytes_max)
             return await self._process.stdout.readexactly(length)
         except asyncio.IncompleteReadError as error:
             code = await self._process.wait()

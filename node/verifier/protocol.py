@@ -2,11 +2,16 @@
 
 Both are canonical msgpack behind a length of four bytes, read as strictly as a stranger's: the verifier parses hostile
 files, so the ledger process takes nothing from it on trust but numbers in their ranges.
+
+A claim on a prediction endpoint takes two jobs, since the verifier process has no network. The first has neither a
+model nor answers, and is answered with the pictures to ask about (node.verifier.questions); the second brings what the
+endpoint answered.
 """
 
 from dataclasses import asdict, dataclass
 from typing import cast
 
+from node.endpoint.pictures import CLASSES_MAX, PICTURES_MAX
 from registry import schema
 from registry.encoding import Value, decode, encode
 from registry.errors import MalformedError
@@ -25,7 +30,7 @@ class Job:
     """One claim to verify.
 
     Attributes:
-        model_path, evidence_path: the fetched files.
+        model_path, evidence_path: the fetched files; no model where an endpoint is claimed.
         model_sha256, evidence_sha256: what they must hash to.
         model_bytes_max, evidence_bytes_max: their largest sizes; a base is a model.
         base_path: the fetched weights of the base that the evidence declares; empty where it declares none.
@@ -36,6 +41,8 @@ class Job:
         permutations, controls: how many channel permutations and fresh control models to run.
         gamma_permille: share of triggers below which no control can change the outcome, so none is run.
         refute_permille, control_permille: the policy's other shares by which counts are judged.
+        answers: the classes that an endpoint gave the pictures of the evidence, in their order; None for a model's
+            file, and before the endpoint was asked.
     """
 
     model_path: str
@@ -56,16 +63,26 @@ class Job:
     gamma_permille: int
     refute_permille: int
     control_permille: int
+    answers: tuple[int, ...] | None = None
+
+    @property
+    def wants_pictures(self) -> bool:
+        """Whether the pictures are wanted that an endpoint is to be asked about."""
+        return not self.model_path and self.answers is None
 
     def encode(self) -> bytes:
         """The job as a frame's content."""
-        return encode(cast("dict[str, Value]", asdict(self) | {"null_paths": list(self.null_paths)}))
+        answers = None if self.answers is None else list(self.answers)
+        lists = {"null_paths": list(self.null_paths), "answers": answers}
+        return encode(cast("dict[str, Value]", asdict(self) | lists))
 
     @classmethod
     def decode(cls, raw: bytes) -> "Job":
         """Read a job; raises MalformedError."""
         read = schema.fields(decode(raw, bytes_max=FRAME_BYTES_MAX), _JOB, what="job")
         read["null_paths"] = tuple(cast("list[str]", read["null_paths"]))
+        if read["answers"] is not None:
+            read["answers"] = tuple(cast("list[int]", read["answers"]))
         return cls(**read)  # type: ignore[arg-type]  # schema.fields returns exactly these fields, checked
 
 
@@ -128,21 +145,21 @@ def plain(text: str, length_max: int = 400) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:length_max]
 
 
-def frame(content: bytes) -> bytes:
+def frame(content: bytes, *, bytes_max: int = FRAME_BYTES_MAX) -> bytes:
     """Content behind its length.
 
     Raises:
         ValueError: it is longer than a frame may be.
     """
-    if len(content) > FRAME_BYTES_MAX:
-        raise ValueError(f"a frame of {len(content)} bytes; at most {FRAME_BYTES_MAX} are allowed")
+    if len(content) > bytes_max:
+        raise ValueError(f"a frame of {len(content)} bytes; at most {bytes_max} are allowed")
     return len(content).to_bytes(LENGTH_BYTES, "big") + content
 
 
-def frame_bytes(header: bytes) -> int:
+def frame_bytes(header: bytes, *, bytes_max: int = FRAME_BYTES_MAX) -> int:
     """Length of the content behind a header; raises MalformedError."""
     length = int.from_bytes(header, "big")
-    if len(header) != LENGTH_BYTES or length > FRAME_BYTES_MAX:
+    if len(header) != LENGTH_BYTES or length > bytes_max:
         raise MalformedError(f"a frame of {length} bytes")
     return length
 
@@ -156,7 +173,7 @@ def _outcome(value: Value) -> Outcome:
 
 _HASH = schema.octets(32)
 _JOB: dict[str, schema.Checker[object]] = {
-    "model_path": schema.text(4096),
+    "model_path": schema.text(4096, 0),
     "model_sha256": _HASH,
     "model_bytes_max": schema.uint(),
     "evidence_path": schema.text(4096),
@@ -174,6 +191,7 @@ _JOB: dict[str, schema.Checker[object]] = {
     "gamma_permille": schema.uint(1000),
     "refute_permille": schema.uint(1000),
     "control_permille": schema.uint(1000),
+    "answers": schema.optional(schema.listed(schema.uint(CLASSES_MAX - 1), PICTURES_MAX, 1)),
 }
 _ANSWER: dict[str, schema.Checker[object]] = {
     "measurement": schema.optional(Measurement.from_value),

@@ -13,10 +13,10 @@ the job: that is no answer but this node's trouble, and an alarm until it starts
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
 from prometheus_client import Histogram
 
@@ -25,6 +25,7 @@ from node.logs import fields
 from node.verifier.process import CrashError, VerifierTroubleError, WorkerProcess, worker_command
 from node.verifier.protocol import Answer, Job, unmeasured
 from node.verifier.public import PublicModels
+from node.verifier.questions import Questions
 from registry.verdict import Outcome
 
 __all__ = ["ENDINGS", "Verifier", "VerifierTroubleError"]
@@ -35,6 +36,8 @@ DURATION_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 ENDINGS = ("answered", "timeout", "crashed", "trouble", "cancelled", "idle")
 
 State = Literal["stopped", "starting", "ready", "busy"]
+Reply = TypeVar("Reply")
+Ask: TypeAlias = Callable[[WorkerProcess, Job], Awaitable[Reply]]
 logger = logging.getLogger(__name__)
 
 
@@ -109,16 +112,18 @@ class Verifier:
             VerifierTroubleError: no process starts, or it found no room on the device beside other programs, or cannot
                 read the fetched files.
         """
-        self.waiting += 1
-        try:
-            async with self._one_at_a_time:
-                on_begun()
-                with self.durations.time():
-                    answered = await self._attempt(job)
-                self.public.note(answered)
-                return answered
-        finally:
-            self.waiting -= 1
+        answered = await self._in_turn(job, WorkerProcess.ask, on_begun)
+        self.public.note(answered)
+        return answered
+
+    async def questions(self, job: Job, *, on_begun: Callable[[], None] = _ignore) -> Questions | Answer:
+        """Get the pictures that an endpoint is to be asked about, or why there are none; as `verify`.
+
+        Args:
+            job: of a claim on an endpoint that was not asked yet.
+            on_begun: called when it is the job's turn.
+        """
+        return await self._in_turn(job, WorkerProcess.ask_questions, on_begun)
 
     async def stop(self) -> None:
         """End the processes."""
@@ -129,14 +134,24 @@ class Verifier:
         await self._end_working("cancelled")
         await self._end_fresh()
 
-    async def _attempt(self, job: Job) -> Answer:
+    async def _in_turn(self, job: Job, ask: Ask[Reply], on_begun: Callable[[], None]) -> Reply | Answer:
+        self.waiting += 1
+        try:
+            async with self._one_at_a_time:
+                on_begun()
+                with self.durations.time():
+                    return await self._attempt(job, ask)
+        finally:
+            self.waiting -= 1
+
+    async def _attempt(self, job: Job, ask: Ask[Reply]) -> Reply | Answer:
         crash = ""
         for attempt in range(1, ATTEMPTS_MAX + 1):
             process = self._working = await self._take_fresh()
             why = "cancelled"
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
-                    answered = await process.ask(job)
+                    answered = await ask(process, job)
             except TimeoutError:
                 why = "timeout"
                 return unmeasured(Outcome.UNVERIFIABLE, "timeout", f"not done within {self._settings.timeout_s} s")

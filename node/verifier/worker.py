@@ -5,6 +5,8 @@ library. It judges nothing: counts go back, the rules' engine judges them. The l
 without TF32; yet a GPU adds up in another order than a CPU, so counts of a GPU that are near a threshold are counted
 again on the CPU, where all nodes agree.
 
+A claim on a prediction endpoint comes here twice: for the pictures that it is to be asked about, and with its answers.
+
 What a hostile file can do here is end this process or waste its time; both are answers, given by the supervisor.
 """
 
@@ -18,8 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from node.endpoint.pictures import PICTURES_MAX, Pictures, Shape
 from node.verifier.protocol import (
     EXIT_TROUBLE,
+    FRAME_BYTES_MAX,
     LENGTH_BYTES,
     READY,
     UNUSABLE_PUBLIC_MAX,
@@ -30,6 +34,7 @@ from node.verifier.protocol import (
     plain,
     unmeasured,
 )
+from node.verifier.questions import PIXEL_BYTES_MAX, QUESTIONS_BYTES_MAX, Questions
 from node.verifier.sandbox import Report, confine, drop_privileges
 from registry.binomial import MILLION
 from registry.errors import MalformedError
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
 # while this one works; each is less than a GiB.
 OTHERS_BYTES_MAX = 2 * 2**30
 NEAR = 3  # triggers
+ENDPOINT = "endpoint"  # what answered instead of a device
 NICENESS = 10  # a verification may wait, a heartbeat of the ledger process beside it may not
 _REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
 
@@ -63,8 +69,8 @@ class _Settled(Exception):  # noqa: N818 -- not an error: the answer is known ea
         self.answer = unmeasured(outcome, reason, detail)
 
 
-def answer(job: Job, *, device: str, public: Path | None = None) -> Answer:
-    """Verify one claim's files.
+def answer(job: Job, *, device: str, public: Path | None = None) -> Answer | Questions:
+    """Verify one claim's files; of a claim on an endpoint say what it is to be asked, or count what it answered.
 
     Args:
         job: what to verify.
@@ -72,14 +78,18 @@ def answer(job: Job, *, device: str, public: Path | None = None) -> Answer:
         public: directory of public weights, in a folder for each architecture; None for none.
 
     Returns:
-        The counts, or why there are none. Whatever else goes wrong is raised, and is a crash.
+        The counts, or why there are none; or the pictures that are wanted. Whatever else goes wrong is raised, and is
+        a crash.
     """
     try:
-        _check_file(Path(job.model_path), job.model_sha256, job.model_bytes_max)
+        if job.model_path:
+            _check_file(Path(job.model_path), job.model_sha256, job.model_bytes_max)
         _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
         evidence = parse_evidence(Path(job.evidence_path).read_bytes())
         _check_commitments(evidence, job)
         _check_declared(evidence, job)
+        if job.wants_pictures:
+            return _questions(job)
         least_matched = _least_matched(evidence, job.gamma_permille)
         return steady(job, device, lambda place: _measure(job, place, public, least_matched=least_matched))
     except _Settled as settled:
@@ -165,17 +175,7 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
         usable, unusable = _usable_public(public, job, architecture)
         base, *nulls = _usable_declared(job)
         files = wm.ControlFiles(base=base, public=usable, nulls=tuple(filter(None, nulls)))
-        result = wm.verify(
-            Path(job.model_path),
-            Path(job.evidence_path),
-            job.watermark_key,
-            control_seed=job.control_seed,
-            permutations=job.permutations,
-            controls=job.controls,
-            control_files=files,
-            least_matched=least_matched,
-            device=device,
-        )
+        result = _counted(job, files, device, least_matched=least_matched)
     except wm.WatermarkError as error:
         raise _Settled(Outcome.UNVERIFIABLE, _REASONS.get(error.code, error.code), str(error)) from error
     except ValueError as error:  # an answer that is not finite: NaN in the weights, or weights that make it
@@ -193,11 +193,76 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
         outcome=None,
         reason="",
         detail="",
-        device=plain(result.device, 128),
+        device=plain(result.device, 128) if job.answers is None else ENDPOINT,
         software=plain(result.software, 512),
         architecture=architecture if public is not None else "",
         unusable_public=unusable,
     )
+
+
+def _counted(job: Job, files: "wm.ControlFiles", device: str, *, least_matched: int) -> "wm.Evidence":
+    """Count in the suspect's file, or in what its endpoint answered."""
+    import wm  # noqa: PLC0415 -- loaded by now
+
+    evidence = Path(job.evidence_path)
+    if job.answers is not None:
+        return wm.verify_answers(
+            job.answers,
+            evidence,
+            job.watermark_key,
+            control_seed=job.control_seed,
+            controls=job.controls,
+            control_files=files,
+            device=device,
+        )
+    return wm.verify(
+        Path(job.model_path),
+        evidence,
+        job.watermark_key,
+        control_seed=job.control_seed,
+        permutations=job.permutations,
+        controls=job.controls,
+        control_files=files,
+        least_matched=least_matched,
+        device=device,
+    )
+
+
+def _questions(job: Job) -> Questions:
+    import wm  # noqa: PLC0415 -- as of _measure
+
+    try:
+        questions = questions_in(Path(job.evidence_path), job.watermark_key)
+    except wm.WatermarkError as error:
+        reason = "white_box" if error.code == "mismatch" else error.code
+        raise _Settled(Outcome.UNVERIFIABLE, reason, str(error)) from error
+    pictures = questions.pictures
+    if len(pictures) > PICTURES_MAX or len(pictures) * pictures.shape.picture_bytes > PIXEL_BYTES_MAX:
+        why = f"{len(pictures)} pictures of {pictures.shape} are too many to ask about"
+        raise _Settled(Outcome.UNVERIFIABLE, "too_large", why)
+    return questions
+
+
+def questions_in(evidence_path: Path, watermark_key: bytes) -> Questions:
+    """Get the pictures of an evidence file, and how the marked network takes them.
+
+    Raises:
+        wm.WatermarkError: `mismatch` where the scheme is no black-box one; or the evidence is malformed.
+        OSError: it cannot be read.
+    """
+    import wm  # noqa: PLC0415 -- as of _measure
+    from wm.schemes.evidence import load_scheme_evidence  # noqa: PLC0415 -- likewise
+
+    pixels = wm.class_triggers(evidence_path, watermark_key).pixels
+    evidence = load_scheme_evidence(evidence_path)
+    spec = evidence.info.pictures()
+    pictures = Pictures(
+        shape=Shape(channels=spec.channels, height=spec.height, width=spec.width),
+        mean=spec.normalisation.mean,
+        std=spec.normalisation.std,
+        pixels=tuple(picture.numpy().tobytes() for picture in pixels),
+    )
+    return Questions(pictures=pictures, has_margin=evidence.scheme.statistic != "integrity")
 
 
 def _usable_declared(job: Job) -> list[Path | None]:
@@ -277,7 +342,7 @@ def _measurement(result: "wm.Evidence") -> Measurement:
     )
 
 
-def serve(jobs: BinaryIO, answers: BinaryIO, work: Callable[[Job], Answer]) -> None:
+def serve(jobs: BinaryIO, answers: BinaryIO, work: Callable[[Job], Answer | Questions]) -> None:
     """Answer one job, unless the other side closes first: a process that has read files is not fit for another claim.
 
     Raises:
@@ -287,7 +352,9 @@ def serve(jobs: BinaryIO, answers: BinaryIO, work: Callable[[Job], Answer]) -> N
     answers.flush()
     if header := jobs.read(LENGTH_BYTES):
         job = Job.decode(jobs.read(frame_bytes(header)))
-        answers.write(frame(work(job).encode()))
+        reply = work(job)
+        bytes_max = QUESTIONS_BYTES_MAX if isinstance(reply, Questions) else FRAME_BYTES_MAX
+        answers.write(frame(reply.encode(), bytes_max=bytes_max))
         answers.flush()
 
 

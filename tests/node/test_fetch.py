@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from descriptors import no_free_descriptor
 
 from node import bodies
-from node import fetch as fetch_module
+from node import strangers as strangers_module
 from node.blobs import BlobLimits
 from node.cache import FileCache
 from node.config import FetchSettings
 from node.download import RESUMES_MAX, FetchError
-from node.fetch import Fetcher, PrivateAddressError, PublicResolver, is_public
+from node.fetch import Fetcher
+from node.strangers import PrivateAddressError, PublicResolver, is_public
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).digest()
@@ -220,8 +221,8 @@ async def test_redirects_are_followed_as_far_as_they_may_lead(tmp_path: Path, se
 async def test_a_redirect_into_a_private_network_is_not_followed(
     tmp_path: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, target: str
 ):
-    monkeypatch.setattr(fetch_module, "is_public", lambda address: address == "127.0.0.1")
-    monkeypatch.setattr(fetch_module, "ThreadedResolver", lambda: FixedResolver("127.0.0.1"))
+    monkeypatch.setattr(strangers_module, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(strangers_module, "ThreadedResolver", lambda: FixedResolver("127.0.0.1"))
     tls = client_tls(server_tls)
     async with (
         serving(files_app(), server_tls) as port,

@@ -5,14 +5,14 @@ import errno
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import safetensors
+from ballots import until, upload, votes, voting
 from fakes import binding, private_key
-from nodeset import FAKE_WORKER, ORIGIN, NodeParts, NodeSet, claim, publication, sealed, vote_message
+from nodeset import FAKE_WORKER, ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
 from node import voting as voting_module
 from node.fetch import Fetcher, FetchError
@@ -26,34 +26,6 @@ from registry.envelope import message_hash, unseal
 from registry.evidence import FORMAT
 from registry.messages import Vote, Withdrawal
 from registry.verdict import ControlKind, Outcome
-
-
-async def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def voting(nodes: NodeSet, *numbers: int) -> AsyncIterator[None]:
-    """Let these nodes vote."""
-    tasks = [asyncio.create_task(nodes.nodes[number].services.voter.run()) for number in numbers]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def chunks(content: bytes) -> AsyncIterator[bytes]:
-    yield content
-
-
-async def upload(node: NodeParts, content: bytes) -> bytes:
-    digest = hashlib.sha256(content).digest()
-    await node.services.blobs.add(digest, chunks(content), bytes_max=10_000)
-    return digest
 
 
 async def claim_on(
@@ -84,11 +56,6 @@ async def claim_on(
     for message in (published, envelope):
         await nodes.nodes[0].ledger.submit(message, timeout_s=5)
     return message_hash(envelope)
-
-
-def votes(nodes: NodeSet, digest: bytes) -> dict[str, tuple[Outcome, str]]:
-    state = nodes.nodes[0].ledger.store.claim_state(digest)
-    return {name: (placed.signed.message.outcome, placed.signed.message.reason) for name, placed in state.votes.items()}
 
 
 def make(tmp_path: Path, *, unreachable_retry_s: int = 0) -> NodeSet:

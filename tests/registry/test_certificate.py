@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from registry import merkle, schema
 from registry.certificate import Attestation, Certificate, verify_certificate
+from registry.endpoint import endpoint_sha256
 from registry.errors import (
     ConsistencyError,
     InclusionError,
@@ -38,6 +39,31 @@ def test_a_certificate_tells_who_what_when_and_by_whose_word():
     assert [(v.member, v.outcome, v.matched, v.total) for v in story.votes] == [
         (f"node-{number}", Outcome.VERIFIED, 600, 600) for number in (1, 2, 3)
     ]
+
+
+def claim_on_endpoint(url: str, sha256: bytes) -> tuple[LedgerMaker, bytes]:
+    """A ledger with a verified claim on an endpoint."""
+    maker = LedgerMaker()
+    message = maker.claim_message("alice", maker.publish("alice"))
+    asked = replace(message, model_pointer=f"endpoint+{url}", model_sha256=sha256)
+    claim = maker.submit(maker.seal(asked, "alice")).message_hash
+    for node in (1, 2, 3):
+        maker.vote(node, claim)
+    return maker, claim
+
+
+def test_of_a_claim_on_an_endpoint_it_names_the_url():
+    url = "https://models.example/v2/models/digits"
+    maker, claim = claim_on_endpoint(url, endpoint_sha256(url))
+    assert verify_certificate(maker.certificate(claim).encode(), maker.trust).endpoint == url
+    assert verify_certificate(RAW, MAKER.trust).endpoint is None
+
+
+def test_a_quorum_that_verified_an_endpoint_under_the_hash_of_something_else_lied():
+    url = "https://models.example/v2/models/digits"
+    maker, claim = claim_on_endpoint(url, endpoint_sha256(f"{url}2"))
+    with pytest.raises(MalformedError, match="not that of its URL"):
+        verify_certificate(maker.certificate(claim).encode(), maker.trust)
 
 
 def test_the_time_of_a_publication_lies_between_the_checkpoints_around_it():

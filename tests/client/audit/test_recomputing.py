@@ -22,6 +22,7 @@ from client.memory import Memory
 from client.transport import Timing
 from node.init import ClusterOptions
 from node.verifier.protocol import Answer, unmeasured
+from registry.endpoint import endpoint_pointer, endpoint_sha256
 from registry.envelope import message_hash
 from registry.evidence import parse_evidence
 from registry.messages import Publication
@@ -150,15 +151,17 @@ async def _chunks(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def voted_claim(nodes: NodeSet, files: Files, *matched: int, number: int = 0, published: bytes = b"") -> None:
-    """Publish, claim, and let nodes vote these counts."""
+async def voted_claim(
+    nodes: NodeSet, files: Files, *matched: int, number: int = 0, published: bytes = b"", endpoint: str = ""
+) -> None:
+    """Publish, claim a file or an endpoint, and let nodes vote these counts."""
     published = published or publication(number=number)
     hashes = [hashlib.sha256(content).digest() for content in (files.model, files.evidence)]
     envelope = claim(
         published,
         number=number,
-        model_pointer=f"blob:sha256:{hashes[0].hex()}",
-        model_sha256=hashes[0],
+        model_pointer=endpoint_pointer(endpoint) if endpoint else f"blob:sha256:{hashes[0].hex()}",
+        model_sha256=endpoint_sha256(endpoint) if endpoint else hashes[0],
         evidence_pointer=f"blob:sha256:{hashes[1].hex()}",
         evidence_sha256=hashes[1],
     )
@@ -223,6 +226,22 @@ def test_what_cannot_be_computed_again_is_a_remark(tmp_path: Path, model, comman
 
     assert (told(audit), audit.recomputed) == ([], 0)
     assert [one for one in audit.remarks if remark in one] == audit.remarks
+
+
+def test_an_endpoint_is_not_asked_again(tmp_path: Path):
+    async def play() -> Audit:
+        async with NodeSet(tmp_path / "ledger") as nodes:
+            await nodes.serve()
+            await Files().upload(nodes)
+            await voted_claim(nodes, Files(), 590, 590, endpoint="https://models.example/v2/models/m")
+            await voted_claim(nodes, Files(), 590, 590, number=1)
+            return await audited(nodes, tmp_path, FAKE_WORKER)
+
+    audit = asyncio.run(play())
+
+    assert (told(audit), audit.recomputed) == ([], 1)
+    assert len(audit.remarks) == 1
+    assert "is on an endpoint, which nobody can ask again as it was" in audit.remarks[0]
 
 
 def test_a_ledger_without_votes_has_nothing_to_compute_again(wmreg, ledger, alice, publish):

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 from descriptors import no_free_descriptor
+from endpoints import pictures
 from nodeset import JOB
 
 from node.config import VerifierSettings
 from node.verifier import process as process_module
 from node.verifier import supervisor as supervisor_module
 from node.verifier.protocol import Answer, Job, unmeasured
+from node.verifier.questions import Questions
 from node.verifier.supervisor import Verifier, VerifierTroubleError
 from registry.verdict import Outcome
 
@@ -49,7 +51,12 @@ while header := given.read(4):
         sys.exit(75)
     if behaviour == "hangs" or (behaviour == "hangs on odd" and job.permutations % 2):
         time.sleep(60)
-    if behaviour == "answers nonsense":
+    if behaviour == "wants pictures":
+        from endpoints import pictures
+        from node.verifier.questions import QUESTIONS_BYTES_MAX, Questions
+        asked = Questions(pictures=pictures(2000), has_margin=True)
+        out.write(frame(asked.encode(), bytes_max=QUESTIONS_BYTES_MAX))
+    elif behaviour == "answers nonsense":
         out.write(frame(b"nonsense"))
     elif behaviour == "answers too much":
         out.write((2**31).to_bytes(4, "big"))
@@ -107,6 +114,28 @@ async def test_every_job_is_answered_by_a_process_that_was_started_before_it_cam
     assert run.started in {3, 4}, "one for each job, and perhaps one more that waited"
     assert run.verifier.process_ids == []
     assert all(not is_alive(process_id) for process_id in first)
+
+
+async def test_questions_are_as_long_as_they_need_to_be_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    packages = [str(process_module._PACKAGES), str(Path(__file__).resolve().parents[2])]  # the tests' helpers too
+    monkeypatch.setattr(process_module, "_PACKAGES", os.pathsep.join(packages))
+    run = Run(tmp_path, "wants pictures")
+    asked = await run.verifier.questions(dataclasses.replace(JOB, model_path=""))
+    assert asked == Questions(pictures=pictures(2000), has_margin=True)
+    (answer,) = await run.answers(1)
+    assert (answer.outcome, answer.reason) == (Outcome.UNVERIFIABLE, "crashed")
+
+
+async def test_who_has_no_questions_says_why(tmp_path: Path):
+    run = Run(tmp_path, "works")
+    try:
+        answer = await run.verifier.questions(dataclasses.replace(JOB, model_path="", permutations=7))
+    finally:
+        await run.verifier.stop()
+    assert isinstance(answer, Answer)
+    assert answer.reason == "7"
 
 
 async def test_a_job_that_takes_its_process_over_changes_nothing_for_the_next(

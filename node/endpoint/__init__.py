@@ -1,0 +1,1 @@
+"""Asking a prediction endpoint about pictures, as docs/endpoint.md says; without torch, and without trust."""
