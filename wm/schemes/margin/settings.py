@@ -61,6 +61,7 @@ class Settings:
         """
         return cls(
             epochs=20,
+            lr=0.02,  # at 0.1 a ResNet-18 does not learn them
             momentum=0.9,
             weight_decay=5e-4,
             primary_batch=64,
