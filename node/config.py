@@ -97,9 +97,10 @@ class FetchSettings:
     """Fetching what claims point at.
 
     Attributes:
-        allow_private_addresses: whether https pointers may lead to loopback, private and link-local addresses.
+        allow_private_addresses: whether https pointers may lead to loopback, private and link-local addresses, and
+            endpoints may be asked by http on loopback.
         file_directory: where file:// pointers may lead, an absolute path; empty where they may lead nowhere.
-        timeout_s: longest time for one file.
+        timeout_s: longest time for one file, and for asking an endpoint everything.
         unreachable_retry_s: how long an unreachable pointer is tried again before the node votes on it.
     """
 

@@ -34,7 +34,7 @@ async def chunks(content: bytes) -> AsyncIterator[bytes]:
 
 async def upload(node: NodeParts, content: bytes) -> bytes:
     digest = hashlib.sha256(content).digest()
-    await node.services.blobs.add(digest, chunks(content), bytes_max=10_000)
+    await node.services.blobs.add(digest, chunks(content), bytes_max=1_000_000)
     return digest
 
 
