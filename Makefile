@@ -10,7 +10,7 @@ SEED ?= 1
 PERCENT ?= 100
 SETTING ?= small
 
-.PHONY: setup demo test check slow gpu torture lint types coverage bench bench-paper bench-schemes clean
+.PHONY: setup demo test check slow gpu torture lint types coverage bench bench-paper bench-schemes docs clean
 
 setup: $(STAMP)
 
@@ -71,6 +71,14 @@ bench-paper: $(STAMP)
 bench-schemes: $(STAMP)
 	$(BIN)/python -m bench.schemes
 	$(BIN)/python -m bench.schemes.report
+
+# The reference pages anew, and the site into build/site; mkdocs comes with the extra "docs".
+docs: $(STAMP)
+	@$(BIN)/python -c 'import material' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python docs/tools/command_page.py
+	$(BIN)/python docs/tools/api_page.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis $(REPORT)

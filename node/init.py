@@ -45,7 +45,10 @@ class ClusterOptions:
     """What rarely differs.
 
     Attributes:
-        api_ports, raft_ports: one for each node; empty finds free ones.
+        hosts: one for each node, which need not be this machine's; empty puts all on the same.
+        listen: the address at which every node listens where that is another than its host, as in a container or behind
+            an address translation; empty for the host.
+        api_ports, raft_ports: one for each node; empty finds free ones, which only this machine can have.
         thresholds: of the verdict.
         time_skew_s: of the policy.
         https: whether the nodes' URLs are https; their certificates are put to keys/api.crt and keys/api.pem later.
@@ -53,6 +56,8 @@ class ClusterOptions:
             verifier_timeout_s: of every node's settings.
     """
 
+    hosts: tuple[str, ...] = ()
+    listen: str = ""
     api_ports: tuple[int, ...] = ()
     raft_ports: tuple[int, ...] = ()
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -81,7 +86,7 @@ def init_cluster(
         directory: must not exist, or be empty.
         nodes: how many, 1 to 31.
         origin: the ledger's name, such as ``example.org/wmreg``.
-        host: where all nodes listen, and the others reach them.
+        host: where all nodes listen, and the others reach them; options.hosts names one for each instead.
         quorum: nodes whose agreement binds; a majority by default.
         options: ports, thresholds and limits.
 
@@ -92,7 +97,8 @@ def init_cluster(
         ConfigError: an argument is out of range, or the directory is not empty. Nothing was made.
     """
     options = options or ClusterOptions()
-    _check_arguments(directory, nodes=nodes, origin=origin, host=host, options=options)
+    hosts = options.hosts or (host,) * nodes
+    _check_arguments(directory, nodes=nodes, origin=origin, hosts=hosts, options=options)
     quorum = nodes // 2 + 1 if quorum is None else quorum
     if not nodes < 2 * quorum <= 2 * nodes:
         raise ConfigError(f"a quorum of {quorum} of {nodes} nodes is not a majority")
@@ -100,7 +106,7 @@ def init_cluster(
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".ledger.", dir=target if target.exists() else target.parent))
     try:
-        _build(building, origin=origin, quorum=quorum, plans=_plan(nodes, host, options), options=options)
+        _build(building, origin=origin, quorum=quorum, plans=_plan(hosts, options), options=options)
         _put_in_place(building, target)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -126,15 +132,31 @@ class _Plan:
     raft_port: int
 
 
-def _check_arguments(directory: Path, *, nodes: int, origin: str, host: str, options: ClusterOptions) -> None:
+def _check_arguments(
+    directory: Path, *, nodes: int, origin: str, hosts: tuple[str, ...], options: ClusterOptions
+) -> None:
     if not 1 <= nodes <= MEMBERS_MAX:
         raise ConfigError(f"a ledger has 1 to {MEMBERS_MAX} nodes, not {nodes}")
     if not is_key_name(origin) or len(origin) > 128:
         raise ConfigError(f"origin {origin!r}: a name of at most 128 characters without spaces and pluses")
-    _check_place(directory, host)
-    for what, ports in (("API", options.api_ports), ("Raft", options.raft_ports)):
-        if ports and len(ports) != nodes:
-            raise ConfigError(f"{len(ports)} {what} ports for {nodes} nodes")
+    for host in hosts:
+        _check_place(directory, host)
+    for what, given in (("hosts", hosts), ("API ports", options.api_ports), ("Raft ports", options.raft_ports)):
+        if given and len(given) != nodes:
+            raise ConfigError(f"{len(given)} {what} for {nodes} nodes")
+    _check_distinct(hosts, options)
+
+
+def _check_distinct(hosts: tuple[str, ...], options: ClusterOptions) -> None:
+    """Whoever chose the ports himself may have given one twice; the kernel does not."""
+    if not (options.api_ports and options.raft_ports):
+        return
+    used = [*zip(hosts, options.api_ports, strict=True), *zip(hosts, options.raft_ports, strict=True)]
+    twice = next((pair for pair in used if used.count(pair) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"port {twice[1]} of {twice[0]} would be used twice: give each node a host or ports of its own"
+        )
 
 
 def _check_place(directory: Path, host: str) -> None:
@@ -154,18 +176,27 @@ def _is_unspecified(host: str) -> bool:
         return host.strip("0:") == "" and ":" in host
 
 
-def _plan(nodes: int, host: str, options: ClusterOptions) -> list[_Plan]:
-    try:
-        free = iter(free_ports(host, 2 * nodes))
-    except OSError as error:
-        raise ConfigError(f"host {host!r} is not an address of this machine: {error.strerror}") from error
-    api_ports = options.api_ports or tuple(next(free) for _ in range(nodes))
-    raft_ports = options.raft_ports or tuple(next(free) for _ in range(nodes))
-    width = len(str(nodes))  # names sort in the order of the numbers
+def _plan(hosts: tuple[str, ...], options: ClusterOptions) -> list[_Plan]:
+    api_ports, raft_ports = options.api_ports, options.raft_ports
+    if not (api_ports and raft_ports):
+        free = _free_ports(hosts)
+        api_ports, raft_ports = api_ports or tuple(free[::2]), raft_ports or tuple(free[1::2])
+    width = len(str(len(hosts)))  # names sort in the order of the numbers
     return [
         _Plan(name=f"node-{number:0{width}d}", host=host, api_port=api_port, raft_port=raft_port)
-        for number, api_port, raft_port in zip(range(1, nodes + 1), api_ports, raft_ports, strict=True)
+        for number, (host, api_port, raft_port) in enumerate(zip(hosts, api_ports, raft_ports, strict=True), start=1)
     ]
+
+
+def _free_ports(hosts: tuple[str, ...]) -> list[int]:
+    """Two for each node. Only this machine's can be looked for: for nodes elsewhere both ports have to be given."""
+    if len(set(hosts)) > 1:
+        raise ConfigError("nodes on several hosts need their ports given: of the API and of Raft")
+    try:
+        return free_ports(hosts[0], 2 * len(hosts))
+    except OSError as error:
+        why = f"host {hosts[0]!r} is not an address of this machine: {error.strerror}"
+        raise ConfigError(f"{why}; for a node elsewhere give the ports of the API and of Raft") from error
 
 
 def _build(building: Path, *, origin: str, quorum: int, plans: list[_Plan], options: ClusterOptions) -> None:
@@ -187,12 +218,14 @@ class NewNode:
     Attributes:
         name: new in the ledger.
         host: where it listens, and the others reach it.
-        api_port, raft_port: None finds a free one.
+        listen: the address at which it listens where that is another; empty for the host.
+        api_port, raft_port: None finds a free one, which only this machine can have.
         https: whether its URL begins so; node.toml then needs its certificate.
     """
 
     name: str
     host: str
+    listen: str = ""
     api_port: int | None = None
     raft_port: int | None = None
     https: bool = False
@@ -218,11 +251,12 @@ def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int
         raise ConfigError(f"name {node.name!r}: at most 64 characters without spaces, pluses and slashes")
     _check_place(directory, node.host)
     options = ClusterOptions(
+        listen=node.listen,
         api_ports=(node.api_port,) if node.api_port else (),
         raft_ports=(node.raft_port,) if node.raft_port else (),
         https=node.https,
     )
-    plan = replace(_plan(1, node.host, options)[0], name=node.name)
+    plan = replace(_plan((node.host,), options)[0], name=node.name)
     target = directory.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".node.", dir=target if target.exists() else target.parent))
@@ -315,7 +349,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "tls_certificate": "keys/tls.crt",
         },
         "api": {
-            "host": plan.host,
+            "host": options.listen or plan.host,
             "port": plan.api_port,
             "submit_timeout_s": options.submit_timeout_s,
             "submissions_per_s": options.submissions_per_s,
@@ -329,7 +363,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "tls_private_key": "keys/api.pem" if options.https else "",
             "tls_authorities": "",
         },
-        "raft": {"bind_host": "", "profile": "lan"},
+        "raft": {"bind_host": options.listen, "profile": "lan"},
         "blobs": {
             "blob_bytes_max": 4 * 2**30,
             "total_bytes_max": 16 * 2**30,

@@ -7,6 +7,7 @@ import click
 from client import options
 from client.output import Report
 
+_PORT = click.IntRange(1, 65535)
 _HTTPS = (
     "Put the certificate of each node's API (PEM, with its chain) into its keys/api.crt, and the private key (mode",
     "0600) into keys/api.pem. If no public authority issued them, [api] tls_authorities in each node.toml names who",
@@ -24,11 +25,30 @@ def command() -> None:
 @click.argument("directory", type=options.NEW_DIRECTORY)
 @click.option("--nodes", type=click.IntRange(1, 31), default=3, show_default=True, help="How many nodes.")
 @click.option("--origin", required=True, help="The ledger's name for ever, such as example.org/models.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address at which all nodes listen.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Where the nodes listen and the others reach them: once for all, or once for each.  [default: 127.0.0.1]",
+)
+@click.option("--listen", default="", help="Where they listen, if not at their hosts: 0.0.0.0 in a container.")
+@click.option("--api-port", type=_PORT, help="Port of every node's API, for nodes on hosts of their own.")
+@click.option("--raft-port", type=_PORT, help="Port of every node for its peers, likewise.  [default: free ones]")
 @click.option("--quorum", type=click.IntRange(1, 31), help="Nodes whose agreement binds.  [default: a majority]")
 @click.option("--https", is_flag=True, help="The nodes' URLs are https; each gets keys/api.crt and keys/api.pem.")
 @options.as_json
-def init(*, directory: Path, nodes: int, origin: str, host: str, quorum: int | None, https: bool) -> Report:
+def init(  # noqa: PLR0913 -- one for each option
+    *,
+    directory: Path,
+    nodes: int,
+    origin: str,
+    hosts: tuple[str, ...],
+    listen: str,
+    api_port: int | None,
+    raft_port: int | None,
+    quorum: int | None,
+    https: bool,
+) -> Report:
     """Make the keys, the genesis and the settings of a ledger's nodes in DIRECTORY.
 
     Each node has a directory of its own, to be moved to its machine; policy.txt is what owners and auditors need.
@@ -37,10 +57,15 @@ def init(*, directory: Path, nodes: int, origin: str, host: str, quorum: int | N
     from node.errors import ConfigError
     from node.init import ClusterOptions, init_cluster
 
+    made = ClusterOptions(
+        hosts=hosts * nodes if len(hosts) == 1 else hosts,
+        listen=listen,
+        api_ports=(api_port,) * nodes if api_port else (),
+        raft_ports=(raft_port,) * nodes if raft_port else (),
+        https=https,
+    )
     try:
-        policy = init_cluster(
-            directory, nodes=nodes, origin=origin, host=host, quorum=quorum, options=ClusterOptions(https=https)
-        )
+        policy = init_cluster(directory, nodes=nodes, origin=origin, quorum=quorum, options=made)
     except ConfigError as error:
         raise InputError(str(error)) from error
     directories = sorted(path.parent for path in directory.glob("*/node.toml"))

@@ -33,6 +33,7 @@ command.add_command(members.command)
 @click.argument("directory", type=options.NEW_DIRECTORY)
 @click.option("--name", required=True, help="Name of the node, new in the ledger.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens and the others reach it.")
+@click.option("--listen", default="", help="Where it listens, if not at its host: 0.0.0.0 in a container.")
 @click.option("--api-port", type=click.IntRange(1, 65535), help="Port of its API.  [default: a free one]")
 @click.option("--raft-port", type=click.IntRange(1, 65535), help="Port for its peers.  [default: a free one]")
 @click.option("--https", is_flag=True, help="The node's URL begins with https; see deploy/README.md.")
@@ -43,6 +44,7 @@ def init(  # noqa: PLR0913 -- one for each option
     directory: Path,
     name: str,
     host: str,
+    listen: str,
     api_port: int | None,
     raft_port: int | None,
     policy_path: Path,
@@ -69,7 +71,7 @@ def init(  # noqa: PLR0913 -- one for each option
 
     entry, trust = asyncio.run(fetch())
     decoded = Entry.decode(entry)
-    node = NewNode(name=name, host=host, api_port=api_port, raft_port=raft_port, https=https)
+    node = NewNode(name=name, host=host, listen=listen, api_port=api_port, raft_port=raft_port, https=https)
     try:
         member = init_node(directory, node, genesis=decoded.envelope, recorded_s=decoded.recorded_s, trust=trust)
     except ConfigError as error:

@@ -133,6 +133,11 @@ class NodeCollector(Collector):
         )
         stored = {"uploads": node.blobs.bytes_total, "fetched": node.fetcher.cache_bytes}
         yield _labelled("wmreg_blob_bytes", "Bytes of files, by store.", "store", stored)
+        yield GaugeMetricFamily(
+            "wmreg_disk_free_bytes",
+            "What the node may still write on the disk of its state.",
+            value=node.space.free_bytes,
+        )
         yield GaugeMetricFamily("wmreg_event_streams", "Open streams of events.", value=node.streams.open)
 
     def _trouble(self) -> Iterator[Metric]:

@@ -93,6 +93,8 @@ BAD_COMMAND_LINES = [
     (["cluster", "init", "{tmp}", "--origin", "example.org/x"], 2, "not an empty directory"),
     (["cluster", "init", "{tmp}/new", "--origin", "with space"], 2, "origin"),
     (["cluster", "init", "{tmp}/new", "--origin", "example.org/x", "--host", "0.0.0.0"], 2, "policy names it"),
+    (["cluster", "init", "{tmp}/new", "--origin", "x", "--host", "a", "--host", "b", "--host", "c"], 2, "ports given"),
+    (["cluster", "init", "{tmp}/new", "--origin", "example.org/x", "--api-port", "1", "--raft-port", "2"], 2, "twice"),
     (["node", "run", "{tmp}"], 2, "node.toml"),
     (["keygen", "--out", ""], 2, "empty path"),
     (["train", "--out", "{tmp}/new", "--fraction", "nan"], 2, "finite"),

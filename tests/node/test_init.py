@@ -58,6 +58,20 @@ def test_ports_are_distinct_and_free_or_as_asked(tmp_path: Path):
     ]
 
 
+def test_nodes_on_hosts_of_their_own_listen_where_they_are_told(tmp_path: Path):
+    options = ClusterOptions(
+        hosts=("node-1", "node-2"), listen="0.0.0.0", api_ports=(8470, 8470), raft_ports=(8471, 8471)
+    )
+    init_cluster(tmp_path / "ledger", nodes=2, origin=ORIGIN, options=options)
+    policy = unseal((tmp_path / "ledger/node-1/genesis").read_bytes(), origin=None).message.policy
+    assert [(m.api_url, m.raft_host, m.raft_port) for m in policy.members] == [
+        ("http://node-1:8470", "node-1", 8471),
+        ("http://node-2:8470", "node-2", 8471),
+    ]
+    config = load_config(tmp_path / "ledger/node-2/node.toml")
+    assert (config.api.host, config.api.port, config.raft.bind_host) == ("0.0.0.0", 8470, "0.0.0.0")
+
+
 def test_ten_nodes_are_named_in_the_order_of_their_names(tmp_path: Path):
     init_cluster(tmp_path / "ledger", nodes=10, origin=ORIGIN)
     policy = unseal((tmp_path / "ledger/node-01/genesis").read_bytes(), origin=None).message.policy
@@ -89,6 +103,11 @@ def test_options_reach_policy_and_settings(tmp_path: Path):
         {"options": ClusterOptions(api_ports=(7001,))},
         {"options": ClusterOptions(raft_ports=(1, 2))},
         {"options": ClusterOptions(api_ports=(7001, 7002, 70000))},
+        {"options": ClusterOptions(hosts=("node-1", "node-2"), api_ports=(1,) * 3, raft_ports=(2,) * 3)},
+        {"options": ClusterOptions(hosts=("node-1", "node-2", "node-3"))},
+        {"options": ClusterOptions(hosts=("node-1", "node-2", "0.0.0.0"), api_ports=(1,) * 3, raft_ports=(2,) * 3)},
+        {"options": ClusterOptions(api_ports=(1, 1, 2), raft_ports=(3, 4, 5))},
+        {"options": ClusterOptions(api_ports=(1, 2, 3), raft_ports=(4, 5, 3))},
         {"host": "192.0.2.1"},
         {"host": "0.0.0.0"},
         {"host": "0"},

@@ -8,6 +8,7 @@ from nodeset import FAKE_WORKER, JOB, STATUS, NodeSet, claim, publication, seale
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.api import Services, make_app
+from node.space import DiskSpace
 from node.verifier.protocol import Answer
 from node.verifier.supervisor import ENDINGS
 from registry.entry import Entry
@@ -51,6 +52,20 @@ async def test_the_log_grows_and_is_cosigned(tmp_path: Path):
         assert after["wmreg_checkpoint_timestamp_seconds",] > 1.7e9
         assert after["wmreg_checkpoint_cosignatures",] == 2
         assert (await samples(nodes, 1))["wmreg_log_size_entries", "cosigned"] == 0
+
+
+async def test_the_room_on_the_disk_is_told(tmp_path: Path):
+    class NearlyFull(DiskSpace):
+        @property
+        def free_bytes(self) -> int:
+            return 4096
+
+    async with NodeSet(tmp_path / "ledger", nodes=1) as nodes:
+        replaced = dataclasses.replace(nodes.nodes[0].services, space=NearlyFull(tmp_path))
+        await nodes.serve_app(nodes.nodes[0], make_app(replaced))
+        found = await samples(nodes)
+    assert found["wmreg_disk_free_bytes",] == 4096
+    assert found["wmreg_problem", "disk"] == 1
 
 
 async def test_consensus_is_told_with_the_failures_that_it_tolerates(tmp_path: Path):
