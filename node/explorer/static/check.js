@@ -179,18 +179,22 @@ function interval({ notBefore, notAfter }) {
 }
 
 function votes(story) {
-  const row = (kind, cells) => element("tr", {}, ...cells.map((cell) => element(kind, kind === "th" ? { scope: "col" } : {}, cell)));
-  const body = story.votes.map((vote) => row("td", [
-    said(vote.member),
-    vote.outcome.toLowerCase(),
-    said(vote.reason),
-    vote.matched === null ? "–" : `${vote.matched} / ${vote.total}`,
-  ]));
+  const cells = (name, contents) => contents.map((content) => element(name, name === "th" ? { scope: "col" } : {}, content));
+  const body = story.votes.map((vote) => element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, said(vote.member)),
+    ...cells("td", [
+      vote.outcome.toLowerCase(),
+      said(vote.reason),
+      vote.matched === null ? "–" : `${vote.matched} / ${vote.total}`,
+    ]),
+  ));
   const table = element(
     "table",
     {},
     element("caption", {}, "Votes in the certificate"),
-    element("thead", {}, row("th", ["Node", "Vote", "Reason", "Matched"])),
+    element("thead", {}, element("tr", {}, ...cells("th", ["Node", "Vote", "Reason", "Matched"]))),
     element("tbody", {}, ...body),
   );
   return element("div", { class: "scroll", role: "region", "aria-label": "Votes, a table", tabindex: "0" }, table);

@@ -3,12 +3,12 @@
 
 const BLOCK_BYTES = 64;
 
-const K = Uint32Array.from(primes(64), (p) => fraction(Math.cbrt(p)));
+const K = Int32Array.from(primes(64), (p) => fraction(Math.cbrt(p)) | 0);
 
 /** A hash that is being made. */
 export class Sha256 {
-  #state = Uint32Array.from(primes(8), (p) => fraction(Math.sqrt(p)));
-  #words = new Uint32Array(64);
+  #state = Int32Array.from(primes(8), (p) => fraction(Math.sqrt(p)) | 0);
+  #words = new Int32Array(64);
   #rest = new Uint8Array(BLOCK_BYTES);
   #waiting = 0;
   #bytes = 0;
@@ -41,13 +41,13 @@ export class Sha256 {
     this.update(padding);
     const out = new Uint8Array(32);
     const view = new DataView(out.buffer);
-    this.#state.forEach((word, place) => view.setUint32(4 * place, word));
+    this.#state.forEach((word, place) => view.setInt32(4 * place, word));
     return out;
   }
 
+  /** Fold whole blocks in. Every sum of two is cut to 32 bits at once: so it stays an integer for the engine (measured). */
   #blocks(bytes, start, stop) {
-    const w = this.#words;
-    let [h0, h1, h2, h3, h4, h5, h6, h7] = this.#state;
+    const state = this.#state, w = this.#words, k = K;
     for (let at = start; at < stop; at += BLOCK_BYTES) {
       for (let i = 0, j = at; i < 16; i++, j += 4) {
         w[i] = (bytes[j] << 24) | (bytes[j + 1] << 16) | (bytes[j + 2] << 8) | bytes[j + 3];
@@ -56,20 +56,19 @@ export class Sha256 {
         const x = w[i - 15], y = w[i - 2];
         const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
         const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
-        w[i] = (w[i - 16] + s0 + w[i - 7] + s1) | 0;
+        w[i] = (((w[i - 16] + w[i - 7]) | 0) + ((s0 + s1) | 0)) | 0;
       }
-      let a = h0, b = h1, c = h2, d = h3, e = h4, f = h5, g = h6, h = h7;
+      let a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
       for (let i = 0; i < 64; i++) {
         const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
-        const t1 = (h + s1 + ((e & f) ^ (~e & g)) + K[i] + w[i]) | 0;
+        const t1 = (((h + s1) | 0) + ((((e & f) ^ (~e & g)) + ((k[i] + w[i]) | 0)) | 0)) | 0;
         const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
         const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
         h = g; g = f; f = e; e = (d + t1) | 0; d = c; c = b; b = a; a = (t1 + t2) | 0;
       }
-      h0 = (h0 + a) | 0; h1 = (h1 + b) | 0; h2 = (h2 + c) | 0; h3 = (h3 + d) | 0;
-      h4 = (h4 + e) | 0; h5 = (h5 + f) | 0; h6 = (h6 + g) | 0; h7 = (h7 + h) | 0;
+      state[0] += a; state[1] += b; state[2] += c; state[3] += d;
+      state[4] += e; state[5] += f; state[6] += g; state[7] += h;
     }
-    this.#state.set([h0, h1, h2, h3, h4, h5, h6, h7]);
   }
 }
 
