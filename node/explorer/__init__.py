@@ -1,8 +1,8 @@
 """The explorer: the ledger as pages that people read in a browser, served by every node that wants to.
 
 It knows nothing that the API does not tell: each page reads what the API's handlers read, pays the same rates
-(`node.api.reads`) and is as little believed. What a node shows proves nothing; the pages say so, and lead to receipts and
-certificates, which are checked offline.
+(`node.api.reads`) and is as little believed. What a node shows proves nothing; the pages say so, and lead to receipts
+and certificates, which are checked offline.
 
 All links are relative, since a proxy may serve a node's API under any path. Without JavaScript everything works but the
 two zones into which files are dropped.

@@ -1,7 +1,7 @@
 """A page of the log, the newest entries first, of one kind or of all.
 
-There is no index of kinds. A page of a rare one looks through a limited part of the log, says how far it has looked, and
-leads on from there.
+There is no index of kinds. A page of a rare one looks through a limited part of the log, says how far it has looked,
+and leads on from there.
 """
 
 from collections.abc import Iterable, Iterator
@@ -64,7 +64,7 @@ def _take(entries: Iterable[Placed], kind: str | None) -> tuple[list[Placed], in
     at = None
     for looked_at, placed in enumerate(entries, start=1):
         at = placed.index
-        if kind is None or placed.signed.message.KIND == kind:
+        if kind in (None, placed.signed.message.KIND):
             found.append(placed)
         if len(found) == PAGE_ENTRIES or looked_at == LOOKED_AT_MAX:
             break

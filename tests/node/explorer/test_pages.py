@@ -1,5 +1,6 @@
 """The explorer's pages, of a real node without Raft: what they show, and what strangers' words do to them (nothing)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin
@@ -34,13 +35,13 @@ class Reader:
         assert "\u202e" not in body.decode()
         return pages.read(body)
 
-    async def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    async def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, Mapping[str, str]]:
         spelled = {name.replace("_", "-"): value for name, value in headers.items()}
         async with (
             aiohttp.ClientSession() as session,
             session.request(method, self.url + path, headers=spelled, allow_redirects=False) as answer,
         ):
-            return answer.status, await answer.read(), dict(answer.headers)
+            return answer.status, await answer.read(), answer.headers
 
 
 def entry(digest: bytes) -> str:
