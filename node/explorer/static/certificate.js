@@ -1,5 +1,5 @@
-/* The whole check of a certificate, step by step as registry/certificate.py does it: the file is whole, a quorum that the
-   reader trusts signed the checkpoint, every entry is in that log, earlier checkpoints are of the same log, and the
+/* The whole check of a certificate, step by step as registry/certificate.py does it: the file is whole, a quorum that
+   the reader trusts signed the checkpoint, every entry is in that log, earlier checkpoints are of the same log, and the
    entries, replayed through the rules, add up to VERIFIED. */
 
 import { verifyConsistency, verifyInclusion, leafHash } from "./merkle.js";
@@ -12,7 +12,9 @@ import { countVotes, VERIFIED } from "./verdict.js";
 export const FORMAT = "wmreg-certificate/1";
 export const CERTIFICATE_BYTES_MAX = 8 * 2 ** 20;
 const DOMAIN = "wmreg/v1/certificate\0";
-const ENTRIES_MAX = 1024, ATTESTATIONS_MAX = 16, PROOF_HASHES_MAX = 128;
+const ENTRIES_MAX = 1024,
+  ATTESTATIONS_MAX = 16,
+  PROOF_HASHES_MAX = 128;
 
 export const STEPS = {
   file: "The file is whole, and a certificate",
@@ -51,7 +53,9 @@ export async function verifyCertificate(raw, trust, signatures, onStep = () => {
   onStep("replay");
   const story = tell(ledger, indexes, final, [...earlier, final]);
   onStep("verdict");
-  const unchecked = [final, ...earlier].flatMap((one) => one.unchecked.map((name) => `the ML-DSA cosignature of ${name}`));
+  const unchecked = [final, ...earlier].flatMap((one) =>
+    one.unchecked.map((name) => `the ML-DSA cosignature of ${name}`),
+  );
   if (signatures.unchecked) unchecked.unshift(`${signatures.unchecked} Ed25519 signatures, which is all of them`);
   return { ...story, unchecked: [...new Set(unchecked)], checkpoints: notes.length };
 }
@@ -67,7 +71,10 @@ export function decodeCertificate(raw) {
   }
   const certificate = read(document);
   const content = {
-    attestations: certificate.attestations.map(({ checkpoint, proof }) => ({ checkpoint, proof: proof.map(encodeBase64) })),
+    attestations: certificate.attestations.map(({ checkpoint, proof }) => ({
+      checkpoint,
+      proof: proof.map(encodeBase64),
+    })),
     checkpoint: certificate.checkpoint,
     entries: certificate.entries.map(({ entry, index, proof }) => ({
       entry: encodeBase64(entry),
@@ -85,7 +92,8 @@ export function decodeCertificate(raw) {
 }
 
 function read(document) {
-  const { format, origin, checkpoint, entries, attestations } = typeof document === "object" && document ? document : {};
+  const { format, origin, checkpoint, entries, attestations } =
+    typeof document === "object" && document ? document : {};
   if (format !== FORMAT) throw damaged(`not of the format ${FORMAT}`);
   if (![entries, attestations].every(Array.isArray)) throw damaged("no list of entries or checkpoints");
   if (entries.length > ENTRIES_MAX || attestations.length > ATTESTATIONS_MAX) throw damaged("too many entries");
@@ -142,7 +150,8 @@ function verifyEntries(entries, { size, root }) {
 /** Apply the entries in order; the first must be the log's genesis. */
 async function replay(entries, signatures) {
   if (entries[0]?.index !== 0) throw malformed("a certificate begins with the genesis, entry 0 of the log");
-  const ledger = new Ledger(signatures), indexes = new Map();
+  const ledger = new Ledger(signatures),
+    indexes = new Map();
   for (const { index: at, entry } of entries) {
     try {
       const placed = await ledger.apply(entry);
@@ -156,13 +165,15 @@ async function replay(entries, signatures) {
 }
 
 function tell(ledger, indexes, final, checkpoints) {
-  if (ledger.claims.size !== 1) throw new Refusal("rules", `a certificate is about one claim, not ${ledger.claims.size}`);
+  if (ledger.claims.size !== 1)
+    throw new Refusal("rules", `a certificate is about one claim, not ${ledger.claims.size}`);
   const [[name, state]] = ledger.claims;
   const [outcome, reason] = countVotes(state);
   if (outcome !== VERIFIED) {
     throw new Refusal("not_verified", `the votes add up to ${outcome ?? "no verdict"} (${reason}), not VERIFIED`);
   }
-  const published = indexes.get(state.publication.name), claimed = indexes.get(name);
+  const published = indexes.get(state.publication.name),
+    claimed = indexes.get(name);
   return {
     origin: ledger.origin,
     owner: hex(state.claim.signers[0]),
@@ -177,13 +188,15 @@ function tell(ledger, indexes, final, checkpoints) {
     claimed: attested(BigInt(claimed), checkpoints),
     quorum: state.policy.quorum,
     members: state.policy.members.length,
-    votes: [...state.votes].sort(([one], [other]) => (one < other ? -1 : 1)).map(([member, { message }]) => ({
-      member,
-      outcome: message.outcome,
-      reason: message.reason,
-      matched: message.measurement?.matched ?? null,
-      total: message.measurement?.total ?? null,
-    })),
+    votes: [...state.votes]
+      .sort(([one], [other]) => (one < other ? -1 : 1))
+      .map(([member, { message }]) => ({
+        member,
+        outcome: message.outcome,
+        reason: message.reason,
+        matched: message.measurement?.matched ?? null,
+        total: message.measurement?.total ?? null,
+      })),
     challenges: [...state.challenges.values()].map(({ message, signers }) => ({
       challenger: hex(signers[0]),
       reason: message.reason,

@@ -72,16 +72,38 @@ class Reader {
     if (first < 0xa0) return this.array(first & 0x0f, depth);
     if (first < 0xc0) return this.string(first & 0x1f);
     switch (first) {
-      case 0xc0: return null;
-      case 0xc2: return false;
-      case 0xc3: return true;
-      case 0xc4: case 0xc5: case 0xc6: return this.take(this.integer(2 ** (first - 0xc4))).slice();
-      case 0xcc: case 0xcd: case 0xce: case 0xcf: return this.integer(2 ** (first - 0xcc));
-      case 0xd0: case 0xd1: case 0xd2: case 0xd3: return this.integer(2 ** (first - 0xd0), true);
-      case 0xd9: case 0xda: case 0xdb: return this.string(this.integer(2 ** (first - 0xd9)));
-      case 0xdc: case 0xdd: return this.array(this.integer(2 * (first - 0xdb)), depth);
-      case 0xde: case 0xdf: return this.map(this.integer(2 * (first - 0xdd)), depth);
-      default: throw malformed("not canonical msgpack: a type that is not allowed");
+      case 0xc0:
+        return null;
+      case 0xc2:
+        return false;
+      case 0xc3:
+        return true;
+      case 0xc4:
+      case 0xc5:
+      case 0xc6:
+        return this.take(this.integer(2 ** (first - 0xc4))).slice();
+      case 0xcc:
+      case 0xcd:
+      case 0xce:
+      case 0xcf:
+        return this.integer(2 ** (first - 0xcc));
+      case 0xd0:
+      case 0xd1:
+      case 0xd2:
+      case 0xd3:
+        return this.integer(2 ** (first - 0xd0), true);
+      case 0xd9:
+      case 0xda:
+      case 0xdb:
+        return this.string(this.integer(2 ** (first - 0xd9)));
+      case 0xdc:
+      case 0xdd:
+        return this.array(this.integer(2 * (first - 0xdb)), depth);
+      case 0xde:
+      case 0xdf:
+        return this.map(this.integer(2 * (first - 0xdd)), depth);
+      default:
+        throw malformed("not canonical msgpack: a type that is not allowed");
     }
   }
 

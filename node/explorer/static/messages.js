@@ -9,14 +9,20 @@ import { PUBLIC_KEY_BYTES, publicKey, SIGNATURE_BYTES, statement } from "./signi
 import { compared, hex, isKeyName, malformed, Refusal, same, utf8 } from "./spelling.js";
 import { OUTCOMES } from "./verdict.js";
 
-const MEMBERS_MAX = 31, TRIGGERS_MAX = 4096, CONTROLS_MAX = 32, FURTHER_MAX = 4096, DAY_S = 86400;
+const MEMBERS_MAX = 31,
+  TRIGGERS_MAX = 4096,
+  CONTROLS_MAX = 32,
+  FURTHER_MAX = 4096,
+  DAY_S = 86400;
 const RESERVED = ["nodes", "none"];
 const UNMEASURED = ["head_mismatch", "info_mismatch"];
 const JOINTLY_SIGNED = ["genesis", "policy", "rotate"];
 const API_URL =
   /^https?:\/\/(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:\/[A-Za-z0-9._~!$&'()*+,;=:%/-]*)?$/;
 
-const hash = octets(32), time = uint(), reason = text(1000);
+const hash = octets(32),
+  time = uint(),
+  reason = text(1000);
 
 const member = fields("member", {
   name: text(64),
@@ -49,7 +55,10 @@ const policyFields = fields("policy", {
 });
 
 const control = (value) => {
-  const [kind, matched, suspectOnly, controlOnly] = row(word(["fresh", "base", "public"]), ...Array(3).fill(uint(TRIGGERS_MAX)))(value);
+  const [kind, matched, suspectOnly, controlOnly] = row(
+    word(["fresh", "base", "public"]),
+    ...Array(3).fill(uint(TRIGGERS_MAX)),
+  )(value);
   return { kind, matched, suspect_only: suspectOnly, control_only: controlOnly };
 };
 
@@ -145,7 +154,9 @@ export async function checkRevealedKey(claim, publication, { origin, signatures 
   if (!(await signatures.isSigned(signed, publication.signers[0], claim.key_signature))) {
     throw new Refusal("key_not_bound", "the watermark key is not bound to the claimant's signing key");
   }
-  const committed = claim.opening ? opened(claim.opening, publication.message.further) : publication.message.key_commitment;
+  const committed = claim.opening
+    ? opened(claim.opening, publication.message.further)
+    : publication.message.key_commitment;
   const watermarkKey = sha256(utf8("wmreg/v1/watermark-key\0"), claim.key_signature);
   if (!same(sha256(utf8("wmreg/v1/commitment/key\0"), watermarkKey), committed)) {
     throw new Refusal("key_mismatch", "the revealed key is not the one that was committed to");

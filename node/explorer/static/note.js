@@ -5,10 +5,17 @@ import { sha256 } from "./sha256.js";
 import { isPublicKey } from "./signing.js";
 import { cut, decimal, decodeBase64, hex, isKeyName, joined, malformed, Refusal, utf8 } from "./spelling.js";
 
-export const ED25519 = 0x01, COSIGNATURE = 0x04, ML_DSA = 0x06;
+export const ED25519 = 0x01,
+  COSIGNATURE = 0x04,
+  ML_DSA = 0x06;
 
-const NOTE_BYTES_MAX = 132 * 1024, SIGNATURES_MAX = 96, TIMESTAMP_BYTES = 8, KEY_ID_BYTES = 4;
-const ML_DSA_KEY_BYTES = 1312, ML_DSA_SIGNATURE_BYTES = 2420, ML_DSA_NAME_BYTES_MAX = 255;
+const NOTE_BYTES_MAX = 132 * 1024,
+  SIGNATURES_MAX = 96,
+  TIMESTAMP_BYTES = 8,
+  KEY_ID_BYTES = 4;
+const ML_DSA_KEY_BYTES = 1312,
+  ML_DSA_SIGNATURE_BYTES = 2420,
+  ML_DSA_NAME_BYTES_MAX = 255;
 const TIMESTAMP_MAX_S = 2n ** 63n - 1n;
 const DASH = "— ";
 
@@ -80,7 +87,9 @@ export function parseCheckpoint(text) {
  */
 export async function verifySignatures(note, keys, signatures) {
   const known = new Map(keys.map((key) => [key.identity, key]));
-  const verified = new Map(), unchecked = [], unknown = [];
+  const verified = new Map(),
+    unchecked = [],
+    unknown = [];
   const seen = new Set();
   for (const line of note.signatures) {
     const key = known.get(line.identity);
@@ -113,4 +122,3 @@ async function verifyLine(text, line, key, signatures) {
   }
   return key.type === COSIGNATURE ? timestampS : null;
 }
-

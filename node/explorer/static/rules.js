@@ -99,7 +99,8 @@ export class Ledger {
   #checkRotation({ old_key: oldKey, new_key: newKey }, signers) {
     if (this.#memberOf(this.policy, oldKey)) throw refuse("key_in_use", "a member's key is changed by a policy");
     this.#checkSpeaks(oldKey);
-    if (this.#seen.has(hex(newKey)) || same(newKey, oldKey)) throw refuse("key_in_use", "the new signing key has a past");
+    if (this.#seen.has(hex(newKey)) || same(newKey, oldKey))
+      throw refuse("key_in_use", "the new signing key has a past");
     const both = [oldKey, newKey].sort(compared);
     if (signers.length !== 2 || !signers.every((signer, place) => same(signer, both[place]))) {
       throw refuse("not_signed_by_both", "the old and the new key sign a rotation, nobody else");
@@ -111,7 +112,8 @@ export class Ledger {
     const [before, after, signed] = [keys(this.policy), keys(change.policy), new Set(signers.map(hex))];
     const joining = [...after].filter((key) => !before.has(key));
     const leaving = [...before].filter((key) => !after.has(key));
-    if (hex(change.previous) !== this.policyHash) throw refuse("stale_policy", "it replaces a policy that is not in force");
+    if (hex(change.previous) !== this.policyHash)
+      throw refuse("stale_policy", "it replaces a policy that is not in force");
     if (joining.length + leaving.length > 1) throw refuse("too_many_changes", "one member may join or leave at a time");
     if (![...signed].every((key) => before.has(key) || after.has(key))) {
       throw refuse("not_a_member", "only members sign a change of policy");
@@ -119,7 +121,8 @@ export class Ledger {
     if ([...before].filter((key) => signed.has(key)).length < this.policy.quorum) {
       throw refuse("no_quorum", "too few members signed");
     }
-    if (!joining.every((key) => signed.has(key))) throw refuse("not_signed_by_both", "the member that joins has not signed");
+    if (!joining.every((key) => signed.has(key)))
+      throw refuse("not_signed_by_both", "the member that joins has not signed");
     checkKeyIds(change.policy, this.origin);
     for (const member of change.policy.members) {
       const key = hex(member.signing_key);

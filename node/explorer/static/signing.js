@@ -7,10 +7,11 @@
 import { encode } from "./encoding.js";
 import { hex, malformed } from "./spelling.js";
 
-export const PUBLIC_KEY_BYTES = 32, SIGNATURE_BYTES = 64;
+export const PUBLIC_KEY_BYTES = 32,
+  SIGNATURE_BYTES = 64;
 
 const P = 2n ** 255n - 19n;
-const D = (P - 121665n) * power(121666n, P - 2n) % P;
+const D = ((P - 121665n) * power(121666n, P - 2n)) % P;
 const SIGN = 1n << 255n;
 const ORDER_8 = 0x5fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n;
 const SMALL_ORDER = [0n, 1n, P - 1n, ORDER_8, P - ORDER_8]; // y of the points of order 4, 1, 2, 8 and 8
@@ -28,7 +29,7 @@ export class Signatures {
   static async make(subtle = globalThis.crypto?.subtle) {
     const made = new Signatures();
     try {
-      await subtle.importKey("raw", encodePoint(4n * power(5n, P - 2n) % P), "Ed25519", false, ["verify"]);
+      await subtle.importKey("raw", encodePoint((4n * power(5n, P - 2n)) % P), "Ed25519", false, ["verify"]);
       made.#subtle = subtle;
     } catch {
       // Not there: `canCheck` says so.
@@ -72,7 +73,7 @@ export const statement = (context, origin, content) => encode([context, origin, 
 export function isPublicKey(key) {
   if (key.length !== PUBLIC_KEY_BYTES || isForEverybody(key)) return false;
   const y = littleEndian(key) & (SIGN - 1n);
-  return power((y * y - 1n) * (D * y * y + 1n) % P, (P - 1n) / 2n) === 1n; // Euler's criterion
+  return power(((y * y - 1n) * (D * y * y + 1n)) % P, (P - 1n) / 2n) === 1n; // Euler's criterion
 }
 
 /** A field that is a public key. */

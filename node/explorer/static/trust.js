@@ -3,7 +3,9 @@
 import { ED25519, parseCheckpoint, VerifierKey, verifySignatures } from "./note.js";
 import { decimal, hex, malformed, Refusal, utf8 } from "./spelling.js";
 
-const POLICY_BYTES_MAX = 160 * 1024, KEYS_MAX = 256, GROUPS_MAX = 128;
+const POLICY_BYTES_MAX = 160 * 1024,
+  KEYS_MAX = 256,
+  GROUPS_MAX = 128;
 const NO_QUORUM = "none";
 
 /** What a policy file says. */
@@ -94,7 +96,8 @@ export class TrustPolicy {
 
   /** Refuse names that mean two things, and members that do not stand before. */
   #checkGroups() {
-    const known = new Set([NO_QUORUM]), taken = new Set();
+    const known = new Set([NO_QUORUM]),
+      taken = new Set();
     for (const name of [...this.witnesses.map((one) => one.name), ...this.groups.keys()]) {
       const group = this.groups.get(name);
       if (known.has(name)) throw malformed(`the name ${name.slice(0, 40)} is taken`);
@@ -140,7 +143,15 @@ export class TrustPolicy {
     const cosigned = this.witnesses
       .filter(({ key }) => verified.has(key))
       .map(({ name, key }) => ({ name, cosigner: key.name, timeS: verified.get(key) }));
-    if (this.quorum !== NO_QUORUM && !this.#isSatisfied(this.quorum, new Set(cosigned.map((one) => one.name)))) {
+    const names = new Set(cosigned.map((one) => one.name));
+    if (this.quorum !== NO_QUORUM && !this.#isSatisfied(this.quorum, names)) {
+      const possible = this.witnesses.filter(({ key }) => unchecked.includes(key.name)).map((one) => one.name);
+      if (this.#isSatisfied(this.quorum, new Set([...names, ...possible]))) {
+        throw new Refusal(
+          "undecidable",
+          "the quorum of your policy needs ML-DSA cosignatures, which browsers cannot check",
+        );
+      }
       const who = cosigned.map((one) => one.name).join(", ") || "nobody";
       throw refuse(`the checkpoint is cosigned by ${who}: the quorum of your policy is not reached`);
     }

@@ -1,7 +1,8 @@
-/* The verdict of one vote and of all: exact integers, so that everyone computes the same (registry/verdict.py, claims.py).
+/* The verdict of one vote and of all: exact integers, so that everyone computes the same (registry/verdict.py and
+   claims.py).
 
-   S1: enough triggers match, and the exact binomial tail at 1/2 is small enough. S2: the head falls to chance on permuted
-   channels. S3: fresh models stay near chance, and the suspect beats every control by an exact paired test. */
+   S1: enough triggers match, and the exact binomial tail at 1/2 is small enough. S2: the head falls to chance on
+   permuted channels. S3: fresh models stay near chance, and the suspect beats every control by an exact paired test. */
 
 export const VERIFIED = "VERIFIED";
 export const OUTCOMES = [VERIFIED, "REFUTED", "INCONCLUSIVE", "UNVERIFIABLE"];
