@@ -46,6 +46,7 @@ class ApiSettings:
         address_connections_max: of them, from one address (not from this machine itself); 0 sets no limit.
         tls_certificate, tls_private_key: PEM; None for an API without TLS.
         tls_authorities: PEM, who vouches for the certificates of the other nodes' APIs; None for the system's.
+        explorer: whether the ledger is shown as pages for people, under /explorer/.
     """
 
     host: str
@@ -61,6 +62,7 @@ class ApiSettings:
     tls_certificate: Path | None
     tls_private_key: Path | None
     tls_authorities: Path | None
+    explorer: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +232,7 @@ _TOP: dict[str, schema.Checker[object]] = {
             "connections_max": schema.uint(10**6, 1),
             "address_connections_max": schema.uint(10**6),
             **dict.fromkeys(_API_FILES, schema.text(4096, 0)),
+            "explorer": _boolean,
         },
     ),
     "raft": _section("raft", {"bind_host": schema.text(253, 0), "profile": _profile}),

@@ -362,6 +362,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "tls_certificate": "keys/api.crt" if options.https else "",
             "tls_private_key": "keys/api.pem" if options.https else "",
             "tls_authorities": "",
+            "explorer": True,
         },
         "raft": {"bind_host": options.listen, "profile": "lan"},
         "blobs": {

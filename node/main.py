@@ -19,7 +19,7 @@ from typing import cast
 import aiohttp
 from aiohttp import web
 
-from node import logs
+from node import explorer, logs
 from node.admission import check_memory, check_standing
 from node.api import Services, make_app
 from node.api.connection import ApiConnection
@@ -247,7 +247,10 @@ async def _listen(config: Config, node: Services, stack: AsyncExitStack) -> None
     certificate = make_certificate(config.api)
     _warn_about_url(config, node)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, certificate)
-    runner = web.AppRunner(make_app(node), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    app = make_app(node)
+    if config.api.explorer:
+        explorer.add_to(app)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from described import watch
 from fakes import LedgerMaker, binding, private_key
 
+from node import explorer
 from node.api import Services, make_app
 from node.api.limits import TokenBuckets, WorkBudget
 from node.api.reads import ReadRate
@@ -174,10 +175,13 @@ class NodeSet:
         if kind is None:
             assert self._undescribed == []
 
-    async def serve(self, *numbers: int) -> None:
-        """Serve the API of these nodes, of all by default."""
+    async def serve(self, *numbers: int, with_explorer: bool = False) -> None:
+        """Serve the API of these nodes, of all by default; and the explorer."""
         for node in [self.nodes[number] for number in numbers] or self.nodes:
-            await self.serve_app(node, make_app(node.services))
+            app = make_app(node.services)
+            if with_explorer:
+                explorer.add_to(app)
+            await self.serve_app(node, app)
 
     async def stop_serving(self) -> None:
         """Let no node answer any more; they can be served again."""

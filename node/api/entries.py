@@ -53,7 +53,7 @@ async def submit_batch(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """GET /v1/entries/{hash}: one entry, its bytes included."""
     node = services(request)
-    placed = await _find(request, hash_of(request))
+    placed = await find_entry(request, hash_of(request))
     raw = node.ledger.store.entry(placed.index)
     return web.json_response({**render.entry(placed), "entry": encode_base64(raw)})
 
@@ -73,7 +73,7 @@ async def page(request: web.Request) -> web.Response:
 async def receipt(request: web.Request) -> web.Response:
     """GET /v1/receipts/{hash}: the receipt of an entry."""
     node = services(request)
-    placed = await _find(request, hash_of(request))
+    placed = await find_entry(request, hash_of(request))
     return web.Response(text=await node.gatherer.receipt(placed.index, timeout_s=node.submit_timeout_s))
 
 
@@ -81,10 +81,10 @@ async def claim(request: web.Request) -> web.Response:
     """GET /v1/claims/{hash}: a claim and its votes; with wait_s when there is a verdict or the time is over."""
     node = services(request)
     digest, wait_s = hash_of(request), number(request, "wait_s", default=0, maximum=WAIT_S_MAX)
-    await _claim_state(request, digest)
+    await find_claim(request, digest)
     await _wait_for_verdict(node, digest, wait_s)
     is_current = node.ledger.verdict(digest).outcome is not None or await _catch_up(request)
-    shown = render.claim(node.ledger, digest, await _claim_state(request, digest))
+    shown = render.claim(node.ledger, digest, await find_claim(request, digest))
     shown = {**shown, "progress": str(node.voter.progress(digest))}
     return web.json_response(shown, headers=None if is_current else MAY_BE_BEHIND)
 
@@ -152,7 +152,8 @@ async def _wait_for_verdict(node: Services, digest: bytes, wait_s: int) -> None:
         size = store.size
 
 
-async def _find(request: web.Request, digest: bytes) -> Placed:
+async def find_entry(request: web.Request, digest: bytes) -> Placed:
+    """The message with this hash; RefusedError, code not_found, when it is not here and this node is not behind."""
     store = services(request).ledger.store
     placed = store.find(digest)
     if placed is None:
@@ -163,7 +164,8 @@ async def _find(request: web.Request, digest: bytes) -> Placed:
     return placed
 
 
-async def _claim_state(request: web.Request, digest: bytes) -> ClaimState:
+async def find_claim(request: web.Request, digest: bytes) -> ClaimState:
+    """The claim with this hash; RefusedError as from `find_entry`."""
     store = services(request).ledger.store
     state = store.claim_state(digest)
     if state is None:

@@ -39,6 +39,14 @@ COSTS = {
     "/v1/search": 5,
     "/v1/events": 10,
     "/v1/certificates/{hash}": 20,
+    "/explorer/": 5,
+    "/explorer/entries/{hash}": 10,  # with all that follows from it: a search and a page's worth of entries
+    "/explorer/owners/{key}": 10,
+    "/explorer/nodes": 5,
+    "/explorer/search": 10,
+    "/explorer/about": USUAL,
+    "/explorer/check": USUAL,
+    "/explorer/static/{name}": USUAL,
 }
 
 

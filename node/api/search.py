@@ -7,26 +7,23 @@ from aiohttp import web
 from node.api import render
 from node.api.entries import PAGE_MAX
 from node.api.parameters import number
-from node.api.services import services
+from node.api.services import Services, services
 from node.errors import UnavailableError
 from registry.errors import MalformedError
 from registry.merkle import SIZE_MAX
 
 INDEX_WAIT_S = 5.0
 _VALUE = re.compile(r"[0-9a-f]{64}")
-_INDEX_MAX = SIZE_MAX >> 1  # what SQLite can hold
+INDEX_MAX = SIZE_MAX >> 1  # what SQLite can hold
 
 
 async def search(request: web.Request) -> web.Response:
     """GET /v1/search: the entries that bear a hash, or that an owner's key signed; a page of them."""
     node = services(request)
     value, is_signer = _wanted(request)
-    start = number(request, "start", default=0, maximum=_INDEX_MAX)
+    start = number(request, "start", default=0, maximum=INDEX_MAX)
     limit = number(request, "limit", default=PAGE_MAX, minimum=1, maximum=PAGE_MAX)
-    size = node.ledger.store.size
-    if not await node.index.reach(size, INDEX_WAIT_S):
-        done = f"{node.index.indexed.value} of {size} entries can be searched yet"
-        raise UnavailableError(done, code="indexing", retry_after_s=5)
+    size = await reach_all(node)
     found = node.index.find(value, is_signer=is_signer, start=start, limit=limit + 1)
     listed = [
         {**render.entry(node.ledger.store.placed(node.ledger.store.entry(index))), "bears": roles}
@@ -34,6 +31,19 @@ async def search(request: web.Request) -> web.Response:
     ]
     following = found[limit][0] if len(found) > limit else None
     return web.json_response({"entries": listed, "size": size, "next": following})
+
+
+async def reach_all(node: Services) -> int:
+    """Have every entry indexed that is durable now; return how many those are.
+
+    Raises:
+        UnavailableError: code indexing, it is not done in time.
+    """
+    size = node.ledger.store.size
+    if not await node.index.reach(size, INDEX_WAIT_S):
+        done = f"{node.index.indexed.value} of {size} entries can be searched yet"
+        raise UnavailableError(done, code="indexing", retry_after_s=5)
+    return size
 
 
 def _wanted(request: web.Request) -> tuple[bytes, bool]:

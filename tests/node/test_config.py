@@ -22,6 +22,7 @@ def test_what_init_wrote_is_read_with_absolute_paths(path: Path):
     assert config.state_directory == path.parent / "state"
     assert config.verifier.device == "auto"
     assert config.raft.profile == "lan"
+    assert config.api.explorer is True
 
 
 def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -51,6 +52,8 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         ("claims_per_hour = 120\nkey", "claims_per_hour = 1000001\nkey", "claims_per_hour"),
         ("key_claims_per_hour = 120", "", "key_claims_per_hour"),
         ("reads_per_s = 500", "reads_per_s = -1", "reads_per_s"),
+        ("explorer = true", "", "explorer"),
+        ("explorer = true", "explorer = 1", "explorer: expected true or false"),
         ("address_connections_max = 128", "address_connections_max = -1", "address_connections_max"),
         ('signing = "keys/signing.pem"', 'signing_key = "keys/signing.pem"', "signing"),
         ("[api]", "[api", "TOML|Expected"),

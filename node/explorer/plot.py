@@ -1,0 +1,100 @@
+"""Where each node's counts stand between chance and all of the triggers: the numbers behind the plot of a claim.
+
+Every place is a share in percent, so that the drawing is as wide as the page and its words keep their size. Nodes may
+have counted different numbers of triggers; shares compare them, and the table beside the plot has the counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registry.messages import Vote
+from registry.policy import Thresholds
+from registry.verdict import Measurement
+
+CHANCE_PERCENT = 50.0  # an answer is one of two
+_TOP_PX, _ROW_PX, _AXIS_PX = 26, 46, 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One model's share of matched triggers; `kind` is "suspect", or the kind of the control."""
+
+    kind: str
+    percent: float
+    matched: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One node's marks, the suspect's last, so that it is drawn above the controls. `y` is its line, pixels."""
+
+    member: str
+    total: int
+    y: int
+    outcome: str
+    marks: tuple[Mark, ...]
+
+    @property
+    def suspect(self) -> Mark:
+        """The suspect's."""
+        return self.marks[-1]
+
+    @property
+    def best_control(self) -> int:
+        """What the control that matches most matches; 0 without controls."""
+        return max((mark.matched for mark in self.marks[:-1]), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """One row for each node that measured.
+
+    Attributes:
+        gamma_percent: from this share on a suspect may be verified.
+        refute_percent: below it, it is refuted.
+        kinds: of the controls that occur.
+        height: pixels.
+    """
+
+    rows: tuple[Row, ...]
+    gamma_percent: float
+    refute_percent: float
+    kinds: tuple[str, ...]
+    height: int
+
+    @property
+    def axis_y(self) -> int:
+        """The axis, pixels from the top."""
+        return self.height - _AXIS_PX
+
+
+def plot_of(votes: Mapping[str, Vote], thresholds: Thresholds) -> Plot | None:
+    """The plot of a claim's votes, by member name; None if none of them measured."""
+    measured = [(member, vote, vote.measurement) for member, vote in votes.items() if vote.measurement is not None]
+    if not measured:
+        return None
+    rows = tuple(
+        Row(
+            member=member,
+            total=measurement.total,
+            y=_TOP_PX + place * _ROW_PX + _ROW_PX // 2,
+            outcome=str(vote.outcome),
+            marks=_marks(measurement),
+        )
+        for place, (member, vote, measurement) in enumerate(measured)
+    )
+    return Plot(
+        rows=rows,
+        gamma_percent=thresholds.gamma_permille / 10,
+        refute_percent=thresholds.refute_permille / 10,
+        kinds=tuple(sorted({mark.kind for row in rows for mark in row.marks[:-1]})),
+        height=_TOP_PX + len(rows) * _ROW_PX + _AXIS_PX,
+    )
+
+
+def _marks(measurement: Measurement) -> tuple[Mark, ...]:
+    counts = [(str(control.kind), control.matched) for control in measurement.controls]
+    return tuple(
+        Mark(kind=kind, percent=round(100 * matched / measurement.total, 2), matched=matched)
+        for kind, matched in [*counts, ("suspect", measurement.matched)]
+    )
