@@ -14,17 +14,18 @@ from node.api.search import reach_all
 from node.api.services import Services
 from node.explorer.plot import Plot, plot_of
 from node.store import Store
+from registry.binomial import p_value
 from registry.claims import ClaimState, Verdict
 from registry.entry import Placed
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Vote, Withdrawal
-from registry.verdict import Outcome, p_value
+from registry.verdict import CERTIFIED, Statistic
 
 FOLLOWING_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownVote:
-    """A node's vote, and its exact p-value where it measured."""
+    """A node's vote, and its exact p-value where it measured whose a model is."""
 
     member: str
     placed: Placed
@@ -55,7 +56,7 @@ class ShownClaim:
     @property
     def is_certified(self) -> bool:
         """Whether nodes make a certificate of it."""
-        return self.verdict.outcome is Outcome.VERIFIED and self.verdict.superseded_by is None
+        return self.verdict.outcome in CERTIFIED and self.verdict.superseded_by is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,5 +128,7 @@ def names_of(store: Store) -> Mapping[bytes, str]:
 def _show_vote(member: str, placed: Placed) -> ShownVote:
     vote = cast("Vote", placed.signed.message)
     measured = vote.measurement
-    value = p_value(measured.matched, measured.total) if measured else None
+    value = None
+    if measured and measured.statistic is not Statistic.INTEGRITY:  # of which chance says nothing
+        value = p_value(measured.matched, measured.total, measured.chance_ppm)
     return ShownVote(member=member, placed=placed, vote=vote, p_value=value)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from registry.messages import Vote
 from registry.policy import Thresholds
-from registry.verdict import Measurement
+from registry.verdict import Measurement, Statistic, least_of_share
 
-CHANCE_PERCENT = 50.0  # an answer is one of two
+_FINE = 10_000  # of a percent a hundredth
 _TOP_PX, _ROW_PX, _AXIS_PX = 26, 46, 30
 
 
@@ -50,8 +50,10 @@ class Plot:
     """One row for each node that measured.
 
     Attributes:
-        gamma_percent: from this share on a suspect may be verified.
-        refute_percent: below it, it is refuted.
+        gamma_percent: from this share on a suspect may be verified; of a mark of integrity, it is intact.
+        refute_percent: below it, it is refuted, or was tampered with.
+        chance_percent: the greatest that a node counts with.
+        is_integrity: whether the mark tells of changes instead of owners.
         kinds: of the controls that occur.
         height: pixels.
     """
@@ -59,6 +61,8 @@ class Plot:
     rows: tuple[Row, ...]
     gamma_percent: float
     refute_percent: float
+    chance_percent: float
+    is_integrity: bool
     kinds: tuple[str, ...]
     height: int
 
@@ -83,13 +87,22 @@ def plot_of(votes: Mapping[str, Vote], thresholds: Thresholds) -> Plot | None:
         )
         for place, (member, vote, measurement) in enumerate(measured)
     )
+    chance_ppm = max(measurement.chance_ppm for _, _, measurement in measured)
+    is_integrity = any(measurement.statistic is Statistic.INTEGRITY for _, _, measurement in measured)
     return Plot(
         rows=rows,
-        gamma_percent=thresholds.gamma_permille / 10,
-        refute_percent=thresholds.refute_permille / 10,
+        gamma_percent=100.0 if is_integrity else share_percent(thresholds.gamma_permille, chance_ppm),
+        refute_percent=100.0 if is_integrity else share_percent(thresholds.refute_permille, chance_ppm),
+        chance_percent=round(chance_ppm / 10_000, 2),
+        is_integrity=is_integrity,
         kinds=tuple(sorted({mark.kind for row in rows for mark in row.marks[:-1]})),
         height=_TOP_PX + len(rows) * _ROW_PX + _AXIS_PX,
     )
+
+
+def share_percent(permille: int, chance_ppm: int) -> float:
+    """What a share of the policy is at a chance, in percent."""
+    return least_of_share(permille, _FINE, chance_ppm) * 100 / _FINE
 
 
 def _marks(measurement: Measurement) -> tuple[Mark, ...]:

@@ -1,13 +1,14 @@
 /* The whole check of a certificate, step by step as registry/certificate.py does it: the file is whole, a quorum that
    the reader trusts signed the checkpoint, every entry is in that log, earlier checkpoints are of the same log, and the
-   entries, replayed through the rules, add up to VERIFIED. */
+   entries, replayed through the rules, add up to VERIFIED, or for a mark of integrity to INTACT or TAMPERED. */
 
+import { endpointOf } from "./endpoint.js";
 import { verifyConsistency, verifyInclusion, leafHash } from "./merkle.js";
 import { parseNote } from "./note.js";
 import { Ledger } from "./rules.js";
 import { sha256 } from "./sha256.js";
 import { decodeBase64, encodeBase64, hex, malformed, Refusal, same, text, utf8 } from "./spelling.js";
-import { countVotes, VERIFIED } from "./verdict.js";
+import { CERTIFIED, countVotes } from "./verdict.js";
 
 export const FORMAT = "wmreg-certificate/1";
 export const CERTIFICATE_BYTES_MAX = 8 * 2 ** 20;
@@ -22,7 +23,7 @@ export const STEPS = {
   entries: "Every entry is in that log, at its place",
   attestations: "The earlier checkpoints are of the same log",
   replay: "Every entry keeps the ledger’s rules, every signature holds",
-  verdict: "The votes add up to VERIFIED",
+  verdict: "The votes add up to a verdict that is certified",
 };
 
 const damaged = (why) => new Refusal("damaged", `the certificate is damaged: ${why}`);
@@ -169,12 +170,15 @@ function tell(ledger, indexes, final, checkpoints) {
     throw new Refusal("rules", `a certificate is about one claim, not ${ledger.claims.size}`);
   const [[name, state]] = ledger.claims;
   const [outcome, reason] = countVotes(state);
-  if (outcome !== VERIFIED) {
-    throw new Refusal("not_verified", `the votes add up to ${outcome ?? "no verdict"} (${reason}), not VERIFIED`);
+  if (!CERTIFIED.includes(outcome)) {
+    const what = `the votes add up to ${outcome ?? "no verdict"} (${reason})`;
+    throw new Refusal("not_verified", `${what}, which no certificate proves`);
   }
   const published = indexes.get(state.publication.name),
     claimed = indexes.get(name);
   return {
+    outcome,
+    endpoint: endpointOf(state.claim.message),
     origin: ledger.origin,
     owner: hex(state.claim.signers[0]),
     publishedBy: hex(state.publication.signers[0]),

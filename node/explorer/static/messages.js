@@ -7,7 +7,7 @@ import { sha256 } from "./sha256.js";
 import { fields, listed, mapping, octets, optional, row, text, truth, uint, word } from "./schema.js";
 import { PUBLIC_KEY_BYTES, publicKey, SIGNATURE_BYTES, statement } from "./signing.js";
 import { compared, hex, isKeyName, malformed, Refusal, same, utf8 } from "./spelling.js";
-import { OUTCOMES } from "./verdict.js";
+import { BRANCH, HALF_PPM, MILLION, OUTCOMES, STATISTICS } from "./verdict.js";
 
 const MEMBERS_MAX = 31,
   TRIGGERS_MAX = 4096,
@@ -56,21 +56,27 @@ const policyFields = fields("policy", {
 
 const control = (value) => {
   const [kind, matched, suspectOnly, controlOnly] = row(
-    word(["fresh", "base", "public"]),
+    word(["fresh", "base", "public", "null"]),
     ...Array(3).fill(uint(TRIGGERS_MAX)),
   )(value);
   return { kind, matched, suspect_only: suspectOnly, control_only: controlOnly };
 };
 
-const measurementFields = fields("measurement", {
+const counts = {
   matched: uint(TRIGGERS_MAX),
   total: uint(TRIGGERS_MAX, 1),
+  controls: listed(control, CONTROLS_MAX),
+};
+
+const branchFields = fields("measurement", {
+  ...counts,
   permutations: uint(10 ** 6),
   permutations_as_good: uint(10 ** 6),
-  controls: listed(control, CONTROLS_MAX),
   aligned: truth,
   matched_unaligned: optional(uint(TRIGGERS_MAX)),
 });
+
+const otherFields = fields("measurement", { ...counts, statistic: word(STATISTICS), chance_ppm: uint(MILLION, 1) });
 
 const vote = fields("vote", {
   time_s: time,
@@ -207,17 +213,28 @@ function policy(value) {
 }
 
 function measurement(value) {
-  const read = measurementFields(value);
+  const read = readMeasurement(value);
   const { matched, total, matched_unaligned: before } = read;
   if (matched > total || read.permutations_as_good > read.permutations) throw malformed("more counted than there are");
   if (before !== null && !(read.aligned && before < matched)) throw malformed("an aligned count that is not greater");
+  if (read.statistic === "signs" && read.chance_ppm !== HALF_PPM) throw malformed("of bits the chance is one half");
   for (const one of read.controls) {
+    if (one.kind === "null" && one.matched * MILLION > read.chance_ppm * total) {
+      throw malformed("a null model matches more than the chance that was measured on it");
+    }
     const both = matched - one.suspect_only;
     if (both < 0 || one.control_only > total - matched || one.matched !== both + one.control_only) {
       throw malformed("the counts of a control contradict each other");
     }
   }
   return read;
+}
+
+/** A branch's is spelled without a statistic and a chance, the others' without what only a branch has. */
+function readMeasurement(value) {
+  if (!(value instanceof Map && value.has("statistic"))) return { ...branchFields(value), statistic: BRANCH, chance_ppm: HALF_PPM };
+  const lacking = { permutations: 0, permutations_as_good: 0, aligned: false, matched_unaligned: null };
+  return { ...otherFields(value), ...lacking };
 }
 
 function measuredVote(value) {

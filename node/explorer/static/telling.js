@@ -31,13 +31,10 @@ export function told(story, isOwn) {
       "p",
       {},
       whose,
-      "The model with SHA-256 ",
-      digits(story.modelSha256),
-      " carries the ",
-      said(story.scheme),
-      " watermark of the owner ",
-      digits(story.owner),
-      ".",
+      ...(story.endpoint === null
+        ? ["The model with SHA-256 ", digits(story.modelSha256)]
+        : ["The endpoint ", said(story.endpoint)]),
+      ...FOUND[story.outcome](said(story.scheme), digits(story.owner)),
     ),
     element(
       "dl",
@@ -56,6 +53,12 @@ export function told(story, isOwn) {
   );
   return parts;
 }
+
+const FOUND = {
+  VERIFIED: (scheme, owner) => [" carries the ", scheme, " watermark of the owner ", owner, "."],
+  INTACT: (scheme, owner) => [" answers every ", scheme, " trigger of ", owner, " as the model did that he published."],
+  TAMPERED: (scheme, owner) => [" does not answer the ", scheme, " triggers of ", owner, " as the model that he published."],
+};
 
 const fact = (name, ...value) => [element("div", {}, element("dt", {}, name), element("dd", {}, ...value))];
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from mutations import mutated
 from refusals import CODES, Recorder
 from showcase import MODEL_SHA256, Served
 
-from registry import hashed_json
+from registry import hashed_json, tiles
 from registry.certificate import verify_certificate
 from registry.errors import RegistryError
 from registry.note import Cosigner, Note
+from registry.policy import Thresholds
 from registry.trust import TrustPolicy
+from registry.verdict import ControlCounts, ControlKind, Measurement, Statistic, judge, least_of_share
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,6 +69,13 @@ async (log) => {
     }
   }
   return found;
+}
+"""
+
+JUDGE = """
+async (cases) => {
+  const { judge } = await import("./static/verdict.js");
+  return cases.map(([measurement, thresholds]) => judge(measurement, thresholds));
 }
 """
 
@@ -365,4 +374,58 @@ async def findings(browser: Browser, program: str) -> list[Any]:
         "axe.run({resultTypes: ['violations']}).then(({violations}) => violations"
         ".filter(({impact}) => impact === 'serious' || impact === 'critical')"
         ".map(({id, nodes}) => [id, nodes.slice(0, 3).map((one) => one.html.slice(0, 200) + one.failureSummary)]))"
+    )
+
+
+async def test_marks_of_every_scheme_count_as_they_do_in_python(served: Served):
+    log = tiles.parse_entry_bundle((GOLDEN / "schemes.entries").read_bytes())
+    policy = (GOLDEN / "policy.txt").read_text()
+    async with Browser() as browser:
+        await opened(browser, served, "check")
+        assert set(await called(browser, REPLAY, [encoded(entry) for entry in log])) == {"accepted"}
+        for name in ("intact", "tampered"):
+            raw = (GOLDEN / f"{name}.certificate.json").read_bytes()
+            assert await called(browser, CHECK, [[encoded(raw), policy]]) == ["valid"]
+
+
+async def test_the_browser_judges_any_numbers_as_the_engine_does(served: Served):
+    drawn = random.Random(1)
+    measured = [drawn_measurement(drawn) for _ in range(400)]
+    thresholds = Thresholds()
+    expected = [list(map(str, judge(measurement, thresholds))) for measurement in measured]
+    assert len({outcome for outcome, _ in expected}) == 5
+    cases = [[plain(measurement), asdict(thresholds)] for measurement in measured]
+    async with Browser() as browser:
+        await opened(browser, served, "check")
+        assert await called(browser, JUDGE, cases) == expected
+
+
+def plain(measurement: Measurement) -> dict[str, Any]:
+    """A measurement as the browser has it."""
+    controls = [control._asdict() | {"kind": str(control.kind)} for control in measurement.controls]
+    return asdict(measurement) | {"statistic": str(measurement.statistic), "controls": controls}
+
+
+def drawn_measurement(drawn: random.Random) -> Measurement:
+    """Numbers of any scheme, more of them near the bounds than chance would have it."""
+    statistic = drawn.choice(list(Statistic))
+    chance_ppm = (
+        500_000 if statistic in {Statistic.BRANCH, Statistic.SIGNS} else drawn.choice([100_000, 333_334, 10**6])
+    )
+    total = drawn.choice([60, 100, 600])
+    least = least_of_share(drawn.choice([600, 700]), total, chance_ppm)
+    matched = drawn.choice([total, min(total, max(0, least + drawn.randint(-2, 2))), drawn.randint(0, total)])
+    controls = []
+    for kind in [*[ControlKind.FRESH] * drawn.choice([7, 8]), *drawn.choices(list(ControlKind), k=drawn.randint(0, 4))]:
+        most = min(matched, total * chance_ppm // 10**6) if kind is ControlKind.NULL else matched
+        both = drawn.choice([0] * 20 + [most, drawn.randint(0, most)])
+        controls.append(ControlCounts(kind, both, matched - both, 0))
+    permutations = {"permutations": 999, "permutations_as_good": drawn.choice([0, 0, 1])}
+    return Measurement(
+        matched=matched,
+        total=total,
+        statistic=statistic,
+        chance_ppm=chance_ppm,
+        controls=tuple(controls),
+        **(permutations if statistic is Statistic.BRANCH else {}),
     )
