@@ -39,6 +39,10 @@ COSTS = {
     "/v1/search": 5,
     "/v1/events": 10,
     "/v1/certificates/{hash}": 20,
+}
+PAGE_COSTS = {
+    "/": USUAL,
+    "/explorer": USUAL,
     "/explorer/": 5,
     "/explorer/entries/{hash}": 10,  # with all that follows from it: a search and a page's worth of entries
     "/explorer/owners/{key}": 10,
@@ -48,6 +52,7 @@ COSTS = {
     "/explorer/check": USUAL,
     "/explorer/static/{name}": USUAL,
 }
+_PRICES = COSTS | PAGE_COSTS
 
 
 class ReadRate:
@@ -87,6 +92,6 @@ async def charge_reads(request: web.Request, handler: Handler) -> web.StreamResp
     """Charge for a read before anything is done for it; what there is not, costs as well."""
     if request.method in READING:
         resource = request.match_info.route.resource
-        cost = USUAL if resource is None else COSTS.get(resource.canonical, USUAL)
+        cost = USUAL if resource is None else _PRICES.get(resource.canonical, USUAL)
         services(request).reads.charge(request.remote, cost=cost)
     return await handler(request)
