@@ -10,7 +10,7 @@ SEED ?= 1
 PERCENT ?= 100
 SETTING ?= small
 
-.PHONY: setup demo test check slow gpu torture lint types coverage bench bench-paper bench-schemes docs clean
+.PHONY: setup demo test check slow gpu torture lint types coverage bench bench-paper bench-schemes docs deploy-check clean
 
 setup: $(STAMP)
 
@@ -79,6 +79,11 @@ docs: $(STAMP)
 	$(BIN)/python docs/tools/command_page.py
 	$(BIN)/python docs/tools/api_page.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Linters over deploy/; those that are no Python packages are skipped, loudly, where they are missing.
+deploy-check: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[deploy]'
+	PATH="$(abspath $(BIN)):$$PATH" deploy/check.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis $(REPORT)
