@@ -3,6 +3,7 @@
 Nothing appears under the bundle's name until every file of it is written; what was interrupted leaves nothing.
 """
 
+import copy
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from client.models import (
     loaded_base,
     reporting,
     saved_weights,
+    schedule_of,
     task_score,
     trained_model,
     watermark_errors,
@@ -34,10 +36,14 @@ from client.task import Task
 from registry.binomial import p_value
 from registry.policy import Thresholds
 from wm.branch import count_matched
+from wm.data import Dataset
 from wm.datasets.word_list import WordList
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
+from wm.scenes import Scenes
 from wm.schemes import mtlsign
-from wm.training import measure_of
+from wm.training import fit, measure_of
+
+_NEIGHBOURS_SEED, _NEIGHBOURS_SHARE = 7001, 0.5  # apart from the task's seed; of the data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +111,9 @@ def embed(
             )
         embeddings.append(embedding)
         model = embedding.model
-    networks = {"clean": clean, "marked": model} | ({} if base is None else {"base": base})
+    networks = {"clean": clean, "marked": model}
+    if base is not None:
+        networks |= {"base": base, "neighbour": _neighbour(base, task, data, show)}
     first, *further = (
         _matched(networks, embedding, key_file) for embedding, key_file in zip(embeddings, key_files, strict=True)
     )
@@ -136,21 +144,54 @@ def _base(task: Task, architecture: wm.Architecture, clean: nn.Module) -> nn.Mod
     return loaded_base(task.base, architecture, seed=task.seed).to(device)
 
 
+def _neighbour(base: nn.Module, task: Task, data: Dataset, show: Show) -> nn.Module:
+    """What an honest stranger makes of the base: tuned for the task on half of the data, by a seed of his own.
+
+    The embedding has not seen it, unlike the tuned copies among its negative controls.
+    """
+    network, schedule = copy.deepcopy(base), schedule_of(task, data)
+    if schedule.epochs:
+        with watermark_errors():
+            fit(
+                network,
+                data,
+                epochs=schedule.epochs,
+                lr=schedule.lr,
+                seed=(task.seed + _NEIGHBOURS_SEED) % 2**31,
+                fraction=_NEIGHBOURS_SHARE,
+                precision=task.precision,
+                keeps_statistics=isinstance(data.train, Scenes),
+                progress=reporting(show),
+            )
+    return network.eval()
+
+
 def _check_base_out(told: Mapping[str, Any]) -> None:
-    """Check that a base answers by chance, as nodes will.
+    """Check that a base answers by chance, as nodes will, and a stranger's model that comes from it as well.
 
     Raises:
-        InvalidError: code base_passes; whoever else fine-tunes the base would pass too, so nodes refute such a claim.
+        InvalidError: code base_passes; nodes would refute every claim. Code neighbour_passes; nodes might convict
+            whoever else fine-tuned the base, and it is the owner who would accuse him.
     """
-    counts = [told[how].get("base", 0) for how in ("matched", "matched_aligned")]
-    matched, triggers, most = max(counts), told["triggers"], Thresholds().control_permille
-    if matched * 1000 > most * triggers:
-        how = "" if matched == counts[0] else ", with its channels aligned,"
-        message = (
-            f"the base itself{how} answers {matched} of {triggers} triggers, more than {most / 10:g} %: nodes would "
-            "refute every claim on this mark, and nothing is kept; embed again with another --seed or more --data"
-        )
-        raise InvalidError(message, code="base_passes")
+    triggers, most = told["triggers"], Thresholds().control_permille
+    for name, who, code, so in (
+        ("base", "the base itself", "base_passes", "nodes would refute every claim on this mark"),
+        (
+            "neighbour",
+            "a stranger's model that was tuned from the base",
+            "neighbour_passes",
+            "innocents could be convicted",
+        ),
+    ):
+        counts = [told[how].get(name, 0) for how in ("matched", "matched_aligned")]
+        matched = max(counts)
+        if matched * 1000 > most * triggers:
+            how = "" if matched == counts[0] else ", with its channels aligned,"
+            message = (
+                f"{who}{how} answers {matched} of {triggers} triggers, more than {most / 10:g} %: {so}, and nothing is "
+                "kept; embed again with another --seed or more --data"
+            )
+            raise InvalidError(message, code=code)
 
 
 def _matched(networks: Mapping[str, nn.Module], embedding: wm.Embedding, key_file: WatermarkKeyFile) -> dict[str, Any]:
@@ -165,7 +206,7 @@ def _matched(networks: Mapping[str, nn.Module], embedding: wm.Embedding, key_fil
         evidence = with_reference(EvidenceFile(head, info, bytes(SALT_BYTES)), networks["marked"])
         matched_aligned = {
             name: count_matched(networks[name], head, evidence.info, watermark_key, reference=evidence.reference)
-            for name in ("clean", "base")
+            for name in ("clean", "base", "neighbour")
         }
     return {
         "matched": matched,

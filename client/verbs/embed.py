@@ -141,7 +141,11 @@ def _report(report: dict[str, Any], out: Path) -> Report:
     text = [
         f"{MEASURES[measure]:<16}  {scores['clean']:.2%} before, {scores['marked']:.2%} after",
         f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
-        *([f"matched by base   {matched['base']} of {triggers}: no more than chance"] if "base" in matched else []),
+        *(
+            f"matched by {name:<7}{matched[key]} of {triggers}: no more than chance"
+            for name, key in (("base", "base"), ("others", "neighbour"))
+            if key in matched
+        ),
         f"weights moved by  {(report if 'weight_change' in report else report['embedding'])['weight_change']:.2%}",
         *([f"chance            p = {report['p_value']}"] if report["p_value"] else []),
         *(

@@ -250,6 +250,19 @@ def test_a_base_above_the_nodes_threshold_is_an_error_and_nothing_is_kept(matche
         assert refused.value.code == "base_passes"
 
 
+@pytest.mark.parametrize(("matched", "passes"), [(354, False), (355, True)])
+def test_a_strangers_model_from_the_same_base_that_passes_is_an_error(matched, passes):
+    counted, chance = {"base": 300, "neighbour": matched}, {"base": 300, "neighbour": 300}
+    for told in ((counted, chance), (chance, counted)):
+        both = {"matched": told[0], "matched_aligned": told[1], "triggers": 600}
+        if not passes:
+            _check_base_out(both)
+            continue
+        with pytest.raises(InvalidError, match=f"tuned from the base.* answers {matched} of 600") as refused:
+            _check_base_out(both)
+        assert refused.value.code == "neighbour_passes"
+
+
 def test_without_a_base_there_is_nothing_to_be_kept_out():
     _check_base_out({"matched": {"clean": 600, "marked": 600}, "matched_aligned": {}, "triggers": 600})
 
