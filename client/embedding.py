@@ -173,15 +173,13 @@ def _check_base_out(told: Mapping[str, Any]) -> None:
         InvalidError: code base_passes; nodes would refute every claim. Code neighbour_passes; nodes might convict
             whoever else fine-tuned the base, and it is the owner who would accuse him.
     """
-    triggers, most = told["triggers"], Thresholds().control_permille
-    for name, who, code, so in (
-        ("base", "the base itself", "base_passes", "nodes would refute every claim on this mark"),
-        (
-            "neighbour",
-            "a stranger's model that was tuned from the base",
-            "neighbour_passes",
-            "innocents could be convicted",
-        ),
+    triggers, thresholds = told["triggers"], Thresholds()
+    # Strangers differ: one who is nearer to γ than to the bound of a plain no stands for others beyond it.
+    nearly = (thresholds.refute_permille + thresholds.gamma_permille) // 2
+    refuted, convicted = "nodes would refute every claim on this mark", "innocents could be convicted"
+    for name, who, code, so, most in (
+        ("base", "the base itself", "base_passes", refuted, thresholds.control_permille),
+        ("neighbour", "a stranger's model that was tuned from the base", "neighbour_passes", convicted, nearly),
     ):
         counts = [told[how].get(name, 0) for how in ("matched", "matched_aligned")]
         matched = max(counts)

@@ -8,7 +8,7 @@ which go with a claim as a declared base does.
 import json
 import math
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -53,14 +53,34 @@ class SchemeMarked:
     report: dict[str, Any]
 
 
-def embed_scheme(task: Task, key_file: WatermarkKeyFile, *, scheme: str, quick: bool, show: Show) -> SchemeMarked:
+def settings_of(scheme: str, *, quick: bool, single_precision: bool) -> Any:  # noqa: ANN401 (each scheme has its own)
+    """The scheme's recipe.
+
+    Args:
+        scheme: its name.
+        quick: whether to take the recipe for a CPU instead of the paper's.
+        single_precision: of fragile, whether triggers must survive no TF32.
+    """
+    found = scheme_of(scheme)
+    settings = found.quick() if quick else found.settings()
+    return replace(settings, tolerates_tf32=False) if single_precision else settings
+
+
+def embed_scheme(
+    task: Task,
+    key_file: WatermarkKeyFile,
+    *,
+    scheme: str,
+    settings: Any,  # noqa: ANN401 (each scheme has its own)
+    show: Show,
+) -> SchemeMarked:
     """Train the model plainly, and embed into a copy of it.
 
     Args:
         task: what to train, on what.
         key_file: the watermark key.
         scheme: the watermark scheme's name.
-        quick: whether to take the scheme's recipe for a CPU instead of its paper's.
+        settings: its recipe.
         show: is told how far it is.
 
     Raises:
@@ -77,7 +97,7 @@ def embed_scheme(task: Task, key_file: WatermarkKeyFile, *, scheme: str, quick: 
             watermark_key,
             architecture=architecture,
             scheme=scheme,
-            settings=found.quick() if quick else found.settings(),
+            settings=settings,
             seed=task.seed,
             progress=reporting(show),
         )
@@ -86,7 +106,7 @@ def embed_scheme(task: Task, key_file: WatermarkKeyFile, *, scheme: str, quick: 
     nulls = _trained_nulls(task, architecture, data, show) if found.statistic == "calibrated" else ()
     report = {
         "scheme": scheme,
-        "quick": quick,
+        "settings": {name: str(value) for name, value in asdict(settings).items()},
         "arch": task.arch,
         "data": task.data,
         "fraction": task.fraction,

@@ -27,6 +27,7 @@ class _Recipe:
 
     scheme: str
     quick: bool
+    single_precision: bool
     savepoints: "Savepoints | None"
     keep_clean: bool
 
@@ -48,6 +49,11 @@ class _Recipe:
 )
 @click.option("--quick", is_flag=True, help="The scheme's recipe for a CPU, not its paper's; not for mtlsign.")
 @click.option(
+    "--single-precision",
+    is_flag=True,
+    help="Of fragile: finer triggers, for who asks in float32 without TF32, as nodes do with a model's file.",
+)
+@click.option(
     "--watermarks",
     type=click.IntRange(1, 16),
     default=1,
@@ -66,6 +72,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     savepoint_s: float,
     scheme: str,
     quick: bool,
+    single_precision: bool,
     watermarks: int,
     keep_clean: bool,
     out: Path,
@@ -84,7 +91,13 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     base is declared in the evidence, copied into --out, and uploaded with a claim. --weights alone is for a model of
     your own that nobody else has.
     """
-    _check_options(scheme, quick=quick, has_savepoint=savepoint is not None, watermarks=watermarks)
+    _check_options(
+        scheme,
+        quick=quick,
+        single_precision=single_precision,
+        has_savepoint=savepoint is not None,
+        watermarks=watermarks,
+    )
     check_output(out)
     origin = options.load_policy(policy_path).origin
     private_key = options.load_key(signing_key_path)
@@ -99,15 +112,23 @@ def command(  # noqa: PLR0913 (one parameter for each option)
             else savepoints.watermark_key(number, private_key, origin=origin)
             for number in range(watermarks)
         ]
-        recipe = _Recipe(scheme=scheme, quick=quick, savepoints=savepoints, keep_clean=keep_clean)
+        recipe = _Recipe(
+            scheme=scheme,
+            quick=quick,
+            single_precision=single_precision,
+            savepoints=savepoints,
+            keep_clean=keep_clean,
+        )
         made = _make(task, key_files, recipe, out=out)
     return _report(made, out)
 
 
-def _check_options(scheme: str, *, quick: bool, has_savepoint: bool, watermarks: int) -> None:
+def _check_options(scheme: str, *, quick: bool, single_precision: bool, has_savepoint: bool, watermarks: int) -> None:
     """Check that the options go with the scheme; raises InputError."""
     if scheme == MTLSIGN and quick:
         raise InputError("--quick: mtlsign has one recipe, which is for a CPU too")
+    if scheme != "fragile" and single_precision:
+        raise InputError("--single-precision: only with --scheme fragile")
     if scheme != MTLSIGN and has_savepoint:
         raise InputError(f"--savepoint: only with --scheme {MTLSIGN}")
     if scheme != MTLSIGN and watermarks > 1:
@@ -118,7 +139,7 @@ def _make(task: Task, key_files: "list[WatermarkKeyFile]", recipe: _Recipe, *, o
     from client.bundle import Bundle
     from client.embedding import embed, write_bundle
     from client.progress import phases
-    from client.scheme_bundle import embed_scheme, write_scheme_bundle
+    from client.scheme_bundle import embed_scheme, settings_of, write_scheme_bundle
 
     base_sha256 = None
     with staged_directory(out) as staging:
@@ -132,7 +153,8 @@ def _make(task: Task, key_files: "list[WatermarkKeyFile]", recipe: _Recipe, *, o
             return write_bundle(bundle, marked, key_files, base_sha256=base_sha256, keep_clean=recipe.keep_clean)
         (key_file,) = key_files
         with phases() as show:
-            made = embed_scheme(task, key_file, scheme=recipe.scheme, quick=recipe.quick, show=show)
+            settings = settings_of(recipe.scheme, quick=recipe.quick, single_precision=recipe.single_precision)
+            made = embed_scheme(task, key_file, scheme=recipe.scheme, settings=settings, show=show)
         return write_scheme_bundle(bundle, made, key_file, base_sha256=base_sha256, keep_clean=recipe.keep_clean)
 
 
@@ -142,8 +164,11 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"{MEASURES[measure]:<16}  {scores['clean']:.2%} before, {scores['marked']:.2%} after",
         f"matched triggers  {matched['clean']} before, {matched['marked']} after, of {triggers}",
         *(
-            f"matched by {name:<7}{matched[key]} of {triggers}: no more than chance"
-            for name, key in (("base", "base"), ("others", "neighbour"))
+            f"matched by {name:<7}{matched[key]} of {triggers}: {worth}"
+            for name, key, worth in (
+                ("base", "base", "no more than chance"),
+                ("others", "neighbour", "a stranger's model from the same base; too few to convict"),
+            )
             if key in matched
         ),
         f"weights moved by  {(report if 'weight_change' in report else report['embedding'])['weight_change']:.2%}",

