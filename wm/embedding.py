@@ -12,15 +12,18 @@ from torch import nn
 
 from wm.architectures import Architecture
 from wm.data import Dataset
+from wm.errors import WatermarkError
 from wm.head import Head
 from wm.info import Info
 from wm.progress import ProgressCallback, silent
 from wm.savepoint import Savepoint
+from wm.scenes import Scenes
 from wm.schemes import mtlsign
 from wm.schemes.catalogue import scheme_of
 from wm.schemes.info import SchemeInfo
 from wm.schemes.mtlsign import EmbedSettings
 from wm.schemes.scheme import Payload
+from wm.triggers import TextSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,10 @@ def embed(  # noqa: PLR0913 (the public face)
         found = scheme_of(scheme)
         if negatives or savepoint is not None:
             raise ValueError(f"scheme {scheme!r} takes neither negatives nor a savepoint")
+        if found.class_triggers is not None and (isinstance(data.input, TextSpec) or isinstance(data.train, Scenes)):
+            raise WatermarkError(
+                "mismatch", f"scheme {scheme!r} is for classifiers of pictures; {data.name} is not that"
+            )
         recipe = found.settings() if settings is None else settings
         made = found.embed(model, data, watermark_key, settings=recipe, seed=seed, progress=progress)
         info = SchemeInfo(
