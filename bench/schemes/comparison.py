@@ -33,9 +33,9 @@ from wm.schemes.catalogue import NAMES, SCHEMES
 from wm.schemes.evidence import SchemeEvidence, save_scheme_evidence
 from wm.training import accuracy, fit
 
-ARCHITECTURE, EPOCHS, LR = "resnet18", 8, 1e-3
-INDEPENDENT = 5
-NULLS = 4
+ARCHITECTURE, EPOCHS, LR = "resnet18", 6, 1e-3
+INDEPENDENT = 3
+NULLS = 3
 THIEFS_FRACTION = 0.1
 ATTACKED = (
     ("ftal", 1e-4),
