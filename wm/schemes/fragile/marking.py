@@ -32,7 +32,7 @@ from wm.training import score
 from wm.triggers import InputSpec
 
 _HEADROOM = 1.1  # of the margin aimed at, since noise is a little greater when it is measured again
-_WIDENINGS = (2.0, 8.0, 32.0, 32.0, 32.0, 32.0, 32.0)  # of the band's upper end, for triggers that do not get into it
+_WIDENINGS = (2.0, 8.0, 32.0)  # of the band's upper end, for triggers that do not get into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,9 @@ def _polished(
             fresh = generating.triggers(attempt=attempt).pixels
             pixels = torch.where(stuck[:, None, None, None], fresh, triggers.pixels)
             triggers = ClassTriggers(pixels, triggers.labels)
-    for extra, widening in enumerate(_WIDENINGS):
-        short = measured.margins < band.least
-        if not bool(short.any()):
+    for widening in _WIDENINGS:
+        if bool((measured.margins >= band.least).all()):
             break
-        if extra:  # where polishing was stuck twice, another beginning may do
-            fresh = generating.triggers(attempt=settings.attempts + extra).pixels
-            triggers = ClassTriggers(torch.where(short[:, None, None, None], fresh, triggers.pixels), triggers.labels)
         wide = Band(least=_HEADROOM * band.least, most=widening * band.most)
         triggers = polish(model, triggers, spec, band=wide, rounds=settings.polishing_rounds, batch=settings.batch)
         measured, band = _measured(model, triggers, spec, settings)
