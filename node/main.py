@@ -29,6 +29,7 @@ from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificat
 from node.config import Config, load_config
 from node.endpoint.asking import EndpointClient
 from node.errors import ConfigError, InconsistentStateError, LeftError, UnavailableError
+from node.examining import Means
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.index import Index
@@ -44,7 +45,7 @@ from node.sessions import peer_session
 from node.space import START_BYTES_MIN, DiskSpace
 from node.sweeper import Sweeper
 from node.verifier.supervisor import Verifier
-from node.voting import Means, Voice, Voter
+from node.voting import Voice, Voter
 from node.watch import Watch
 
 EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_STATE, EXIT_LEFT, EXIT_STORAGE = 2, 4, 5, 6, 74

@@ -1,4 +1,4 @@
-"""Votes on every claim, once: fetch, verify, judge, sign, submit (DESIGN 3, 6.3).
+"""Votes on every claim, once: which one comes next, what to say of it, and until when to try (DESIGN 3, 6.3).
 
 Which claims are open is read from the ledger alone, so a node that was stopped in the middle begins the claim again
 and no state of its own can be lost. A few claims are worked on at once, since most of the time goes into fetching, and
@@ -19,24 +19,18 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.claim_files import ClaimFiles, fetch_files
 from node.download import FetchError
-from node.endpoint.asking import EndpointClient
 from node.errors import UnavailableError
-from node.fetch import Fetcher
-from node.jobs import job_of
+from node.examining import Examiner, Means, Progress
 from node.ledger import LedgerService
 from node.logs import fields
 from node.turns import Turns
-from node.verifier.protocol import Answer, Job, unmeasured
-from node.verifier.supervisor import Verifier, VerifierTroubleError
+from node.verifier.protocol import Answer, unmeasured
+from node.verifier.supervisor import VerifierTroubleError
 from node.version import VERSION
 from registry.claims import ClaimState
 from registry.envelope import seal
@@ -55,14 +49,6 @@ OUTSIDE_LANES_MAX = LANES - 1
 TOO_LATE = frozenset({"voted_before", "withdrawn", "deadline", "not_a_member"})
 
 logger = logging.getLogger(__name__)
-Reply_co = TypeVar("Reply_co", covariant=True)
-
-
-class Run(Protocol[Reply_co]):
-    """A way to run the verifier."""
-
-    async def __call__(self, job: Job, *, on_begun: Callable[[], None]) -> Reply_co:
-        """Run a job; `on_begun` is called when it is its turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +57,6 @@ class Voice:
 
     name: str
     signing: Ed25519PrivateKey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What claims are examined with.
-
-    Attributes:
-        fetcher: gets the files.
-        endpoints: asks the endpoints that claims are on.
-        verifier: runs the watermark library.
-    """
-
-    fetcher: Fetcher
-    endpoints: EndpointClient
-    verifier: Verifier
 
 
 @dataclass(slots=True)
@@ -101,30 +72,6 @@ class _Delay:
     again_s: float = 0.0
     unreachable_since_s: float | None = None
     trouble: str | None = None
-
-
-class Progress(StrEnum):
-    """How far this node is with a claim.
-
-    Members:
-        QUEUED: other claims come first.
-        FETCHING: its files are on their way.
-        FETCHED: its files are here, and the verifier is busy with another claim.
-        VERIFYING: the verifier works on it.
-        ASKING: the endpoint that it is on is asked.
-        WAITING: it is tried again soon: its files cannot be had yet, or this node has a trouble of its own.
-        VOTED: this node's vote is recorded.
-        CLOSED: no vote of this node is wanted, or none any more.
-    """
-
-    QUEUED = "queued"
-    FETCHING = "fetching"
-    FETCHED = "fetched"
-    VERIFYING = "verifying"
-    ASKING = "asking"
-    WAITING = "waiting"
-    VOTED = "voted"
-    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +108,9 @@ class Voter:
         means: what claims are examined with.
         unreachable_retry_s: how long an unreachable pointer is tried again.
         clock: POSIX seconds.
+
+    Attributes:
+        means: as given.
     """
 
     def __init__(
@@ -172,14 +122,14 @@ class Voter:
         unreachable_retry_s: float,
         clock: Callable[[], float],
     ) -> None:
-        self._voice, self._ledger = voice, ledger
-        self._fetcher, self._endpoints, self._verifier = means.fetcher, means.endpoints, means.verifier
+        self._voice, self._ledger, self.means = voice, ledger, means
         self._unreachable_retry_s, self._clock = unreachable_retry_s, clock
         self._seen = 0
         self._unsettled: dict[bytes, _Waiting] = {}  # oldest claim first
         self._delays: dict[bytes, _Delay] = {}
         self._working: dict[bytes, _Work] = {}
         self._turns = Turns(time.monotonic)
+        self._examiner = Examiner(ledger, means, self._turns)
 
     @property
     def queue(self) -> int:
@@ -321,64 +271,17 @@ class Voter:
 
     async def _examine(self, state: ClaimState) -> Answer | None:
         """What this node finds; None when the files may still turn up, or the endpoint."""
-        with ExitStack() as held:
-            try:
-                with self._turns.charged(state.claim.signed.signer):
-                    files = await fetch_files(self._fetcher, state, held)
-                    metadata = await self._endpoints.look(files.endpoint) if files.endpoint else b""
-            except FetchError as error:
-                if error.may_pass and self._may_wait(state.claim.signed.hash, error):
-                    return None
-                return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
-            job = job_of(state, self._ledger.store.entry(state.claim.index), files)
-            if files.endpoint:
-                answer = await self._interview(state, job, files, metadata)
-            else:
-                answer = await self._measure(state, job, files, self._verifier.verify)
+        digest = state.claim.signed.hash
+        try:
+            answer = await self._examiner.examine(state, lambda progress: self._show(digest, progress))
+        except FetchError as error:
+            if error.may_pass and self._may_wait(digest, error):
+                return None
+            return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
         logger.info(
             "claim examined",
-            extra=fields(claim=state.claim.signed.hash.hex(), reason=answer.reason or "measured", detail=answer.detail),
+            extra=fields(claim=digest.hex(), reason=answer.reason or "measured", detail=answer.detail),
         )
-        return answer
-
-    async def _interview(self, state: ClaimState, job: Job, files: ClaimFiles, metadata: bytes) -> Answer:
-        """Verify a claim on an endpoint: which pictures, what it answers to them, and what that counts."""
-        found = await self._measure(state, job, files, self._verifier.questions)
-        if isinstance(found, Answer):
-            return found
-        self._show(state.claim.signed.hash, Progress.ASKING)
-        try:
-            with self._turns.charged(state.claim.signed.signer):
-                classes = await self._endpoints.ask(
-                    files.endpoint or "",
-                    metadata,
-                    found.pictures,
-                    common=job.control_seed,
-                    has_margin=found.has_margin,
-                )
-        except FetchError as error:  # asked once and no more: who is asked again learns what both times have in common
-            return unmeasured(Outcome.UNVERIFIABLE, error.reason, str(error))
-        return await self._measure(state, replace(job, answers=classes.asked), files, self._verifier.verify)
-
-    async def _measure(self, state: ClaimState, job: Job, files: ClaimFiles, run: Run[Reply_co]) -> Reply_co:
-        """Run the verifier on the claim's files when it is its turn, and charge its owner for it.
-
-        Raises:
-            OSError: EIO, a file has changed on this node's disk since it was fetched; it is dropped.
-        """
-        digest = state.claim.signed.hash
-        with ExitStack() as turn:
-
-            def begin() -> None:
-                turn.enter_context(self._turns.charged(state.claim.signed.signer))
-                self._show(digest, Progress.VERIFYING)
-
-            self._show(digest, Progress.FETCHED)
-            answer = await run(job, on_begun=begin)
-        if isinstance(answer, Answer) and answer.reason == "hash_mismatch":
-            for sha256 in files.hashes:  # the fetcher keeps nothing that does not have the hash
-                self._fetcher.discard(sha256)
-            raise OSError(errno.EIO, "a fetched file was damaged on this node's disk")
         return answer
 
     def _show(self, digest: bytes, progress: Progress) -> None:

@@ -28,6 +28,7 @@ from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
 from node.config import Config, VerifierSettings, load_config
 from node.endpoint.asking import EndpointClient, Pace
+from node.examining import Means
 from node.fetch import Fetcher
 from node.gather import Gatherer
 from node.identity import Identity, load_identity
@@ -41,7 +42,7 @@ from node.space import DiskSpace
 from node.store import Store
 from node.verifier.protocol import Job
 from node.verifier.supervisor import Verifier
-from node.voting import Means, Voice, Voter
+from node.voting import Voice, Voter
 from node.watch import Watch
 from registry import commitments
 from registry.envelope import message_hash, seal

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from node.voting import Progress
+from node.examining import Progress
 from registry.certificate import FORMAT
 from registry.messages import KINDS
 from registry.policy import Thresholds

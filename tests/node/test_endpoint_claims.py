@@ -11,8 +11,8 @@ from endpoints import Endpoint, class_of, classes_answer, pictures, serving
 from nodeset import FAKE_WORKER, NodeSet, claim, publication
 
 from node import voting as voting_module
+from node.examining import Progress
 from node.init import ClusterOptions
-from node.voting import Progress
 from registry.endpoint import endpoint_pointer, endpoint_sha256
 from registry.envelope import message_hash
 from registry.verdict import Outcome

@@ -15,11 +15,12 @@ from fakes import binding, private_key
 from nodeset import FAKE_WORKER, ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
 from node import voting as voting_module
+from node.examining import Progress
 from node.fetch import Fetcher, FetchError
 from node.init import ClusterOptions
 from node.jobs import control_seed
 from node.verifier.protocol import Answer, Job, unmeasured
-from node.voting import Progress, Voter
+from node.voting import Voter
 from registry.claims import ClaimState
 from registry.entry import Entry
 from registry.envelope import message_hash, unseal
@@ -82,8 +83,8 @@ async def test_a_fetched_file_is_held_while_its_claim_is_in_work_and_may_go_afte
         await nodes.serve(0)
         digest = await claim_on(nodes, b"590 right")
         voter = nodes.nodes[1].services.voter
-        cache, files_bytes, free_bytes = voter._fetcher._cache, len(b"590 right") + len(b"evidence"), []
-        voter._verifier.verify = spied(voter._verifier.verify, lambda: free_bytes.append(cache.free_bytes))
+        cache, files_bytes, free_bytes = voter.means.fetcher._cache, len(b"590 right") + len(b"evidence"), []
+        voter.means.verifier.verify = spied(voter.means.verifier.verify, lambda: free_bytes.append(cache.free_bytes))
         async with voting(nodes, 0, 1):
             await until(lambda: len(votes(nodes, digest)) == 2 and not voter._working)
         assert (free_bytes, cache.free_bytes) == ([2_000_000 - files_bytes], 2_000_000)
@@ -136,7 +137,7 @@ async def test_a_file_that_was_damaged_on_this_nodes_disk_is_fetched_again_and_n
         await nodes.serve(0)
         digest = await claim_on(nodes, b"590 right")
         voter, damaged = nodes.nodes[1].services.voter, []
-        real = voter._verifier.verify
+        real = voter.means.verifier.verify
 
         async def verify(job: Job, **options: object) -> Answer:
             if not damaged:
@@ -144,7 +145,7 @@ async def test_a_file_that_was_damaged_on_this_nodes_disk_is_fetched_again_and_n
                 return unmeasured(Outcome.UNVERIFIABLE, "hash_mismatch", "flipped bit")
             return await real(job, **options)
 
-        voter._verifier.verify = verify
+        voter.means.verifier.verify = verify
         async with voting(nodes, 1):
             await until(lambda: votes(nodes, digest))
         assert votes(nodes, digest) == {"node-2": (Outcome.VERIFIED, "matched")}
@@ -387,7 +388,7 @@ def noted_order(voter: Voter) -> list[bytes]:
         order.append(job.watermark_key)
         return unmeasured(Outcome.UNVERIFIABLE, "timeout")
 
-    voter._verifier.verify = verify
+    voter.means.verifier.verify = verify
     return order
 
 
@@ -551,8 +552,8 @@ async def test_a_fetched_base_is_held_while_its_claim_is_in_work(tmp_path: Path)
         await upload(nodes.nodes[0], base)
         digest = await claim_on(nodes, b"590 right", evidence=evidence)
         voter, free_bytes = nodes.nodes[1].services.voter, []
-        cache = voter._fetcher._cache
-        voter._verifier.verify = spied(voter._verifier.verify, lambda: free_bytes.append(cache.free_bytes))
+        cache = voter.means.fetcher._cache
+        voter.means.verifier.verify = spied(voter.means.verifier.verify, lambda: free_bytes.append(cache.free_bytes))
         async with voting(nodes, 0, 1):
             await until(lambda: len(votes(nodes, digest)) == 2 and not voter._working)
         held_bytes = len(b"590 right") + len(evidence) + len(base)
