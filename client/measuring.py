@@ -11,8 +11,8 @@ from pathlib import Path
 import wm
 from client.bundle import Bundle, declared_models
 from client.models import Show, device_of, reporting, watermark_errors
-from registry.binomial import MILLION
-from registry.verdict import ControlCounts, ControlKind, Measurement, Statistic
+from registry.counted import measurement_of
+from registry.verdict import Measurement
 
 PERMUTATIONS, CONTROLS = 999, 8
 SEED_BYTES = 32
@@ -62,22 +62,4 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
             device=str(device_of(trial.device)),
             progress=reporting(show),
         )
-    return Measurement(
-        matched=found.matched,
-        total=found.total,
-        permutations=found.permutations,
-        permutations_as_good=found.permutations_as_good,
-        statistic=Statistic(found.statistic),
-        chance_ppm=int(found.chance * MILLION),
-        controls=tuple(
-            ControlCounts(
-                kind=ControlKind(control.kind),
-                matched=control.matched,
-                suspect_only=control.suspect_only,
-                control_only=control.control_only,
-            )
-            for control in found.controls
-        ),
-        aligned=found.aligned,
-        matched_unaligned=found.matched_unaligned,
-    )
+    return measurement_of(found)

@@ -77,13 +77,17 @@ def save_evidence(path: Path, evidence: EvidenceFile) -> str:
         ValueError: the salt's length, the missing hash, or a reference that the info does not tell of.
         OSError: the folder cannot be written.
     """
-    if len(evidence.salt) != SALT_BYTES:
-        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(evidence.salt)}")
     if (evidence.reference is None) != (evidence.info.reference is None):
         raise ValueError("a reference and what the info says of it go together: use with_reference")
-    metadata = {"format": FORMAT, "salt": evidence.salt.hex(), "info": encode_info(evidence.info)}
     reference = evidence.reference.tensors() if evidence.reference else {}
-    return tensorfile.write(path, evidence.head.tensors() | reference, metadata)
+    return write_parts(path, evidence.head.tensors() | reference, salt=evidence.salt, info=encode_info(evidence.info))
+
+
+def write_parts(path: Path, tensors: Mapping[str, Tensor], *, salt: bytes, info: str) -> str:
+    """Write what an evidence file of any scheme is made of; errors as of `save_evidence`."""
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
+    return tensorfile.write(path, tensors, {"format": FORMAT, "salt": salt.hex(), "info": info})
 
 
 def load_evidence(path: Path, *, builder: Callable[[], nn.Module] | None = None) -> EvidenceFile:

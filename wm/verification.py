@@ -26,7 +26,7 @@ from wm.branch import Branch, agreements, logit_margins
 from wm.computing import name_of, place_of, reproducible, software
 from wm.controls import Control, ControlFiles, compare_with_files, compare_with_fresh, permutations_as_good
 from wm.errors import WatermarkError
-from wm.evidence import load_evidence
+from wm.evidence import EvidenceFile, load_evidence
 from wm.info import Info
 from wm.progress import ProgressCallback, silent
 from wm.schemes import mtlsign
@@ -123,30 +123,9 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
             count = count_in_file(model_path, of_scheme, watermark_key, of_files, device=place, progress=progress)
         return _of_scheme(count, place)
     evidence = load_evidence(evidence_path, builder=builder)
+    beside = _Beside(permutations, controls, control_seed, control_files, least_matched)
     with reproducible():
-        info = evidence.info
-        triggers = make_triggers(watermark_key, info.input, count=info.triggers)
-        suspect = load_backbone(model_path, info).to(place)
-        enough = max(least_matched, math.ceil(Fraction(info.gamma) * info.triggers))
-        found = _count(Branch(evidence.head.to(place), info, triggers), suspect, evidence.reference, enough=enough)
-        if found.matched < least_matched:
-            permutations, controls, control_files = 0, 0, NO_FILES
-        branch, matches = found.branch, found.matches
-        as_good = permutations_as_good(branch, found.read, draws=permutations, seed=control_seed, progress=progress)
-        compared = compare_with_fresh(branch, matches, count=controls, seed=control_seed, progress=progress)
-        compared += compare_with_files(branch, matches, control_files, progress=progress)
-    return Evidence(
-        matched=found.matched,
-        total=info.triggers,
-        p_value=tail(found.matched, info.triggers),
-        permutations=permutations,
-        permutations_as_good=as_good,
-        controls=tuple(compared),
-        device=name_of(place),
-        software=software(),
-        aligned=branch.reference is not None,
-        matched_unaligned=found.matched_unaligned,
-    )
+        return _verify_branch(model_path, evidence, watermark_key, beside, place=place, progress=progress)
 
 
 def verify_answers(  # noqa: PLR0913 (as of `verify`)
@@ -238,6 +217,52 @@ def _of_scheme(count: SchemeCount, place: torch.device) -> Evidence:
         software=software(),
         statistic=count.statistic,
         chance=count.chance,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What is run beside the suspect; as of `verify`."""
+
+    permutations: int
+    controls: int
+    seed: bytes
+    files: ControlFiles
+    least_matched: int
+
+
+def _verify_branch(
+    model_path: Path,
+    evidence: EvidenceFile,
+    watermark_key: bytes,
+    beside: _Beside,
+    *,
+    place: torch.device,
+    progress: ProgressCallback,
+) -> Evidence:
+    """Count what a head answers on a suspect's features, and run the controls if they can change anything."""
+    info, seed = evidence.info, beside.seed
+    triggers = make_triggers(watermark_key, info.input, count=info.triggers)
+    suspect = load_backbone(model_path, info).to(place)
+    enough = max(beside.least_matched, math.ceil(Fraction(info.gamma) * info.triggers))
+    found = _count(Branch(evidence.head.to(place), info, triggers), suspect, evidence.reference, enough=enough)
+    if found.matched < beside.least_matched:
+        beside = _Beside(0, 0, seed, NO_FILES, beside.least_matched)
+    branch, matches = found.branch, found.matches
+    as_good = permutations_as_good(branch, found.read, draws=beside.permutations, seed=seed, progress=progress)
+    compared = compare_with_fresh(branch, matches, count=beside.controls, seed=seed, progress=progress)
+    compared += compare_with_files(branch, matches, beside.files, progress=progress)
+    return Evidence(
+        matched=found.matched,
+        total=info.triggers,
+        p_value=tail(found.matched, info.triggers),
+        permutations=beside.permutations,
+        permutations_as_good=as_good,
+        controls=tuple(compared),
+        device=name_of(place),
+        software=software(),
+        aligned=branch.reference is not None,
+        matched_unaligned=found.matched_unaligned,
     )
 
 

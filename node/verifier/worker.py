@@ -36,12 +36,11 @@ from node.verifier.protocol import (
 )
 from node.verifier.questions import PIXEL_BYTES_MAX, QUESTIONS_BYTES_MAX, Questions
 from node.verifier.sandbox import Report, confine, drop_privileges
-from registry.binomial import MILLION
+from registry.counted import measurement_of
 from registry.errors import MalformedError
 from registry.evidence import EvidenceFile, parse_evidence
 from registry.verdict import (
     CONTROLS_MAX,
-    ControlCounts,
     ControlKind,
     Measurement,
     Outcome,
@@ -189,7 +188,7 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
             raise
         raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
     return Answer(
-        measurement=_measurement(result),
+        measurement=measurement_of(result),
         outcome=None,
         reason="",
         detail="",
@@ -317,29 +316,6 @@ def _blame_others(memory: tuple[int, int], *, reserved_bytes: int) -> None:
     free_bytes, total_bytes = memory
     if total_bytes - free_bytes - reserved_bytes > OTHERS_BYTES_MAX:
         raise SystemExit(EXIT_TROUBLE)
-
-
-def _measurement(result: "wm.Evidence") -> Measurement:
-    controls = tuple(
-        ControlCounts(
-            kind=ControlKind(control.kind),
-            matched=control.matched,
-            suspect_only=control.suspect_only,
-            control_only=control.control_only,
-        )
-        for control in result.controls
-    )
-    return Measurement(
-        matched=result.matched,
-        total=result.total,
-        permutations=result.permutations,
-        permutations_as_good=result.permutations_as_good,
-        controls=controls,
-        statistic=Statistic(result.statistic),
-        chance_ppm=int(result.chance * MILLION),
-        aligned=result.aligned,
-        matched_unaligned=result.matched_unaligned,
-    )
 
 
 def serve(jobs: BinaryIO, answers: BinaryIO, work: Callable[[Job], Answer | Questions]) -> None:

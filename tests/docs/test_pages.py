@@ -52,7 +52,7 @@ def command_lines(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("wmreg ")]
 
 
-def check(line: str) -> None:
+def assert_taken(line: str) -> None:
     """Follow a command line through the command's own verbs and options.
 
     Raises:
@@ -73,15 +73,15 @@ def check(line: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_line_is_one_that_the_command_takes(page: Path):
     for line in command_lines(page):
-        check(line)
+        assert_taken(line)
 
 
 def test_a_made_up_option_would_be_found():
-    check("wmreg node backup /var/lib/wmreg/node-1 /backup --with-keys")
+    assert_taken("wmreg node backup /var/lib/wmreg/node-1 /backup --with-keys")
     with pytest.raises(AssertionError):
-        check("wmreg node backup /var/lib/wmreg/node-1 /backup --with-uploads")
+        assert_taken("wmreg node backup /var/lib/wmreg/node-1 /backup --with-uploads")
     with pytest.raises(AssertionError):
-        check("wmreg node bakcup a b")
+        assert_taken("wmreg node bakcup a b")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wm import tensorfile
 from wm.errors import WatermarkError
-from wm.evidence import EVIDENCE_BYTES_MAX, FORMAT, SALT_BYTES, check_metadata
+from wm.evidence import EVIDENCE_BYTES_MAX, check_metadata, write_parts
 from wm.info import Info, decode_info
 from wm.info_fields import parse_canonical_json
 from wm.schemes import mtlsign
@@ -54,10 +54,8 @@ def save_scheme_evidence(path: Path, evidence: SchemeEvidence) -> str:
         ValueError: the salt's length or the missing hash.
         OSError: the folder cannot be written.
     """
-    if len(evidence.salt) != SALT_BYTES:
-        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(evidence.salt)}")
-    metadata = {"format": FORMAT, "salt": evidence.salt.hex(), "info": encode_scheme_info(evidence.info)}
-    return tensorfile.write(path, evidence.payload.tensors(), metadata)
+    info = encode_scheme_info(evidence.info)
+    return write_parts(path, evidence.payload.tensors(), salt=evidence.salt, info=info)
 
 
 def load_scheme_evidence(path: Path, *, builder: Callable[[], nn.Module] | None = None) -> SchemeEvidence:
