@@ -10,6 +10,7 @@ import logging
 import random
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from weakref import WeakValueDictionary
@@ -88,7 +89,14 @@ class EndpointClient:
         return await self._send("GET", place, None, bytes_max=METADATA_BYTES_MAX, count=1)
 
     async def ask(
-        self, url: str, metadata: bytes, pictures: Pictures, *, common: bytes, has_margin: bool = True
+        self,
+        url: str,
+        metadata: bytes,
+        pictures: Pictures,
+        *,
+        common: bytes,
+        has_margin: bool = True,
+        on_begun: Callable[[], None] = lambda: None,
     ) -> Classes:
         """Ask an endpoint about pictures.
 
@@ -98,6 +106,7 @@ class EndpointClient:
             pictures: that count, one at least.
             common: decides the decoys that all nodes show.
             has_margin: whether a picture must get the class of one that differs in the lowest bits.
+            on_begun: called when it is this claim's turn: a server is asked about one claim at a time.
 
         Returns:
             The class of each picture, and what was noticed.
@@ -112,6 +121,7 @@ class EndpointClient:
         interview = await asyncio.to_thread(Interview, pictures, common=common, chance=random.SystemRandom())
         lock = self._one_at_a_time.setdefault(place.authority, asyncio.Lock())
         async with lock:
+            on_begun()
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
                     course = await self._hold(interview, place / "infer", model, Questions(model, pictures))
@@ -125,7 +135,8 @@ class EndpointClient:
     async def _hold(self, interview: Interview, place: URL, model: Model, questions: Questions) -> Course:
         """Show everything, a batch at a time."""
         course, failures, clock = Course(), 0, time.monotonic
-        most = min(model.batch_max or BATCH_MAX, max(1, REQUEST_BYTES_MAX // questions.picture_bytes_max))
+        sendable = max(1, REQUEST_BYTES_MAX // questions.picture_bytes_max)
+        most = min(model.batch_max or BATCH_MAX, sendable, model.answered_max)
         while interview.waiting:
             batch, begun_s = interview.next_batch(most), clock()
             try:

@@ -22,6 +22,9 @@ _INTEGERS = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UI
 _FLOATS = frozenset({"FP32", "FP64"})
 _VALUE_BYTES = 40  # of a number in JSON, with what stands between it and the next
 _ENVELOPE_BYTES = 16 * 1024  # of everything but the numbers
+# A parser holds everything else up for as long as it works, so an answer is no longer than it parses in a moment.
+ANSWER_BYTES_MAX = 4 * 2**20
+_SCORES_USUAL = 1000  # of a row, where the metadata name no number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +57,19 @@ class Model:
         """Whether the output is the class; else it is a row of scores."""
         return self.output.datatype in _INTEGERS
 
+    @property
+    def answered_max(self) -> int:
+        """Pictures that one answer can be about, at least one."""
+        return (ANSWER_BYTES_MAX - _ENVELOPE_BYTES) // self._row_bytes
+
     def answer_bytes_max(self, count: int) -> int:
         """The longest answer about so many pictures that is read."""
+        return min(ANSWER_BYTES_MAX, _ENVELOPE_BYTES + count * self._row_bytes)
+
+    @property
+    def _row_bytes(self) -> int:
         row = 1 if self.gives_classes else self.output.shape[1]
-        return _ENVELOPE_BYTES + count * (row if row > 0 else 1000) * _VALUE_BYTES
+        return (row if row > 0 else _SCORES_USUAL) * _VALUE_BYTES
 
 
 def read_model(raw: bytes, pictures: Pictures) -> Model:

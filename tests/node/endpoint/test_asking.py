@@ -5,6 +5,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ async def test_one_request_is_sent_at_a_time_even_for_several_claims():
         metadata = await asker.look(url)
         both = [asker.ask(url, metadata, ASKED, common=b"claim") for _ in range(2)]
         assert [found.asked for found in await asyncio.gather(*both)] == [EXPECTED] * 2
+
+
+async def test_a_claim_says_when_it_is_its_turn():
+    told, endpoint = [], Endpoint()
+    async with serving(endpoint.app()) as port, client() as asker:
+        url = f"http://127.0.0.1:{port}/v2/models/m"
+        metadata = await asker.look(url)
+
+        async def one(name: str) -> None:
+            begun = lambda: told.append(f"{name} begins")  # noqa: E731
+            await asker.ask(url, metadata, ASKED, common=b"claim", on_begun=begun)
+            told.append(f"{name} ends")
+
+        await asyncio.gather(one("a"), one("b"))
+    first, second = told[0][0], told[2][0]
+    assert told == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
+    assert first != second
 
 
 async def test_requests_keep_to_the_rate():
@@ -200,6 +218,22 @@ async def test_a_huge_answer_is_not_read():
 
     assert await refused(Endpoint(answer=huge)) == ("too_large", False)
     assert await refused(Endpoint(metadata=web.Response(body=bytes(2**17)))) == ("too_large", False)
+
+
+async def test_an_answer_has_a_limit_however_many_scores_the_metadata_promise():
+    scores = [{"name": "scores", "datatype": "FP32", "shape": [-1, 65_536]}]
+
+    def answer(shown: list[bytes]) -> web.Response:
+        row = [0] * 65_536
+        output = {**scores[0], "shape": [len(shown), len(row)], "data": row * len(shown)}
+        return web.json_response({"outputs": [output]})
+
+    honest, huge = Endpoint(answer=answer), Endpoint(answer=lambda _: web.Response(body=b"[" * (2**22 + 1)))
+    for endpoint in (honest, huge):
+        endpoint.metadata["outputs"] = scores
+    assert (await ask(honest, pace=replace(QUICK, answer_s=30))).asked == (0,) * 40
+    assert {len(shown) for shown in honest.requests} == {1}
+    assert await refused(huge) == ("too_large", False)
 
 
 async def test_all_requests_together_have_a_limit(monkeypatch: pytest.MonkeyPatch):
