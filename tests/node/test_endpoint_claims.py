@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from nodeset import FAKE_WORKER, NodeSet, claim, publication
 from node import voting as voting_module
 from node.examining import Progress
 from node.init import ClusterOptions
+from node.verifier.process import VerifierTroubleError
+from node.verifier.protocol import Answer, Job
+from node.verifier.supervisor import Verifier
 from registry.endpoint import endpoint_pointer, endpoint_sha256
 from registry.envelope import message_hash
 from registry.verdict import Outcome
@@ -122,6 +126,24 @@ async def test_an_endpoint_that_is_down_is_waited_for_and_one_that_stays_so_is_u
         Outcome.UNVERIFIABLE,
         "unreachable",
     )
+
+
+async def test_answers_that_cannot_be_counted_now_are_counted_later_and_nobody_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    endpoint, real, tries = Endpoint(), Verifier.verify, []
+
+    async def verify(self: Verifier, job: Job, *, on_begun: Callable[[], None]) -> Answer:
+        tries.append(len(endpoint.requests))
+        if len(tries) < 3:
+            raise VerifierTroubleError("the device is full")
+        return await real(self, job, on_begun=on_begun)
+
+    monkeypatch.setattr(Verifier, "verify", verify)
+    monkeypatch.setattr(voting_module, "TROUBLE_AGAIN_S", 0.05)
+    assert await voted(tmp_path, endpoint) == (Outcome.VERIFIED, "matched")
+    assert tries == [len(endpoint.requests)] * 3
+    assert endpoint.looked == 1
 
 
 async def test_while_an_endpoint_is_asked_that_is_shown(tmp_path: Path):
