@@ -1,6 +1,11 @@
 """What the verifier process says of a claim on an endpoint: the pictures to ask about.
 
-It is the one long answer, and as hostile as any: the evidence that the pictures come from is a stranger's.
+It is the one long answer, and as hostile as any: the evidence that the pictures come from is a stranger's. So the
+pixels stand behind what is parsed, which is short:
+
+    4 bytes   length of the head, big-endian; its first byte is 0, and the map that any other answer is has another
+    head      map: shape, mean, std, has_margin
+    pixels    picture after picture
 """
 
 import re
@@ -8,13 +13,14 @@ from dataclasses import dataclass
 from typing import cast
 
 from node.endpoint.pictures import CHANNELS_MAX, PICTURES_MAX, SIDE_MAX, Pictures, Shape
-from node.verifier.protocol import Answer
+from node.verifier.protocol import LENGTH_BYTES, Answer
 from registry import schema
 from registry.encoding import Value, decode, encode
 from registry.errors import MalformedError
 
 PIXEL_BYTES_MAX = 32 * 2**20
-QUESTIONS_BYTES_MAX = PIXEL_BYTES_MAX + 4096
+_HEAD_BYTES_MAX = 4096
+QUESTIONS_BYTES_MAX = LENGTH_BYTES + _HEAD_BYTES_MAX + PIXEL_BYTES_MAX
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?")
 
 
@@ -38,17 +44,19 @@ class Questions:
             "shape": [shape.channels, shape.height, shape.width],
             "mean": list(pictures.mean),
             "std": list(pictures.std),
-            "pixels": b"".join(pictures.pixels),
             "has_margin": self.has_margin,
         }
-        return encode(value)
+        head = encode(value)
+        return b"".join([len(head).to_bytes(LENGTH_BYTES, "big"), head, *pictures.pixels])
 
     @classmethod
     def decode(cls, raw: bytes) -> "Questions":
         """Read questions; raises MalformedError."""
-        read = schema.fields(decode(raw, bytes_max=QUESTIONS_BYTES_MAX), _QUESTIONS, what="questions")
+        end = LENGTH_BYTES + int.from_bytes(raw[:LENGTH_BYTES], "big")
+        head, pixels = raw[LENGTH_BYTES:end], raw[end:]
+        read = schema.fields(decode(head, bytes_max=_HEAD_BYTES_MAX), _HEAD, what="questions")
         channels, height, width = cast("list[int]", read["shape"])
-        shape, pixels = Shape(channels=channels, height=height, width=width), cast("bytes", read["pixels"])
+        shape = Shape(channels=channels, height=height, width=width)
         each = shape.picture_bytes
         if len(pixels) % each or not 1 <= len(pixels) // each <= PICTURES_MAX:
             raise MalformedError(f"questions: {len(pixels)} bytes are not 1 to {PICTURES_MAX} pictures of {shape}")
@@ -66,12 +74,7 @@ class Questions:
 
 def decode_reply(raw: bytes) -> Questions | Answer:
     """Read what a job that wants pictures is answered with: them, or why there are none; raises MalformedError."""
-    return Answer.decode(raw) if _is_answer(raw) else Questions.decode(raw)
-
-
-def _is_answer(raw: bytes) -> bool:
-    value = decode(raw, bytes_max=QUESTIONS_BYTES_MAX)
-    return isinstance(value, dict) and "outcome" in value
+    return Questions.decode(raw) if raw[:1] == b"\0" else Answer.decode(raw)
 
 
 def _decimal(value: Value) -> str:
@@ -95,10 +98,9 @@ def _size(value: Value) -> list[int]:
     return sizes
 
 
-_QUESTIONS: dict[str, schema.Checker[object]] = {
+_HEAD: dict[str, schema.Checker[object]] = {
     "shape": _size,
     "mean": schema.listed(_decimal, CHANNELS_MAX, 1),
     "std": schema.listed(_positive, CHANNELS_MAX, 1),
-    "pixels": schema.octets(1, PIXEL_BYTES_MAX),
     "has_margin": schema.truth,
 }

@@ -29,13 +29,35 @@ def test_questions_may_be_longer_than_any_answer():
     assert decode_reply(asked.encode()) == asked
 
 
+def parts(questions: Questions) -> tuple[bytes, bytes]:
+    """The head and the pixels."""
+    raw = questions.encode()
+    end = 4 + int.from_bytes(raw[:4], "big")
+    return raw[4:end], raw[end:]
+
+
+def whole(head: bytes, pixels: bytes) -> bytes:
+    return len(head).to_bytes(4, "big") + head + pixels
+
+
+@pytest.mark.parametrize("pixels", [bytes(179), b"", bytes(60 * 4097)])
+def test_pixels_that_are_no_pictures_are_malformed(pixels: bytes):
+    head, _ = parts(QUESTIONS)
+    with pytest.raises(MalformedError, match="pictures"):
+        decode_reply(whole(head, pixels))
+
+
+def test_nothing_long_is_parsed():
+    head, pixels = parts(QUESTIONS)
+    for raw in (whole(head + bytes(4096), pixels), b"\0", b"\0\0\0\0", b"\0\xff\xff\xff", b"", b"\xdc" + bytes(2**20)):
+        with pytest.raises(MalformedError):
+            decode_reply(raw)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"pixels": bytes(179)},
-        {"pixels": b""},
-        {"pixels": "text"},
-        {"pixels": bytes(60 * 4097)},
+        {"pixels": bytes(180)},
         {"shape": [3, 4]},
         {"shape": [3, 0, 5]},
         {"shape": [17, 4, 5]},
@@ -52,8 +74,9 @@ def test_questions_may_be_longer_than_any_answer():
     ],
 )
 def test_questions_that_are_none_are_malformed(change: dict[str, object]):
+    head, pixels = parts(QUESTIONS)
     with pytest.raises(MalformedError):
-        decode_reply(encode(decode(QUESTIONS.encode()) | change))
+        decode_reply(whole(encode(decode(head) | change), pixels))
 
 
 def test_a_job_brings_answers_or_wants_pictures_or_has_a_file():
