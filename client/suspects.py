@@ -84,9 +84,11 @@ def endpoint_at(url: str) -> Suspect:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise InputError(f"{url[:80]}: no URL: {error}; {hint}") from error
-    scheme, path = parts.scheme.lower(), parts.path.rstrip("/").removesuffix("/infer")
+    scheme = parts.scheme.lower()
     place = host if port in (None, _USUAL_PORTS.get(scheme)) else f"{host}:{port}"
-    spelt = f"{scheme}://{place}{path}"
+    spelt = f"{scheme}://{place}{parts.path.rstrip('/')}"
+    if is_endpoint_url(of_model := spelt.removesuffix("/infer")):  # not of a model that is named so
+        spelt = of_model
     if parts.query or parts.fragment or parts.username is not None or not is_endpoint_url(spelt):
         raise InputError(f"{url[:80]}: not the URL of a model's endpoint; {hint}")
     if scheme != "https" and host not in _LOOPBACK:

@@ -26,7 +26,9 @@ _NOT_PUBLIC = tuple(
     for net in (
         "64:ff9b::/96",
         "fec0::/10",
+        "192.0.0.0/24",
         "192.88.99.0/24",
+        "3fff::/20",
         "168.63.129.16/32",
     )  # the last: Azure's own, of any guest
 )

@@ -142,6 +142,11 @@ def test_every_spelling_of_an_url_is_one_endpoint(url):
     assert endpoint_at(url).pointer == "endpoint+https://models.example/v2/models/m"
 
 
+def test_a_model_may_be_named_like_what_is_asked_of_it():
+    for url in ("https://models.example/v2/models/infer", "https://models.example/v2/models/infer/infer"):
+        assert endpoint_at(url).pointer == "endpoint+https://models.example/v2/models/infer"
+
+
 @pytest.mark.parametrize(
     "url",
     [
