@@ -5,7 +5,8 @@ A claim on a prediction endpoint has no file of the suspect: there is its URL in
 Who declares in his evidence that he fine-tuned a base has to make the base's weights available, as a blob named by
 their hash. Only then can nodes look whether the head answers on the base as well. So with null models, on which the
 chance of a match is measured. What the evidence declares is read
-here, from a header of bounded size; everything else in it is the verifier process's business.
+here, from a header of bounded size; everything else in it is the verifier process's business. What may be declared has
+a size in all as well: a node keeps the files of a claim together while it works on it.
 """
 
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from registry.errors import MalformedError
 from registry.evidence import Declared, read_declared
 from registry.messages import Claim
 
+DECLARED_MODELS_MAX = 2  # of the policy's largest size: what the base and the null models may have together
 _UNUSABLE = frozenset({"too_large"})
 
 
@@ -67,7 +69,10 @@ async def fetch_files(fetcher: Fetcher, state: ClaimState, held: ExitStack) -> C
         model = await fetcher.fetch(claim.model_pointer, claim.model_sha256, bytes_max=policy.model_bytes_max)
     declared = declared_in(evidence)
     held.enter_context(fetcher.holding(declared.all))
-    fetched = {it: await _fetch_declared(fetcher, it, bytes_max=policy.model_bytes_max) for it in declared.all}
+    fetched, room = {}, DECLARED_MODELS_MAX * policy.model_bytes_max
+    for sha256 in declared.all:
+        path = await _fetch_declared(fetcher, sha256, bytes_max=min(policy.model_bytes_max, room))
+        fetched[sha256], room = path, room - path.stat().st_size
     return ClaimFiles(
         model=model,
         endpoint=endpoint,

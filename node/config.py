@@ -84,7 +84,7 @@ class BlobSettings:
 
     Attributes:
         blob_bytes_max, total_bytes_max: of one upload, of all.
-        cache_bytes_max: of all files fetched for claims; room for the policy's largest model, evidence and base.
+        cache_bytes_max: of all files fetched for claims; room for three of the largest models and for evidence.
         unclaimed_age_max_s: how long an upload is kept that no claim names.
     """
 

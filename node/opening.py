@@ -10,6 +10,7 @@ from typing import cast
 from node.admission import check_standing
 from node.blobs import BlobLimits, BlobStore
 from node.cache import FileCache
+from node.claim_files import DECLARED_MODELS_MAX
 from node.config import Config
 from node.errors import ConfigError, InconsistentStateError
 from node.identity import Identity, check_identity, load_identity
@@ -79,8 +80,10 @@ def open_state(config: Config) -> State:
 def open_blobs(config: Config, store: Store) -> tuple[BlobStore, FileCache]:
     """Open the store of uploads and the cache of what is fetched for claims."""
     limits, policy = config.blobs, store.policy
-    if 2 * policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
-        logger.warning("[blobs] cache_bytes_max has no room for the policy's largest model, evidence and base")
+    models_max = 1 + DECLARED_MODELS_MAX
+    if models_max * policy.model_bytes_max + policy.evidence_bytes_max > limits.cache_bytes_max:
+        room = "[blobs] cache_bytes_max has no room for %d of the policy's largest models and for evidence"
+        logger.warning(room, models_max)
     uploads = BlobLimits(
         blob_bytes_max=limits.blob_bytes_max, total_bytes_max=limits.total_bytes_max, reserve_bytes=RESERVE_BYTES
     )

@@ -171,6 +171,7 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
 
     try:
         architecture = wm.architecture_in(Path(job.evidence_path)).name
+        _check_controls(job)
         usable, unusable = _usable_public(public, job, architecture)
         base, *nulls = _usable_declared(job)
         files = wm.ControlFiles(base=base, public=usable, nulls=tuple(filter(None, nulls)))
@@ -277,6 +278,18 @@ def _usable_declared(job: Job) -> list[Path | None]:
     return paths
 
 
+def _controls_declared(job: Job) -> int:
+    """How many controls there are beside public models."""
+    return job.controls + bool(job.base_path) + len(job.null_paths)
+
+
+def _check_controls(job: Job) -> None:
+    """Settle a claim with more controls than a vote can list, before they are run for nothing."""
+    if (count := _controls_declared(job)) > CONTROLS_MAX:
+        why = f"{count} controls, of them {len(job.null_paths)} null models; a vote lists {CONTROLS_MAX}"
+        raise _Settled(Outcome.UNVERIFIABLE, "too_large", why)
+
+
 def _usable_public(directory: Path | None, job: Job, architecture: str) -> tuple[tuple[Path, ...], int]:
     """Public weights of the evidence's architecture, by name, as many as a vote takes beside the other controls.
 
@@ -289,7 +302,7 @@ def _usable_public(directory: Path | None, job: Job, architecture: str) -> tuple
 
     if directory is None:
         return (), 0
-    room, usable = CONTROLS_MAX - job.controls - bool(job.base_path) - len(job.null_paths), []
+    room, usable = max(0, CONTROLS_MAX - _controls_declared(job)), []
     found = sorted((directory / architecture).glob("*.safetensors"))  # the name is in the catalogue
     for path in found:
         try:

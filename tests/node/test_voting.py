@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ballots import until, upload, votes, voting
 from fakes import binding, private_key
 from nodeset import FAKE_WORKER, ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
+from node import claim_files as claim_files_module
 from node import voting as voting_module
 from node.examining import Progress
 from node.fetch import Fetcher, FetchError
@@ -471,9 +473,11 @@ def test_the_controls_of_a_claim_depend_on_its_entry_and_on_itself():
     assert all(len(seed) == 32 for seed in seeds)
 
 
-def declaring(base: bytes) -> bytes:
-    """Evidence that declares a base; of evidence a node itself reads no more."""
-    info = json.dumps({"base_sha256": hashlib.sha256(base).hexdigest()}, separators=(",", ":"))
+def declaring(base: bytes, *nulls: bytes) -> bytes:
+    """Evidence that declares a base and null models; of evidence a node itself reads no more."""
+    hashes = sorted(hashlib.sha256(null).hexdigest() for null in nulls)
+    declared = {"base_sha256": hashlib.sha256(base).hexdigest()} | ({"nulls_sha256": hashes} if nulls else {})
+    info = json.dumps(declared, separators=(",", ":"))
     metadata = {"format": FORMAT, "salt": "00" * 32, "info": info}
     return safetensors.serialize({}, metadata)
 
@@ -542,6 +546,27 @@ async def test_a_base_larger_than_a_model_may_be_is_unusable(tmp_path: Path, mon
         async with voting(nodes, 0):
             await until(lambda: votes(nodes, digest))
         assert votes(nodes, digest) == {"node-1": (Outcome.UNVERIFIABLE, "base_unusable")}
+
+
+async def test_declared_models_have_a_size_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    limits, real = [], Fetcher.fetch
+
+    async def fetch(self: Fetcher, pointer: str, sha256: bytes, *, bytes_max: int) -> Path:
+        limits.append(bytes_max)
+        return await real(self, pointer, sha256, bytes_max=bytes_max)
+
+    base, null = b"300 ", b"5 null"
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    async with make(tmp_path) as nodes:
+        room = Fraction(len(base) + len(null) - 1, nodes.nodes[0].ledger.store.policy.model_bytes_max)
+        monkeypatch.setattr(claim_files_module, "DECLARED_MODELS_MAX", room)
+        for file in (base, null):
+            await upload(nodes.nodes[0], file)
+        digest = await claim_on(nodes, b"590 right", evidence=declaring(base, null))
+        async with voting(nodes, 0):
+            await until(lambda: votes(nodes, digest))
+        assert votes(nodes, digest) == {"node-1": (Outcome.UNVERIFIABLE, "base_unusable")}
+    assert limits[-2:] == [len(base) + len(null) - 1, len(null) - 1]
 
 
 async def test_a_fetched_base_is_held_while_its_claim_is_in_work(tmp_path: Path):

@@ -223,6 +223,15 @@ def test_public_models_of_the_architecture_are_counted_and_what_is_none_is_passe
     assert (first.name, unusable) == ("a_other.safetensors", 1)
     assert "1 public models of resnet18 are left out" in capsys.readouterr().err
     assert _usable_public(public / "none", same, load_evidence(marked.evidence).info) == ((), 0)
+    full = dataclasses.replace(same, controls=32, null_paths=(same.model_path,))
+    assert _usable_public(public, full, load_evidence(marked.evidence).info) == ((), 1)
+
+
+def test_more_controls_than_a_vote_can_list_are_not_run(marked: MarkedFiles, tmp_path: Path):
+    beyond = dataclasses.replace(on_files(marked, tmp_path, permutations=0), controls=33)
+    answered = answer(beyond, device="cpu")
+    assert (answered.outcome, answered.reason) == (Outcome.UNVERIFIABLE, "too_large")
+    assert "33 controls" in answered.detail
 
 
 @pytest.mark.slow
