@@ -35,7 +35,7 @@ from registry.binomial import MILLION, p_value
 from wm.data import Dataset
 from wm.schemes.catalogue import Scheme, scheme_of
 from wm.schemes.evidence import SchemeEvidence, save_scheme_evidence
-from wm.schemes.measuring import chance_of, matches_in
+from wm.schemes.measuring import chance_of, is_null, matches_in
 from wm.training import measure_of
 
 SALT_BYTES = 32
@@ -146,7 +146,7 @@ def _counted(
     def matched(model: nn.Module) -> int:
         return int(matches_in(model, evidence, watermark_key).sum())
 
-    by_null = [matched(null) for null in nulls]
+    by_null = [matched(null) for null in nulls if is_null(null, evidence, watermark_key)]
     chance = chance_of(payload, by_null, classes=embedding.info.classes)
     counts = {"clean": matched(clean), "marked": matched(embedding.model)}
     return {

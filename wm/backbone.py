@@ -170,6 +170,19 @@ def _described(skeleton: nn.Module, modules: Sequence[str], outline: Tensor, siz
     return taps
 
 
+def classes_of(skeleton: nn.Module, spec: Spec) -> int:
+    """Tell how many classes a network tells apart, from the shape of its answer; otherwise as `taps_of`.
+
+    Raises:
+        WatermarkError: `mismatch` for an input that the network cannot take, or an answer that is no row of scores.
+    """
+    with torch.no_grad(), evaluating(skeleton), _refusing_input(str(spec)):
+        answer = skeleton(_placed(spec.outline(), skeleton))
+    if not isinstance(answer, Tensor) or answer.ndim != 2:
+        raise WatermarkError("mismatch", "the network does not answer with a row of scores for each input")
+    return answer.shape[1]
+
+
 def possible_taps(skeleton: nn.Module, *, channels: int, height: int, width: int) -> list[Tap]:
     """List the modules at which a watermark branch could read a network, in the order in which they answer.
 

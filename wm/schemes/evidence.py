@@ -16,6 +16,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from wm import tensorfile
+from wm.architectures import skeleton
+from wm.backbone import classes_of
 from wm.errors import WatermarkError
 from wm.evidence import EVIDENCE_BYTES_MAX, check_metadata, write_parts
 from wm.info import Info, decode_info
@@ -70,6 +72,7 @@ def load_scheme_evidence(path: Path, *, builder: Callable[[], nn.Module] | None 
         check_metadata(metadata)
         info = decode_scheme_info(metadata["info"], builder=builder)
         scheme = scheme_of(info.scheme)
+        _check_info(info, scheme)
         tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     return SchemeEvidence(info, scheme.payload_from(info, tensors), bytes.fromhex(metadata["salt"]))
 
@@ -93,6 +96,21 @@ def scheme_named_in(path: Path) -> str:
         OSError: the file cannot be read.
     """
     return _scheme_of_text(_info_text(path))
+
+
+def _check_info(info: SchemeInfo, scheme: Scheme) -> None:
+    """Check that an info declares null models only where they are needed, and of the network what is true of it."""
+    if info.nulls_sha256 and scheme.statistic != "calibrated":
+        raise WatermarkError(
+            "malformed", f"info field 'nulls_sha256' must be empty: scheme {info.scheme!r} measures no chance on models"
+        )
+    if scheme.read_names is not None:
+        return  # the network is never run
+    classes = classes_of(skeleton(info.architecture), info.input)
+    if classes != info.classes:
+        raise WatermarkError(
+            "mismatch", f"info field 'classes' is {info.classes}; {info.architecture.name} has {classes}"
+        )
 
 
 def _info_text(path: Path) -> str:

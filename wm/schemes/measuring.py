@@ -159,6 +159,11 @@ def chance_of(payload: Payload, null_matched: Sequence[int], *, classes: int) ->
     return max(worst, Fraction(math.ceil(Fraction(MILLION, classes)), MILLION))
 
 
+def is_null(network: nn.Module, evidence: SchemeEvidence, watermark_key: bytes) -> bool:
+    """Tell whether a network does the task, so that the chance can be measured on it."""
+    return _Reader(evidence, watermark_key).is_null(network)
+
+
 class _Reader:
     """Reads any network as the suspect is read."""
 
@@ -173,7 +178,6 @@ class _Reader:
         return self._evidence
 
     def is_null(self, network: nn.Module) -> bool:
-        """Tell whether a network does the task, so that the chance can be measured on it."""
         is_honest = self._evidence.scheme.is_honest
         return is_honest is None or is_honest(
             network, self._evidence.payload, self._key, self._evidence.info.pictures()
@@ -237,8 +241,9 @@ def _loaded(path: Path, evidence: SchemeEvidence) -> nn.Module:
 
 
 def _fresh(evidence: SchemeEvidence, seed: bytes, number: int, device: torch.device) -> nn.Module:
-    """Build a freshly initialised network, with the batch statistics of public probes."""
+    """Build a freshly initialised network; one that is run gets the batch statistics of public probes."""
     info = evidence.info
     network = build(info.architecture, seed=hashlib.sha256(seed + number.to_bytes(4, "big")).digest()).to(device)
-    calibrate_whole(network, info.input)
+    if evidence.scheme.read_names is None:
+        calibrate_whole(network, info.input)
     return network

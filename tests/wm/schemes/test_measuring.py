@@ -23,7 +23,9 @@ from wm.schemes.locked_parameters.places import signs
 from wm.schemes.margin import MarginPayload
 from wm.schemes.measuring import chance_of
 from wm.schemes.scheme import answers
+from wm.statistics import clopper_pearson_upper
 from wm.training import fit
+from wm.triggers import InputSpec, Normalisation
 from wm.weights import save_weights
 
 KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(32), b"\x07" * 32
@@ -196,6 +198,58 @@ def test_a_model_that_does_not_do_the_task_is_no_null_model(model, tmp_path):
     assert found.chance > Fraction(found.controls[0].matched, found.total)
     alone = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0)
     assert alone.chance == 1
+
+
+@pytest.mark.parametrize("total", [20, 100, 600])
+@pytest.mark.parametrize("least", [0, 1, 7])
+def test_no_null_model_lies_above_a_measured_chance(total, least):
+    for worst in range(least, total + 1):
+        chance = chance_of(SimpleNamespace(chance=None, total=total), [least, worst], classes=10)
+        assert chance == max(clopper_pearson_upper(worst, total), Fraction(1, 10))
+        assert Fraction(worst, total) < chance or worst == total
+    with pytest.raises(ValueError, match="cannot have"):
+        chance_of(SimpleNamespace(chance=None, total=total), [total + 1], classes=10)
+
+
+def declaring(evidence: Path, **changes: object) -> Path:
+    """The same evidence with other words in its info."""
+    held = load_scheme_evidence(evidence)
+    save_scheme_evidence(evidence, replace(held, info=replace(held.info, **changes)))
+    return evidence
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "what"),
+    [
+        ({"nulls_sha256": ("00" * 32,)}, "malformed", "nulls_sha256.*must be empty"),
+        ({"classes": 9}, "mismatch", "'classes' is 9; shufflenet_v2_x0_5 has 10"),
+        ({"input": InputSpec(1, 32, 32, Normalisation(("0.5",), ("0.5",)))}, "mismatch", "does not take an input"),
+    ],
+)
+def test_an_info_that_is_not_of_its_network_is_refused(model, tmp_path, changes, code, what):
+    evidence = declaring(margin_evidence(tmp_path, model), **changes)
+    with pytest.raises(wm.WatermarkError, match=what) as refused:
+        wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=1)
+    assert refused.value.code == code
+    with pytest.raises(wm.WatermarkError, match=what):
+        wm.class_triggers(evidence, KEY)
+
+
+def test_null_models_are_declared_where_the_chance_is_measured(model, tmp_path):
+    evidence = declaring(frontier_evidence(tmp_path, model), nulls_sha256=("00" * 32,))
+    assert load_scheme_evidence(evidence).info.nulls_sha256 == ("00" * 32,)
+
+
+def test_where_weights_are_read_no_network_runs(tmp_path, monkeypatch):
+    marked = build(SMALL, seed=4).eval()
+    evidence = written(tmp_path, marked, locked(marked, KEY), "locked_parameters")
+
+    def run(*_: object) -> None:
+        raise AssertionError("a network is run")
+
+    monkeypatch.setattr(nn.Module, "__call__", run)
+    found = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=2)
+    assert (found.matched, len(found.controls)) == (200, 2)
 
 
 def test_a_measured_chance_is_not_below_a_guess():

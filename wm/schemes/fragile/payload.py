@@ -20,7 +20,7 @@ from wm.triggers import InputSpec
 from wm.triggers.prg import COUNT_MAX
 
 PIXEL_BYTES_MAX = 16 << 20  # 100 triggers of 3 x 224 x 224, and what fits an evidence file
-TRIGGERS_LEAST = 2
+TRIGGERS_LEAST = 20  # so many labels of two classes another model gives once in a million
 _FIELDS = frozenset({"triggers", "tolerates_tf32", "margin_least", "margin_most"})
 _DECIMAL = re.compile(r"[1-9]\.[0-9]{3}e[+-][0-9]{2}")
 

@@ -6,6 +6,7 @@ Source: Yin et al. 2022 and their code, for the generator and its loss; the marg
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
+from wm.schemes.fragile.payload import TRIGGERS_LEAST
 from wm.triggers.prg import COUNT_MAX
 
 Boundary = Literal["uniform", "pair"]
@@ -36,7 +37,7 @@ class Settings:
     attempts: int = 10  # how often noise is measured, and triggers that were left behind are begun anew
 
     def __post_init__(self) -> None:
-        _check("triggers", 2 <= self.triggers <= COUNT_MAX)
+        _check("triggers", TRIGGERS_LEAST <= self.triggers <= COUNT_MAX)
         _check("boundary", self.boundary in get_args(Boundary))
         _check("margin_least", self.margin_least >= 1)
         _check("margin_most", 1.2 * self.margin_least <= self.margin_most <= 100 * self.margin_least)

@@ -12,7 +12,7 @@ from wm.triggers import InputSpec, Normalisation
 
 _KEY = bytes(range(32))
 _SPEC = InputSpec(3, 5, 4, Normalisation(("0.5",) * 3, ("0.2",) * 3))
-_PIXELS = torch.arange(4 * 60).to(torch.uint8).view(4, 3, 5, 4)
+_PIXELS = torch.arange(20 * 60).to(torch.uint8).view(20, 3, 5, 4)
 _PAYLOAD = FragilePayload(
     pixels=_PIXELS, classes=7, tolerates_tf32=True, margin_least="1.250e-02", margin_most="2.000e-02"
 )
@@ -21,7 +21,7 @@ _PAYLOAD = FragilePayload(
 def test_it_comes_back_as_it_was() -> None:
     read = payload_from(_PAYLOAD.fields(), _PAYLOAD.tensors(), spec=_SPEC, classes=7)
     assert torch.equal(read.pixels, _PIXELS)
-    assert (read.fields(), read.classes, read.total, read.chance) == (_PAYLOAD.fields(), 7, 4, None)
+    assert (read.fields(), read.classes, read.total, read.chance) == (_PAYLOAD.fields(), 7, 20, None)
 
 
 @settings(max_examples=30, deadline=None)
@@ -47,10 +47,11 @@ def test_labels_come_from_the_key() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("triggers", 5),
+        ("triggers", 21),
+        ("triggers", 19),
         ("triggers", 1),
         ("triggers", 1025),
-        ("triggers", "4"),
+        ("triggers", "20"),
         ("triggers", True),
         ("tolerates_tf32", 2),
         ("margin_least", 0.0125),
@@ -83,9 +84,9 @@ def test_a_missing_field_is_refused() -> None:
     "tensors",
     [
         {},
-        {"pixels": _PIXELS, "labels": torch.zeros(4)},
+        {"pixels": _PIXELS, "labels": torch.zeros(20)},
         {"pixels": _PIXELS.float()},
-        {"pixels": _PIXELS[:3]},
+        {"pixels": _PIXELS[:19]},
         {"pixels": _PIXELS.transpose(2, 3)},
         {"pixels": _PIXELS[:, :1]},
     ],
