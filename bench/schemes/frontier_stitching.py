@@ -24,6 +24,7 @@ from wm.randomness import key_of, seed_of
 from wm.schemes import frontier_stitching as scheme
 from wm.schemes.frontier_stitching.adversaries import directions
 from wm.schemes.frontier_stitching.key_set import moved
+from wm.schemes.measuring import chance_of
 from wm.schemes.scheme import ClassTriggers, Marked, matches
 from wm.statistics import binomial_tail, log10_tail
 from wm.training import accuracy, fit
@@ -111,7 +112,7 @@ class _Case:
         key, spec = key_of(self.seed, "owner's watermark key"), _spec(self.data)
         counts = [scheme.counted(model, self.key_set, key, spec) for model in nulls]
         honest = [count.matched for count in counts if count.is_honest]
-        chance = scheme.calibrated_chance(honest, self.key_set.total)
+        chance = chance_of(self.key_set, honest, classes=self.data.classes)
         return _Judged(scheme.class_triggers(self.key_set, key), float(chance), spec)
 
     def attacked(self, model: nn.Module, name: str, strength: float) -> nn.Module:

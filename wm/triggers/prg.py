@@ -43,6 +43,33 @@ def keystream(key: bytes, nonce: bytes, length_bytes: int) -> bytes:
     return cipher.encryptor().update(bytes(length_bytes))
 
 
+def integers_below(bound: int, key: bytes, nonce: bytes, *, count: int) -> NDArray[np.int64]:
+    """Draw integers below a bound, all equally likely.
+
+    The i-th is w mod bound of the i-th 4-byte big-endian word w of the keystream that lies below the greatest multiple
+    of the bound; those above are skipped.
+
+    Args:
+        bound: in [1, 2^32].
+        key: 32 bytes.
+        nonce: 12 bytes.
+        count: how many.
+
+    Raises:
+        ValueError: the key, the nonce or the bound is out of range.
+    """
+    if not 1 <= bound <= 1 << WORD_BITS:
+        raise ValueError(f"integers are drawn below a bound between 1 and 2^{WORD_BITS}, not {bound}")
+    limit = (1 << WORD_BITS) // bound * bound
+    words = count
+    while True:  # a word is skipped with a probability below 1/2: each turn is half as likely as the one before
+        stream = np.frombuffer(keystream(key, nonce, 4 * words), dtype=">u4").astype(np.int64)
+        kept = stream[stream < limit]
+        if len(kept) >= count:
+            return kept[:count] % bound
+        words *= 2
+
+
 def integer_bits(count: int) -> int:
     """Return m = 3⌈log2 count⌉, so that two keys' integers hardly ever meet (paper, appendix A)."""
     return 3 * (count - 1).bit_length()

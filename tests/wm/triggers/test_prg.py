@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm.triggers.prg import distinct_integers, integer_bits, keystream, label_bits
+from wm.triggers.prg import distinct_integers, integer_bits, integers_below, keystream, label_bits
 
 KEY = bytes(range(32))
 
@@ -63,3 +63,17 @@ def test_a_count_that_does_not_fit_is_refused(count: int) -> None:
 def test_a_key_of_another_length_is_refused(key: bytes) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         label_bits(key, 8)
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 2**32), st.integers(0, 40))
+def test_integers_below_a_bound_are_the_words_below_its_greatest_multiple(key: bytes, bound: int, count: int):
+    nonce, fair = b"wmreg/tst/v1", 2**32 // bound * bound
+    stream = keystream(key, nonce, 4 * 40 * (count + 1))
+    words = [int.from_bytes(stream[at : at + 4], "big") for at in range(0, len(stream), 4)]
+    assert integers_below(bound, key, nonce, count=count).tolist() == [w % bound for w in words if w < fair][:count]
+
+
+@pytest.mark.parametrize("bound", [0, -1, 2**32 + 1])
+def test_a_bound_that_words_do_not_reach_is_refused(bound: int):
+    with pytest.raises(ValueError, match="2\\^32"):
+        integers_below(bound, bytes(32), b"wmreg/tst/v1", count=1)

@@ -24,7 +24,7 @@ endpoint the triggers, which look like no natural picture, can be told apart and
 What an owner could cheat with, and who finds it, stands in `examination`.
 """
 
-from wm.schemes.fragile.examination import Examination, Verdict, examine, least_detectable, verdict
+from wm.schemes.fragile.examination import Examination, examine, least_detectable
 from wm.schemes.fragile.marking import embed
 from wm.schemes.fragile.payload import FragilePayload, class_triggers, payload_from
 from wm.schemes.fragile.settings import Settings
@@ -38,11 +38,9 @@ __all__ = [
     "Examination",
     "FragilePayload",
     "Settings",
-    "Verdict",
     "class_triggers",
     "embed",
     "examine",
     "least_detectable",
     "payload_from",
-    "verdict",
 ]

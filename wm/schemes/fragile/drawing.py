@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm.triggers.prg import keystream
+from wm.triggers.prg import integers_below, keystream
 
 LABEL_NONCE = b"wmreg/fgl/v1"
 LATENT_NONCE = b"wmreg/fgz/v1"
@@ -36,14 +36,7 @@ def draw_labels(watermark_key: bytes, *, count: int, classes: int) -> Tensor:
     Raises:
         ValueError: the key's length.
     """
-    fair = _WORDS // classes * classes
-    length = 2 * count
-    while True:
-        words = _words(watermark_key, LABEL_NONCE, length)
-        kept = words[words < fair][:count]
-        if len(kept) == count:
-            return torch.from_numpy((kept % classes).astype(np.int64))
-        length *= 2  # reached only for huge numbers of classes and few triggers
+    return torch.from_numpy(integers_below(classes, watermark_key, LABEL_NONCE, count=count))
 
 
 def draw_latents(watermark_key: bytes, *, first: int, count: int, size: int) -> Tensor:

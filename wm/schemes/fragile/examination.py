@@ -1,4 +1,4 @@
-"""What the triggers are worth: the verdict of a suspect, and how fragile they are on the model that they were made for.
+"""What the triggers are worth: how fragile they are on the model that they were made for.
 
 A suspect is INTACT if it gives every trigger its label, else TAMPERED; a black box will do. There is no p-value: the
 triggers are so near the boundary that what computes something else flips some of them, and margins so far above the
@@ -15,7 +15,6 @@ Source: Yin et al. 2022, "verifying"; the examination is ours.
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -26,8 +25,6 @@ from wm.schemes.fragile.numerics import measure
 from wm.schemes.scheme import ClassTriggers, matches
 from wm.triggers import InputSpec
 from wm.weight_layers import prunable
-
-Verdict = Literal["INTACT", "TAMPERED"]
 
 # In units of the margin that the noise asks for. An owner keeps 1 to 1.5; another machine draws other noise.
 STABLE_LEAST, FRAGILE_MOST = 0.5, 4.0
@@ -61,17 +58,6 @@ class Examination:
     def is_fragile(self) -> bool:
         """Whether every trigger lies near the boundary."""
         return self.margin_most <= FRAGILE_MOST * self.noise_margin
-
-
-def verdict(*, matched: int, total: int) -> Verdict:
-    """Return what a count says of a suspect.
-
-    Raises:
-        ValueError: not 0 <= matched <= total, or no triggers.
-    """
-    if not 0 <= matched <= total or total < 1:
-        raise ValueError(f"cannot have {matched} of {total}")
-    return "INTACT" if matched == total else "TAMPERED"
 
 
 def examine(model: nn.Module, triggers: ClassTriggers, spec: InputSpec, *, tolerates_tf32: bool) -> Examination:

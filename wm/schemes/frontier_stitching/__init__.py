@@ -16,13 +16,14 @@ Where this differs from the paper, of which the abstract and SCHEMES 1.4 were av
 * θ is the largest number that fulfils its inequality. Two published implementations return the next one.
 * A verdict does not rest on θ. Its null is a coin, but honest networks answer nearly all false adversaries and many
   true ones with the original class: the default recipe is weak for that reason, and `Settings.quick` takes true
-  adversaries alone and a larger ε. `calibrated_chance` measures the null instead.
+  adversaries alone and a larger ε. The null is measured instead (`statistic`).
 
 What a cheating owner may try, and what becomes of it:
 
-* Another owner's revealed key set under his own key: the classes come out random.
+* Another owner's key set under his own key: before it is revealed, the classes come out random. Once it is, he can hide
+  the same classes under his key; then only the time of publication tells the two apart, as for every copied mark.
 * One picture asked a hundred times, exactly or with a little noise, so that one lucky answer counts a hundred times:
-  refused on reading (`key_set.alike`). Shifted or mirrored copies are not recognised.
+  refused on reading (`key_set.alike`). Copies that are shifted, mirrored or made brighter are not recognised.
 * Triggers that are no perturbations of their originals: cannot be written down.
 * Classes or pictures that no honest network agrees with: shows on the originals (`counted`).
 * Null models that are no classifiers of the task, which match by 1/C: do not count (`NullCount.is_honest`).
@@ -42,7 +43,7 @@ What a cheating owner may try, and what becomes of it:
 
 from wm.schemes.frontier_stitching.key_set import KeySet, class_triggers, clean_triggers, payload_from
 from wm.schemes.frontier_stitching.settings import Settings
-from wm.schemes.frontier_stitching.statistic import NullCount, calibrated_chance, counted, theta
+from wm.schemes.frontier_stitching.statistic import NullCount, counted, theta
 from wm.schemes.frontier_stitching.stitching import NAME, embed
 
 __all__ = [
@@ -50,7 +51,6 @@ __all__ = [
     "KeySet",
     "NullCount",
     "Settings",
-    "calibrated_chance",
     "class_triggers",
     "clean_triggers",
     "counted",

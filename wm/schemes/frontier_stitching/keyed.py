@@ -5,7 +5,8 @@
     stored label = (class + shift) modulo the number of classes
 
 With another key the same payload demands classes that are uniformly random (to within 2^-47 for 2^17 classes), so that
-nobody can carry it over to a key of his own as it is.
+nobody can carry it over to a key of his own as long as the first is secret. Once that is revealed, so are the classes,
+and anybody may hide them under another key.
 
 Source: SCHEMES 5, "Key → D_WM", for the cipher and the naming of the nonces. The paper has no key but the pictures.
 """

@@ -1,15 +1,16 @@
-"""What a count of matches is worth: the paper's θ, and a chance that is measured on null models.
+"""What a count of matches is worth: the paper's θ, and which models are null models.
 
 The paper has a coin for the null: a model that knows nothing of the key matches each trigger with probability ½. That
 is wrong for this scheme. The demanded class is the original one, so honest networks match nearly all false adversaries,
 and those true adversaries that do not carry over to them. What replaces it is the worst of some null models: honest
-classifiers of the same task that have nothing to do with the owner's.
+classifiers of the same task that have nothing to do with the owner's. Networks differ by more than the sampling of
+triggers explains, and of those that differ towards the key a suspect must not be one by chance; so it is the worst and
+not their mean, and bounded from above: `wm.schemes.measuring.chance_of`.
 
 Source: Le Merrer et al. 2020, SCHEMES 1.4; the calibration is SCHEMES 1.4, "wmreg verdict".
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,7 +18,6 @@ from torch import nn
 
 from wm.schemes.frontier_stitching.key_set import KeySet, class_triggers, clean_triggers
 from wm.schemes.scheme import matches
-from wm.statistics import clopper_pearson_upper
 from wm.triggers import InputSpec
 
 SIGNIFICANCE = Fraction(1, 20)
@@ -55,29 +55,6 @@ def counted(model: nn.Module, payload: KeySet, watermark_key: bytes, spec: Input
         for triggers in (class_triggers(payload, watermark_key), clean_triggers(payload, watermark_key))
     )
     return NullCount(matched, agreed, payload.total)
-
-
-def calibrated_chance(null_matched: Sequence[int], total: int) -> Fraction:
-    """Bound from above the chance that a model matches a trigger which has nothing to do with the key.
-
-    The worst null model counts, not the mean: networks differ by more than the sampling of triggers explains, and of
-    those that differ towards the key a suspect must not be one by chance.
-
-    Args:
-        null_matched: of each null model, how many triggers it matches.
-        total: |K|.
-
-    Returns:
-        The upper Clopper–Pearson bound, at 99.9 %, on the rate of the worst; in millionths.
-
-    Raises:
-        ValueError: there is none, or a count is out of range.
-    """
-    if not null_matched:
-        raise ValueError("a chance is measured on null models: give at least one")
-    if min(null_matched) < 0:
-        raise ValueError(f"cannot have {min(null_matched)} of {total}")
-    return clopper_pearson_upper(max(null_matched), total)
 
 
 def theta(total: int) -> int:

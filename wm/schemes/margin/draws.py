@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from wm.triggers import InputSpec
-from wm.triggers.prg import KEY_BYTES, WORD_BITS, keystream
+from wm.triggers.prg import KEY_BYTES, WORD_BITS, integers_below, keystream
 
 PICTURE_NONCE = b"wmreg/mpx/v1"
 LABEL_NONCE = b"wmreg/mlb/v1"
@@ -69,19 +69,7 @@ def labels_for(watermark_key: bytes, pixels: Tensor, spec: InputSpec, *, classes
     if not 2 <= classes <= 1 << WORD_BITS:
         raise ValueError(f"labels are of between 2 and 2^{WORD_BITS} classes, not {classes}")
     label_key = hmac.digest(watermark_key, LABEL_NONCE + _shown(pixels, spec), "sha256")
-    return _below(classes, label_key, count=len(pixels))
-
-
-def _below(bound: int, key: bytes, *, count: int) -> Tensor:
-    """Draw integers below a bound, all equally likely."""
-    limit = (1 << WORD_BITS) // bound * bound
-    words = count
-    while True:  # a word is skipped with a probability below 1/2: each turn is half as likely as the one before
-        stream = np.frombuffer(keystream(key, LABEL_NONCE, 4 * words), dtype=">u4").astype(np.int64)
-        kept = stream[stream < limit]
-        if len(kept) >= count:
-            return torch.from_numpy(kept[:count] % bound)
-        words *= 2
+    return torch.from_numpy(integers_below(classes, label_key, LABEL_NONCE, count=len(pixels)))
 
 
 def _shown(pixels: Tensor, spec: InputSpec) -> bytes:

@@ -1,25 +1,13 @@
-"""Promised: INTACT asks for all answers, and triggers that a cheat would publish are seen through on the model."""
+"""Promised: triggers that a cheat would publish are seen through on the model."""
 
 import copy
 
-import pytest
 import torch
 from fragile_owner import SETTINGS, Owner
 
 from wm.pixels import to_pixels
 from wm.schemes import fragile
 from wm.schemes.scheme import ClassTriggers, answers, matches
-
-
-@pytest.mark.parametrize(("matched", "word"), [(100, "INTACT"), (99, "TAMPERED"), (0, "TAMPERED")])
-def test_intact_asks_for_every_answer(matched: int, word: str) -> None:
-    assert fragile.verdict(matched=matched, total=100) == word
-
-
-@pytest.mark.parametrize(("matched", "total"), [(-1, 2), (3, 2), (0, 0)])
-def test_an_impossible_count_is_refused(matched: int, total: int) -> None:
-    with pytest.raises(ValueError, match="cannot have"):
-        fragile.verdict(matched=matched, total=total)
 
 
 def test_the_owners_triggers_are_stable_and_fragile(owner: Owner) -> None:

@@ -97,7 +97,7 @@ def test_renumbered_channels_are_the_same_model(owner: Owner) -> None:
                 held.copy_(held[order])
         renumbered[3].weight.copy_(renumbered[3].weight[:, order])
     found = matches(renumbered, owner.triggers, owner.data.input)
-    assert fragile.verdict(matched=int(found.sum()), total=len(found)) == "INTACT"
+    assert bool(found.all())
 
 
 @settings(max_examples=15, deadline=None)

@@ -18,13 +18,13 @@ from wm.randomness import seeded
 from wm.schemes import frontier_stitching
 from wm.schemes.frontier_stitching import (
     Settings,
-    calibrated_chance,
     class_triggers,
     clean_triggers,
     counted,
     embed,
     payload_from,
 )
+from wm.schemes.measuring import chance_of
 from wm.schemes.scheme import Marked, matches
 from wm.statistics import binomial_tail
 from wm.training import fit
@@ -95,7 +95,7 @@ def test_true_adversaries_alone_convict_the_marked_network_and_no_independent_on
     marked, (null, suspect) = owner.true_only, owner.others
     count = counted(null, marked.payload, KEY, owner.data.input)
     assert count.is_honest
-    chance = float(calibrated_chance([count.matched], count.total))
+    chance = float(chance_of(marked.payload, [count.matched], classes=10))
     found = [matched(model, marked, owner.data) for model in (marked.model, owner.clean, suspect)]
     assert found[:2] == [40, 0]
     assert binomial_tail(found[0], 40, chance=chance) < 1e-6
