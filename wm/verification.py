@@ -100,8 +100,9 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
         permutations: channel permutations of S2; 0 leaves them out. A mark without a branch has none.
         controls: fresh networks of S3; 0 leaves them out.
         control_files: the base that the owner declared and public models, as further controls.
-        least_matched: below this count the controls are left out, since they cannot turn a no into a yes. Nothing is
-            aligned from it on, and from the info's own share of the triggers on.
+        least_matched: of a branch; below this count the controls are left out, since they cannot turn a no into a yes.
+            Nothing is aligned from it on, and from the info's own share of the triggers on. Of a mark without a branch
+            controls are always run: what is few of it may depend on them.
         builder: makes the network where it is its owner's own and not of the catalogue, freshly initialised; its code
             is run, so it must not be a stranger's.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.

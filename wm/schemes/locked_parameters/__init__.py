@@ -4,7 +4,7 @@
     lock                   the weights keep their values through a whole training    `lock`, `embedding`
     replicas               the others are trained so that moving them costs loss     `embedding`, `curvature`
     statistic              how many signs agree, Binomial(n, 1/2) for a stranger     `payload`
-    realignment            channels that were renumbered, put back                   `realignment`
+    realignment            channels that were renumbered, put back; not by nodes     `realignment`
 
 White box: the mark is read in the weights. The data is looked at by the training's loss alone, so pictures, texts and
 pictures with objects are alike to it; only the realignment needs a classifier of pictures.
