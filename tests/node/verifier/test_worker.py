@@ -25,7 +25,6 @@ from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.verifier.worker import _blame_others, _usable_public, answer, serve, steady
 from registry.errors import MalformedError
 from registry.verdict import ControlCounts, ControlKind, Outcome
-from wm.evidence import load_evidence
 
 
 def _has_landlock() -> bool:
@@ -217,14 +216,12 @@ def test_public_models_of_the_architecture_are_counted_and_what_is_none_is_passe
     assert [control.kind for control in found] == [ControlKind.PUBLIC] * 2
     assert (found[0].matched < 360, found[1].matched) == (True, 600)
     assert "c_small.safetensors is no control" in capsys.readouterr().err
-    (first,), unusable = _usable_public(
-        public, dataclasses.replace(same, controls=31), load_evidence(marked.evidence).info
-    )
+    (first,), unusable = _usable_public(public, dataclasses.replace(same, controls=31), "resnet18")
     assert (first.name, unusable) == ("a_other.safetensors", 1)
     assert "1 public models of resnet18 are left out" in capsys.readouterr().err
-    assert _usable_public(public / "none", same, load_evidence(marked.evidence).info) == ((), 0)
+    assert _usable_public(public / "none", same, "resnet18") == ((), 0)
     full = dataclasses.replace(same, controls=32, null_paths=(same.model_path,))
-    assert _usable_public(public, full, load_evidence(marked.evidence).info) == ((), 1)
+    assert _usable_public(public, full, "resnet18") == ((), 1)
 
 
 def test_more_controls_than_a_vote_can_list_are_not_run(marked: MarkedFiles, tmp_path: Path):
