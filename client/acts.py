@@ -6,21 +6,21 @@ later that what an earlier key published is the present key's.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.api import Api, Recorded
-from client.errors import InvalidError
+from client.errors import InputError, InvalidError
 from client.files import check_writable, read_limited, read_text, state_directory, write_atomic
 from client.memory import Memory
 from client.outbox import submit_saved
 from client.publishing import finishing, keep_seen
 from registry.entry import Entry
 from registry.envelope import ENVELOPE_BYTES_MAX, seal, unseal
-from registry.errors import RegistryError
+from registry.errors import MalformedError, RegistryError
 from registry.messages import Challenge, Rotation, Withdrawal
 from registry.receipt import RECEIPT_BYTES_MAX, Receipt
 
@@ -37,7 +37,12 @@ class Acts:
     @classmethod
     def default(cls, origin: str) -> "Acts":
         """Those in one ledger, in $WMREG_HOME or ~/.local/share/wmreg; an origin may hold any character."""
-        return cls(state_directory() / "acts" / hashlib.sha256(origin.encode()).hexdigest()[:32])
+        return cls.within(state_directory(), origin)
+
+    @classmethod
+    def within(cls, state: Path, origin: str) -> "Acts":
+        """Those in one ledger, in a state directory."""
+        return cls(state / "acts" / hashlib.sha256(origin.encode()).hexdigest()[:32])
 
     def receipt(self, act: Act) -> Path:
         """Where the receipt of a message is kept."""
@@ -47,11 +52,13 @@ class Acts:
         """Sign a message, submit it and keep its receipt; one that was sent before is sent again as it is.
 
         Raises:
+            InputError: a field is not what the ledger takes.
             RefusedError: by the ledger's rules.
             QuorumError: the outcome is unknown; doing the same again is safe.
             ConsistencyError: the ledger does not continue what was seen of it before.
             UnfinishedError: it is recorded, but a file could not be written.
         """
+        _check_fields(act)
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_writable(self.directory)
         path = self.directory / f"{_name(act)}.bin"
@@ -62,7 +69,7 @@ class Acts:
         with finishing(recorded):
             write_atomic(self.receipt(act), recorded.receipt.encode())
             await keep_seen(api, memory, recorded)
-        return recorded
+        return replace(recorded, receipt_path=self.receipt(act))
 
     def earlier_keys(self, key: bytes, *, origin: str) -> list[bytes]:
         """The signing keys from which an owner moved to this one, by the receipts of his rotations; the last first.
@@ -87,6 +94,13 @@ class Acts:
             if _read_rotation(path, new_key, origin).old_key == key:
                 return new_key
         return None
+
+
+def _check_fields(act: Act) -> None:
+    try:
+        type(act).from_body(act.to_body())
+    except MalformedError as error:
+        raise InputError(str(error)) from error
 
 
 def _read_rotation(path: Path, new_key: bytes, origin: str) -> Rotation:

@@ -32,12 +32,25 @@ class Recorded:
 
     Attributes:
         receipt: its text, to be kept.
+        verified: what it proves: index, time and message of the entry.
         duplicate: the same message had been recorded before; None where that was not asked.
+        receipt_path: the file in which the receipt was kept; None where it was not.
     """
 
     receipt: str
     verified: VerifiedReceipt
     duplicate: bool | None = None
+    receipt_path: Path | None = None
+
+    @property
+    def index(self) -> int:
+        """Place of the entry in the log."""
+        return self.verified.index
+
+    @property
+    def hash(self) -> bytes:
+        """Name of its message, 32 bytes."""
+        return self.verified.signed.hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

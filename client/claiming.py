@@ -84,8 +84,7 @@ async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two optio
         UnfinishedError: it is recorded, but a file could not be written.
     """
     origin, part = api.trust.origin, bundle.part(watermark)
-    base_path, null_paths = declared_models(part, part.load_evidence())
-    evidence, declared = blob_of(part.evidence), [blob_of(path) for path in filter(None, (base_path, *null_paths))]
+    evidence, declared = blob_of(part.evidence), await asyncio.to_thread(_declared_blobs, part)
     claim = make_claim(bundle, owner, suspect, evidence, origin=origin, watermark=watermark)
     path = part.claim(suspect.sha256, suspect.pointer)
     path.parent.mkdir(exist_ok=True)
@@ -119,6 +118,11 @@ async def check_published(api: Api, memory: Memory, bundle: Bundle) -> None:
         message = f"{bundle.publication}: not recorded in the ledger; run first: wmreg publish {bundle.directory}"
         raise InvalidError(message, code="not_published")
     await keep_seen(api, memory, recorded)
+
+
+def _declared_blobs(part: Bundle) -> list[Blob]:
+    base_path, null_paths = declared_models(part, part.load_evidence())
+    return [blob_of(path) for path in filter(None, (base_path, *null_paths))]
 
 
 def _check_fits(model: Path, part: Bundle) -> None:

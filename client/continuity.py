@@ -58,6 +58,7 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
             await _check_consistent(api, *sorted((old, new), key=lambda checkpoint: checkpoint.size))
         except ConsistencyError as error:
             raise _alarm(memory, seen.note, error) from error
+        old = memory.recall(api.trust)  # others of this program may have remembered a later one meanwhile
     if old is None or old.size < seen.size:
         memory.remember(seen)
 

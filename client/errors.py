@@ -5,7 +5,7 @@
     ClientError            .code as in registry.errors, .exit_code
     ├── InvalidError   1   a file or an answer that says no
     ├── InputError     2   a path or an option that cannot be used
-    ├── PendingError   4   nothing is wrong; there is no verdict yet
+    ├── PendingError   4   nothing is wrong; there is no verdict yet. Its .state says how the claim stands
     └── UnfinishedError 70 it is done in the ledger, but could not be finished on this machine
 
 Errors of the rules keep their classes; `exit_code_of` maps them. What was found out while an error travelled up, such
@@ -13,9 +13,13 @@ as the hash under which a message may be recorded all the same, is added to it a
 """
 
 import errno
+from typing import TYPE_CHECKING
 
 from client.output import printable
 from registry.errors import ConsistencyError, QuorumError, RegistryError, UntrustedError
+
+if TYPE_CHECKING:
+    from client.claim_state import ClaimState
 
 DONE, INVALID, USAGE, UNTRUSTED, UNAVAILABLE, INCONSISTENT = 0, 1, 2, 3, 4, 5
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # no other path or option would help
@@ -46,10 +50,18 @@ class InputError(ClientError):
 
 
 class PendingError(ClientError):
-    """There is no verdict yet."""
+    """There is no verdict yet, or none that a quorum of the nodes tells alike; it can be waited for again.
+
+    Attributes:
+        state: how the claim stands.
+    """
 
     code = "open"
     exit_code = UNAVAILABLE
+
+    def __init__(self, message: str, *, state: "ClaimState", code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.state = state
 
 
 class UnfinishedError(ClientError):

@@ -6,7 +6,8 @@ comes is one node's word, as a page of the log is.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import aiohttp
@@ -30,7 +31,7 @@ class Followed:
     document: dict[str, object]
 
 
-async def follow(api: Api, start: int) -> AsyncIterator[Followed]:
+async def follow(api: Api, start: int) -> AsyncGenerator[Followed]:
     """Yield every entry from an index on, in the order of the log, until cancelled.
 
     Raises:
@@ -41,11 +42,12 @@ async def follow(api: Api, start: int) -> AsyncIterator[Followed]:
         problems: dict[str, RegistryError] = {}
         for url in api.transport.urls:
             try:
-                async for followed in _stream(api, url, following):
-                    reached_s = time.monotonic()
-                    if followed is not None:
-                        following += 1
-                        yield followed
+                async with aclosing(_stream(api, url, following)) as stream:  # who goes away leaves no stream open
+                    async for followed in stream:
+                        reached_s = time.monotonic()
+                        if followed is not None:
+                            following += 1
+                            yield followed
             except RegistryError as error:
                 problems[url] = error
         if time.monotonic() - reached_s > api.transport.timing.patience_s:
@@ -54,7 +56,7 @@ async def follow(api: Api, start: int) -> AsyncIterator[Followed]:
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _stream(api: Api, url: str, start: int) -> AsyncIterator[Followed | None]:
+async def _stream(api: Api, url: str, start: int) -> AsyncGenerator[Followed | None]:
     """One node's stream: its entries, and None for every other sign of life."""
     timing = api.transport.timing
     timeout = aiohttp.ClientTimeout(total=None, connect=timing.connect_timeout_s, sock_read=SILENT_S)

@@ -32,7 +32,12 @@ class Memory:
     @classmethod
     def default(cls) -> "Memory":
         """The memory in $WMREG_HOME or ~/.local/share/wmreg."""
-        return cls(state_directory() / "ledgers")
+        return cls.within(state_directory())
+
+    @classmethod
+    def within(cls, state: Path) -> "Memory":
+        """The memory in a state directory."""
+        return cls(state / "ledgers")
 
     def path(self, origin: str) -> Path:
         """The file that remembers a ledger; the name is a hash, since an origin may hold any character."""

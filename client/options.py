@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import fields
 from fractions import Fraction
 from functools import wraps
@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from client.errors import InputError
-from client.files import explaining, read_text, state_directory
+from client.files import state_directory
 from client.task import Task
-from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from client.api import Api
-    from client.publishing import Owner
+    from client.sdk.blocking import SyncClient
     from registry.trust import TrustPolicy
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -147,15 +145,9 @@ def load_policy(path: Path) -> "TrustPolicy":
         InputError: it is no trust policy, naming the line; or not a text file of a policy's size.
         OSError: it cannot be read.
     """
-    from registry.trust import POLICY_BYTES_MAX, TrustPolicy
+    from client import policy_file
 
-    text = read_text(path, POLICY_BYTES_MAX)
-    with explaining(text.encode()):
-        try:
-            return TrustPolicy.parse(text)
-        except RegistryError as error:
-            hint = "--policy takes the trust policy of a ledger, such as the policy.txt that wmreg cluster init makes"
-            raise InputError(f"{path}: {error}; {hint}", code=error.code) from error
+    return policy_file.load_policy(path)
 
 
 def load_key(path: Path) -> "Ed25519PrivateKey":
@@ -165,67 +157,27 @@ def load_key(path: Path) -> "Ed25519PrivateKey":
     return load_signing_key(path)
 
 
-def load_owner(path: Path, trust: "TrustPolicy") -> "Owner":
-    """Read the owner's signing key, and from which earlier keys he moved to it; see `client.acts`.
-
-    Raises:
-        InvalidError: code rotated_key, he moved from this key to another.
-    """
-    from client.acts import Acts
-    from client.errors import InvalidError
-    from client.publishing import Owner
-
-    private_key, acts = load_key(path), Acts.default(trust.origin)
-    public_key = private_key.public_key().public_bytes_raw()
-    later = acts.later_key(public_key, origin=trust.origin)
-    if later is not None:
-        message = f"{path}: given up for the signing key {later.hex()}; use that one as --signing-key"
-        raise InvalidError(message, code="rotated_key")
-    return Owner(private_key, tuple(acts.earlier_keys(public_key, origin=trust.origin)))
-
-
 def given_ca_file() -> Path | None:
     """What --ca-file says in the command that runs."""
     path: Path | None = click.get_current_context().meta.get(_CA_FILE)
     return path
 
 
+def open_client(policy_path: Path, patience_s: float, *, owner: Path | None = None) -> "SyncClient":
+    """The SDK's client by what the options say; it asks the nodes inside of a `with`."""
+    from client.sdk.blocking import SyncClient
+
+    return SyncClient(load_policy(policy_path), owner=owner, patience_s=patience_s, ca_file=given_ca_file())
+
+
 @asynccontextmanager
 async def ledger(trust: "TrustPolicy", patience_s: float) -> AsyncIterator["Api"]:
-    """Open a session with the ledger's nodes; see `client.api`."""
+    """Open a session with the ledger's nodes below the SDK, for operators and auditors; see `client.api`."""
     from client.api import open_ledger
     from client.transport import Timing
 
     async with open_ledger(trust, Timing(patience_s=patience_s), ca_file=given_ca_file()) as api:
         yield api
-
-
-def hash_of(digits: str, *, what: str) -> bytes:
-    """Read a SHA-256 hash from the command line.
-
-    Args:
-        digits: as they were typed.
-        what: names the option or argument in the error.
-
-    Raises:
-        InputError: not 64 lower-case hexadecimal digits.
-    """
-    try:
-        digest = bytes.fromhex(digits)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32 or digest.hex() != digits:
-        raise InputError(f"{what}: expected a SHA-256 hash, 64 hexadecimal digits in lower case")
-    return digest
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put a file's path in front of what the rules object to in it."""
-    try:
-        yield
-    except RegistryError as error:
-        raise type(error)(f"{path}: {error}", code=error.code) from error
 
 
 def device(function: Function) -> Function:

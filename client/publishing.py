@@ -4,10 +4,11 @@ Whatever happens on the way, a crash, a lost answer, a cluster without a quorum:
 publication and not a second one (client.outbox).
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -64,7 +65,7 @@ async def publish(api: Api, memory: Memory, bundle: Bundle, owner: Owner) -> Rec
         UnfinishedError: it is published, but a file could not be written.
     """
     origin = api.trust.origin
-    publication = make_publication(bundle, owner, origin=origin)
+    publication = await asyncio.to_thread(make_publication, bundle, owner, origin=origin)  # it hashes the model
     await check_ready(api, memory, bundle)
     recorded = await submit_saved(
         api,
@@ -75,7 +76,7 @@ async def publish(api: Api, memory: Memory, bundle: Bundle, owner: Owner) -> Rec
     with finishing(recorded):
         write_atomic(bundle.receipt, recorded.receipt.encode())
         await keep_seen(api, memory, recorded)
-    return recorded
+    return replace(recorded, receipt_path=bundle.receipt)
 
 
 async def check_ready(api: Api, memory: Memory, bundle: Bundle) -> None:

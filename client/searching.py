@@ -56,12 +56,14 @@ class Found:
     """A page of entries.
 
     Attributes:
+        query: what was searched for.
         following: where the next page begins; None after the last one.
         answered: URLs of the nodes whose word it is that there are no others.
         silent: why the others did not answer, by URL.
         wrong: URLs of nodes that listed an entry that could not be confirmed.
     """
 
+    query: Query
     hits: tuple[Hit, ...]
     following: int | None
     answered: tuple[str, ...]
@@ -97,6 +99,7 @@ async def search(api: Api, query: Query) -> Found:
     checked = await _check_all(api, query, shown)
     invented = {entry for entry, hit in checked.items() if hit is None}
     return Found(
+        query=query,
         hits=tuple(hit for hit in checked.values() if hit is not None),
         following=shown[-1][0] + 1 if has_more and shown else None,
         answered=tuple(listed),

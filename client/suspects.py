@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
+from client.digests import hash_of
 from client.errors import InputError, InvalidError
-from client.options import hash_of
 from client.uploads import Blob, blob_of
 from registry.endpoint import endpoint_pointer, endpoint_sha256, is_endpoint_url
 

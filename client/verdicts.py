@@ -162,28 +162,24 @@ async def fetch_certificate(api: Api, memory: Memory, digest: bytes) -> tuple[by
     return content, story
 
 
-async def keep_certificate(api: Api, memory: Memory, bundle: Bundle, digest: bytes) -> tuple[Path, Story]:
-    """Fetch a claim's certificate and write it into the bundle.
-
-    A certificate of another claim is never written over.
-
-    Raises:
-        RefusedError, QuorumError, ConsistencyError: as of `fetch_certificate`.
-        OSError: it cannot be written.
-    """
+async def await_certificate(api: Api, memory: Memory, digest: bytes) -> tuple[bytes, Story]:
+    """The same for a claim that has just got its verdict, of which a node may not have heard yet."""
     deadline_s = time.monotonic() + CERTIFICATE_PATIENCE_S
     while True:
         try:
-            content, story = await fetch_certificate(api, memory, digest)
+            return await fetch_certificate(api, memory, digest)
         except RefusedError as error:  # the node that is asked may be some votes behind the one that told the verdict
             if error.code not in {"open", "not_found"} or time.monotonic() > deadline_s:
                 raise
             await asyncio.sleep(_PAUSE_S)
-        else:
-            return _write_certificate(bundle, content, digest, api.trust), story
 
 
-def _write_certificate(bundle: Bundle, content: bytes, digest: bytes, trust: TrustPolicy) -> Path:
+def keep_certificate(bundle: Bundle, content: bytes, digest: bytes, trust: TrustPolicy) -> Path:
+    """Write the certificate of a claim into a bundle; that of another claim is never written over.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path = bundle.certificate
     try:
         write_atomic(path, content, replace=False)

@@ -1,11 +1,11 @@
 """`wmreg challenge`: object to somebody's claim."""
 
-import time
 from pathlib import Path
 
 import click
 
 from client import options
+from client.digests import hash_of
 from client.output import Report
 
 
@@ -24,12 +24,8 @@ def command(
 
     An objection decides nothing. It is shown with the verdict and stands in certificates that are made after it.
     """
-    from client.bundle import open_bundle
-    from client.verbs.acting import act
-    from registry.messages import Challenge
+    from client.verbs.acting import act_report
 
-    claim, private_key = options.hash_of(claim_hash, what="CLAIM_HASH"), options.load_key(signing_key_path)
-    trust = options.load_policy(policy_path)
-    publication = open_bundle(directory).load_publication(origin=trust.origin).hash
-    message = Challenge(time_s=int(time.time()), claim=claim, publication=publication, reason=reason)
-    return act(message, [private_key], trust, patience_s)
+    claim = hash_of(claim_hash, what="CLAIM_HASH")
+    with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
+        return act_report(ledger.challenge(claim, directory, reason=reason))

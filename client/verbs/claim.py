@@ -1,6 +1,5 @@
 """`wmreg claim`: claim a model, wait for the nodes' verdict, keep the certificate."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,15 +8,12 @@ import click
 from client import options
 from client.errors import UNAVAILABLE, InputError
 from client.output import Report
+from client.sdk import STRAGGLERS_S, VERDICT_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from client.api import Api, Recorded
-    from client.bundle import Bundle
+    from client.api import Recorded
     from client.claim_state import ClaimState
-    from registry.certificate import Story
-
-TIMEOUT_S = 900
-STRAGGLERS_S = 20
+    from client.sdk.results import VerifiedCertificate
 
 
 @click.command("claim", epilog="Example:  wmreg claim suspect.safetensors --evidence mymodel")
@@ -33,11 +29,11 @@ STRAGGLERS_S = 20
 @click.option("--sha256", help="Hash that the model file must have; required for a URL.")
 @click.option("--endpoint", "is_endpoint", is_flag=True, help="MODEL is the URL of a prediction endpoint to be asked.")
 @click.option("--wait/--no-wait", default=True, help="Wait for the verdict.  [default: wait]")
-@click.option("--timeout-s", type=click.IntRange(0, 7 * 86400), default=TIMEOUT_S, show_default=True)
+@click.option("--timeout-s", type=click.IntRange(0, 7 * 86400), default=int(VERDICT_TIMEOUT_S), show_default=True)
 @click.option(
     "--stragglers-s",
     type=click.IntRange(0, 3600),
-    default=STRAGGLERS_S,
+    default=int(STRAGGLERS_S),
     show_default=True,
     help="After the verdict, how long to wait for the votes of the other nodes.",
 )
@@ -73,53 +69,32 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     Exit codes: 0 the model is verified, or intact, and the claim prevails, 1 it is not or does not, 4 there is no
     verdict yet, or none that a quorum of the nodes tells alike.
     """
-    from client.bundle import open_bundle
-    from client.claiming import submit_claim
-    from client.memory import Memory
-    from client.suspects import endpoint_at, suspect_of
+    from client.bundle import Bundle
+    from client.errors import PendingError
+    from client.progress import status_line
+    from client.suspects import endpoint_at
 
-    trust = options.load_policy(policy_path)
-    owner = options.load_owner(signing_key_path, trust)
-    bundle = open_bundle(directory)
-    part = open_bundle(bundle.part(watermark).directory)
     if is_endpoint and sha256 is not None:
         raise InputError("--sha256: not with --endpoint; nobody knows the file behind it")
-    suspect = endpoint_at(model) if is_endpoint else suspect_of(model, sha256=sha256)
-
-    async def run() -> Report:
-        async with options.ledger(trust, patience_s) as api:
-            recorded = await submit_claim(
-                api, Memory.default(), bundle, owner, suspect, watermark=watermark, again=again
-            )
-            if not wait:
-                return _claimed(recorded)
-            return await _follow(api, part, recorded, timeout_s=timeout_s, stragglers_s=stragglers_s)
-
-    return asyncio.run(run())
-
-
-async def _follow(api: "Api", bundle: "Bundle", recorded: "Recorded", *, timeout_s: int, stragglers_s: int) -> Report:
-
-    from client.memory import Memory
-    from client.progress import status_line
-    from client.publishing import finishing
-    from client.verdicts import await_stragglers, await_verdict, keep_certificate, older_publication
-
-    digest, memory = recorded.verified.signed.hash, Memory.default()
-    with status_line("claim recorded, waiting for the nodes to vote") as show:
-
-        def tell(state: "ClaimState") -> None:
-            show(f"{len(state.votes)} nodes have voted")
-
-        state = await await_verdict(api, digest, timeout_s=timeout_s, on_change=tell)
-        if state.outcome is not None and state.confirmed:
-            state = await await_stragglers(api, state, timeout_s=stragglers_s, on_change=tell)
-    if not state.is_certified:
-        older = await older_publication(api, memory, state) if state.confirmed else None
-        return _uncertified(recorded, state, older)
-    with finishing(recorded):
-        path, story = await keep_certificate(api, memory, bundle, digest)
-    return _certified(recorded, state, path, story)
+    suspect = endpoint_at(model) if is_endpoint else model
+    with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
+        recorded = ledger.claim(suspect, directory, sha256=sha256, watermark=watermark, again=again)
+        if not wait:
+            return _claimed(recorded)
+        with status_line("claim recorded, waiting for the nodes to vote") as show:
+            try:
+                status = ledger.wait_for_verdict(
+                    recorded,
+                    timeout_s=timeout_s,
+                    stragglers_s=stragglers_s,
+                    keep_in=Bundle(directory).part(watermark),
+                    on_change=lambda state: show(f"{len(state.votes)} nodes have voted"),
+                )
+            except PendingError as pending:
+                return _uncertified(recorded, pending.state, None)
+    if status.certificate is None:
+        return _uncertified(recorded, status.state, status.older_publication)
+    return _certified(recorded, status.state, status.certificate)
 
 
 def _claimed(recorded: "Recorded") -> Report:
@@ -147,9 +122,10 @@ def _uncertified(recorded: "Recorded", state: "ClaimState", older: "Recorded | N
     return Report(document=_document(recorded) | found, text="\n".join(text), exit_code=state.exit_code)
 
 
-def _certified(recorded: "Recorded", state: "ClaimState", path: Path, story: "Story") -> Report:
+def _certified(recorded: "Recorded", state: "ClaimState", certificate: "VerifiedCertificate") -> Report:
     from client.stories import certificate_text
 
+    path, story = certificate.path, certificate.story
     return Report(
         document=_document(recorded) | {"state": state.document, "certificate": str(path)},
         text="\n".join([state.votes_table(), "", certificate_text(story), "", f"certificate  {path}"]),

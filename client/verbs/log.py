@@ -1,7 +1,5 @@
 """`wmreg log`: the ledger page by page."""
 
-import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +7,11 @@ import click
 
 from client import options
 from client.output import Report, json_text, printable, table, utc
-from registry.errors import QuorumError
+from client.sdk import PAGE
 
 if TYPE_CHECKING:
-    from client.api import Api
+    from client.following import Followed
     from client.log_page import LogPage
-
-PAGE = 20
 
 
 @click.command("log", epilog="Example:  wmreg log --start 0 --limit 50")
@@ -33,34 +29,17 @@ def command(
     Whether the ledger continues what was seen of it before is checked, if enough nodes answer. With --follow each entry
     is a line of its own, with --json a document in one line, and --limit says how many of the last ones come first.
     """
-    trust = options.load_policy(policy_path)
-
-    async def run() -> "LogPage":
-        from client.continuity import check_latest
-        from client.memory import Memory
-
-        async with options.ledger(trust, patience_s) as api:
-            with suppress(QuorumError):  # one node is enough to page through its log
-                await check_latest(api, Memory.default())
-            first = start
-            if first is None:
-                first = max(0, (await api.entries(start=0, limit=1)).size - limit)
-            if follow:
-                await _follow(api, first, as_json=as_json)
-            return await api.entries(start=first, limit=limit)
-
-    page = asyncio.run(run())
+    with options.open_client(policy_path, patience_s) as ledger:
+        if follow:
+            for followed in ledger.follow(start=start, last=limit):
+                click.echo(json_text(followed.document) if as_json else _line(followed))
+        page = ledger.log(start=start, limit=limit)
     return Report(document=page.document, text=_text(page))
 
 
-async def _follow(api: "Api", start: int, *, as_json: bool) -> None:
-    """Print entries until interrupted."""
-    from client import following
-
-    async for followed in following.follow(api, start):
-        line = followed.line
-        columns = f"{line.index:>8}  {utc(line.recorded_s)}  {printable(line.kind):<8}  {line.message_hash}"
-        click.echo(json_text(followed.document) if as_json else columns)
+def _line(followed: "Followed") -> str:
+    line = followed.line
+    return f"{line.index:>8}  {utc(line.recorded_s)}  {printable(line.kind):<8}  {line.message_hash}"
 
 
 def _text(page: "LogPage") -> str:

@@ -1,6 +1,5 @@
 """`wmreg publish`: commit to a watermarked model before it is released."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,22 +25,11 @@ def command(directory: Path, signing_key_path: Path, policy_path: Path, patience
     The message is saved before it is sent; running the command again sends the same one. The receipt is checked against
     the policy before anything is reported.
     """
-    from client.bundle import open_bundle
-    from client.memory import Memory
-    from client.publishing import publish
-
-    trust = options.load_policy(policy_path)
-    owner = options.load_owner(signing_key_path, trust)
-    bundle = open_bundle(directory)
-
-    async def run() -> "Recorded":
-        async with options.ledger(trust, patience_s) as api:
-            return await publish(api, Memory.default(), bundle, owner)
-
-    return _report(asyncio.run(run()), bundle.receipt)
+    with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
+        return _report(ledger.publish(directory))
 
 
-def _report(recorded: "Recorded", receipt: Path) -> Report:
+def _report(recorded: "Recorded") -> Report:
     verified = recorded.verified
     witnesses = verified.trusted.times_s
     text = [
@@ -53,7 +41,11 @@ def _report(recorded: "Recorded", receipt: Path) -> Report:
         text.append(f"attested  by {utc(verified.trusted.not_after_s)}, cosigned by {', '.join(sorted(witnesses))}")
     if not _commits_to_model(verified.signed.message):
         text.append("model     not committed to: there was no model.safetensors beside the evidence")
-    text += [f"receipt   {receipt}", "", "The model may now be released. Keep the directory; a claim needs all of it."]
+    text += [
+        f"receipt   {recorded.receipt_path}",
+        "",
+        "The model may now be released. Keep the directory; a claim needs all of it.",
+    ]
     return Report(
         document={
             "index": verified.index,
@@ -63,7 +55,7 @@ def _report(recorded: "Recorded", receipt: Path) -> Report:
             "cosigned_by": sorted(witnesses),
             "duplicate": recorded.duplicate,
             "model_committed": _commits_to_model(verified.signed.message),
-            "receipt": str(receipt),
+            "receipt": str(recorded.receipt_path),
         },
         text="\n".join(text),
     )

@@ -1,6 +1,5 @@
 """`wmreg rotate`: move to another signing key."""
 
-import time
 from pathlib import Path
 
 import click
@@ -21,13 +20,7 @@ def command(new_key_path: Path, signing_key_path: Path, policy_path: Path, patie
     The new key claims what the old one published, and the old one says nothing more in this ledger. Both sign. Use the
     new key as --signing-key from then on; keep the old one, should the move have to be explained.
     """
-    from client.verbs.acting import act
-    from registry.messages import Rotation
+    from client.verbs.acting import act_report
 
-    old, new = options.load_key(signing_key_path), options.load_key(new_key_path)
-    message = Rotation(
-        time_s=int(time.time()),
-        old_key=old.public_key().public_bytes_raw(),
-        new_key=new.public_key().public_bytes_raw(),
-    )
-    return act(message, [old, new], options.load_policy(policy_path), patience_s)
+    with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
+        return act_report(ledger.rotate(new_key_path))

@@ -1,19 +1,17 @@
 """`wmreg search`: the entries that bear a hash, or that an owner signed."""
 
-import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from client import options
+from client.digests import hash_of
 from client.errors import InputError
 from client.output import Report, table, utc
-from registry.errors import QuorumError
 
 if TYPE_CHECKING:
-    from client.searching import Found, Query
+    from client.searching import Found
 
 
 @click.command("search", epilog="Example:  wmreg search suspect.safetensors")
@@ -31,39 +29,24 @@ def command(*, what: str, is_owner: bool, start: int, limit: int, policy_path: P
     file, such as a model, whose SHA-256 is searched for. Every entry is checked against the policy; that there are no
     others is the word of the nodes, all of which are asked.
     """
-    from client.searching import Query
-
-    trust = options.load_policy(policy_path)
-    query = Query(value=_value(what, is_owner=is_owner), is_owner=is_owner, start=start, limit=limit)
-
-    async def run() -> "Found":
-        from client.continuity import check_latest
-        from client.memory import Memory
-        from client.searching import search
-
-        async with options.ledger(trust, patience_s) as api:
-            with suppress(QuorumError):  # too few nodes to compare; what they find is checked all the same
-                await check_latest(api, Memory.default())
-            return await search(api, query)
-
-    found = asyncio.run(run())
-    return Report(document=_document(found, query), text=_text(found))
+    value = _value(what, is_owner=is_owner)
+    with options.open_client(policy_path, patience_s) as ledger:
+        found = ledger.search(value, is_owner=is_owner, start=start, limit=limit)
+    return Report(document=_document(found), text=_text(found))
 
 
-def _value(what: str, *, is_owner: bool) -> bytes:
+def _value(what: str, *, is_owner: bool) -> bytes | Path:
     path = Path(what)
     if not is_owner and path.is_file():
-        from client.files import sha256_file
-
-        return sha256_file(path)[0]
+        return path
     digits = "a public key" if is_owner else "a SHA-256 hash or a file"
     try:
-        return options.hash_of(what, what="WHAT")
+        return hash_of(what, what="WHAT")
     except InputError as error:
         raise InputError(f"WHAT: expected {digits}; hashes and keys are 64 lower-case hexadecimal digits") from error
 
 
-def _document(found: "Found", query: "Query") -> dict[str, object]:
+def _document(found: "Found") -> dict[str, object]:
     from client.bodies import body_document
 
     entries = [
@@ -79,7 +62,7 @@ def _document(found: "Found", query: "Query") -> dict[str, object]:
         for hit in found.hits
     ]
     return {
-        "owner" if query.is_owner else "hash": query.value.hex(),
+        "owner" if found.query.is_owner else "hash": found.query.value.hex(),
         "entries": entries,
         "next": found.following,
         "answered": list(found.answered),

@@ -1,17 +1,16 @@
 """`wmreg status`: how a claim stands."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from client import options
+from client.digests import hash_of
 from client.output import Report
 
 if TYPE_CHECKING:
-    from client.api import Recorded
-    from client.claim_state import ClaimState
+    from client.sdk.results import ClaimStatus
 
 
 @click.command("status", epilog="Example:  wmreg status 9ab1…")
@@ -28,28 +27,15 @@ def command(claim_hash: str, policy_path: Path, patience_s: float) -> Report:
     Exit codes: 0 the claim is verified and prevails, 1 it does not, 4 there is no verdict yet, or none that a quorum of
     the nodes tells alike.
     """
-    trust = options.load_policy(policy_path)
-    digest = options.hash_of(claim_hash, what="CLAIM_HASH")
-
-    async def run() -> "tuple[ClaimState, Recorded | None]":
-        from client.continuity import check_latest
-        from client.memory import Memory
-        from client.verdicts import ask_state, fetch_certificate, older_publication
-
-        memory = Memory.default()
-        async with options.ledger(trust, patience_s) as api:
-            await check_latest(api, memory)
-            state = await ask_state(api, digest)
-            if state.prevails:
-                await fetch_certificate(api, memory, digest)
-            return state, await older_publication(api, memory, state) if state.confirmed else None
-
-    return _report(*asyncio.run(run()))
+    digest = hash_of(claim_hash, what="CLAIM_HASH")
+    with options.open_client(policy_path, patience_s) as ledger:
+        return _report(ledger.status(digest))
 
 
-def _report(state: "ClaimState", older: "Recorded | None") -> Report:
+def _report(status: "ClaimStatus") -> Report:
     from client.stories import older_publication_text, receipt_document
 
+    state, older = status.state, status.older_publication
     text = [f"claim  {state.claim}", f"model  {state.model_sha256}", "", state.votes_table(), "", state.explain()]
     found: dict[str, object] = {
         "explanation": state.explain(),

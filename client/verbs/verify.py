@@ -10,13 +10,7 @@ from client import options
 from client.output import Report
 
 if TYPE_CHECKING:
-    from registry.certificate import Certificate, Story
-    from registry.trust import TrustPolicy
-
-_OTHER_MEMBERS = (
-    "if the members have changed since it was made, use the policy file of its time, or have it made anew "
-    "(wmreg claim, wmreg publish)"
-)
+    from registry.certificate import Story
 
 
 @click.command("verify", epilog="Example:  wmreg verify certificate.json --in-toto statement.json")
@@ -35,83 +29,30 @@ def command(file: Path, statement_path: Path | None, policy_path: Path) -> Repor
     Tells what it proves: who, what, when, by the word of how many nodes, with which numbers, and what it does not.
     Evidence that holds is an alarm about the log: exit code 5.
     """
-    from client.files import explaining
-    from registry.errors import UntrustedError
-
-    trust = options.load_policy(policy_path)
-    content = _read(file)
-    with explaining(content):
-        try:
-            return _verify(file, content, trust, statement_path)
-        except UntrustedError as error:
-            if trust.origin.encode() in content:
-                error.add_note(_OTHER_MEMBERS)
-            raise
-
-
-def _read(file: Path) -> bytes:
-    """The file; one that is too large for anything that could be verified is no usage error but no such file."""
-    from client.errors import InputError, InvalidError
-    from client.files import read_limited
-    from registry.certificate import CERTIFICATE_BYTES_MAX
-
-    try:
-        return read_limited(file, CERTIFICATE_BYTES_MAX)
-    except InputError as error:
-        raise InvalidError(str(error), code=error.code) from error
-
-
-def _verify(file: Path, content: bytes, trust: "TrustPolicy", statement_path: Path | None) -> Report:
     from client import stories
-    from client.continuity import check_offline
-    from client.errors import INCONSISTENT, InputError, InvalidError
-    from client.memory import Memory
-    from registry.certificate import Certificate, verify_certificate
-    from registry.equivocation import verify_equivocation
-    from registry.receipt import HEADER, Receipt, verify_receipt
+    from client.errors import INCONSISTENT, InputError
+    from client.sdk.offline import verify
+    from registry.certificate import Story
+    from registry.equivocation import EquivocationStory
 
-    if stories.is_equivocation(content):
-        with options.naming(file):
-            proven = verify_equivocation(content, trust)
-        if statement_path is not None:
-            raise InputError(f"{file}: --in-toto needs a certificate; this is evidence against nodes")
-        return Report(
-            document=stories.equivocation_document(proven),
-            text=stories.equivocation_text(proven),
-            exit_code=INCONSISTENT,
-        )
-    if content.lstrip()[:1] == b"{":
-        with options.naming(file):
-            story = verify_certificate(content, trust)
-            remark = check_offline(Memory.default(), trust, _notes(Certificate.decode(content)))
-        report = _remarked(stories.certificate_document(story), stories.certificate_text(story), [remark])
-        return report if statement_path is None else _export(report, story, content, statement_path)
+    verified = verify(file, options.load_policy(policy_path))
+    proven = verified.proven
+    if isinstance(proven, Story):
+        document, text = stories.certificate_document(proven), stories.certificate_text(proven)
+        report = _remarked(document, text, verified.remarks)
+        return report if statement_path is None else _export(report, proven, verified.content, statement_path)
     if statement_path is not None:
-        raise InputError(f"{file}: --in-toto needs a certificate; a receipt says nothing about a model")
-    if not content.startswith(HEADER.encode()[:16]):
-        raise InvalidError(f"{file}: neither a receipt nor a certificate nor evidence", code="malformed")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidError(f"{file}: the receipt is damaged: not text", code="malformed") from error
-    with options.naming(file):
-        receipt = Receipt.parse(text)
-        verified = verify_receipt(receipt, trust)
-        remark = check_offline(Memory.default(), trust, [receipt.checkpoint_note])
-    remarks = [*stories.unchecked(verified.trusted), remark]
-    return _remarked(stories.receipt_document(verified), stories.receipt_text(verified), remarks)
+        raise InputError(f"{file}: --in-toto needs a certificate; nothing else says anything about a model")
+    if isinstance(proven, EquivocationStory):
+        document, text = stories.equivocation_document(proven), stories.equivocation_text(proven)
+        return Report(document=document, text=text, exit_code=INCONSISTENT)
+    return _remarked(stories.receipt_document(proven), stories.receipt_text(proven), verified.remarks)
 
 
-def _notes(certificate: "Certificate") -> list[str]:
-    """All signed checkpoints of a certificate."""
-    return [certificate.checkpoint_note, *(earlier.checkpoint_note for earlier in certificate.attestations)]
-
-
-def _remarked(document: dict[str, object], text: str, remarks: Sequence[str | None]) -> Report:
+def _remarked(document: dict[str, object], text: str, remarks: Sequence[str]) -> Report:
     """The report, with what could not be checked or compared."""
-    told = [remark for remark in remarks if remark is not None]
-    notes = "".join(f"\n\nnote: {remark}" for remark in told)
-    return Report(document=document | {"remarks": told}, text=text + notes)
+    notes = "".join(f"\n\nnote: {remark}" for remark in remarks)
+    return Report(document=document | {"remarks": list(remarks)}, text=text + notes)
 
 
 def _export(report: Report, story: "Story", certificate: bytes, path: Path) -> Report:

@@ -1,11 +1,11 @@
 """`wmreg withdraw`: take back a publication or a claim."""
 
-import time
 from pathlib import Path
 
 import click
 
 from client import options
+from client.digests import hash_of
 from client.output import Report
 
 
@@ -22,9 +22,8 @@ def command(message_hash: str, reason: str, signing_key_path: Path, policy_path:
     Nothing is erased: the ledger shows the message and its withdrawal. A withdrawn publication carries no claims any
     more, and those that stand on it fall; its watermark key cannot be published again.
     """
-    from client.verbs.acting import act
-    from registry.messages import Withdrawal
+    from client.verbs.acting import act_report
 
-    target, private_key = options.hash_of(message_hash, what="MESSAGE_HASH"), options.load_key(signing_key_path)
-    message = Withdrawal(time_s=int(time.time()), target=target, reason=reason)
-    return act(message, [private_key], options.load_policy(policy_path), patience_s)
+    target = hash_of(message_hash, what="MESSAGE_HASH")
+    with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
+        return act_report(ledger.withdraw(target, reason=reason))

@@ -1,0 +1,116 @@
+"""What a program may hand to the SDK: a path, a text, or the object itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client.acts import Acts
+from client.api import Recorded
+from client.bundle import Bundle, open_bundle
+from client.digests import hash_of
+from client.errors import InputError, InvalidError
+from client.files import state_directory
+from client.keystore import load_signing_key
+from client.policy_file import load_policy, parse_policy
+from client.publishing import Owner
+from registry.errors import RegistryError
+from registry.trust import TrustPolicy
+
+AnyPath: TypeAlias = str | PathLike[str]
+AnyPolicy: TypeAlias = TrustPolicy | AnyPath
+AnyKey: TypeAlias = Ed25519PrivateKey | AnyPath
+AnyBundle: TypeAlias = Bundle | AnyPath
+AnyMessage: TypeAlias = Recorded | bytes | str
+
+
+def policy_of(policy: AnyPolicy) -> TrustPolicy:
+    """A trust policy: the object, the text of one (which has line ends), or the path of its file.
+
+    Raises:
+        InputError: it is no trust policy, naming the line; or not a text file of a policy's size.
+        OSError: the file cannot be read.
+    """
+    if isinstance(policy, TrustPolicy):
+        return policy
+    if isinstance(policy, str) and "\n" in policy:
+        return parse_policy(policy, called="policy")
+    return load_policy(Path(policy))
+
+
+def key_of(key: AnyKey) -> Ed25519PrivateKey:
+    """A signing key: the object, or the path of its file; see `client.keystore`."""
+    return key if isinstance(key, Ed25519PrivateKey) else load_signing_key(Path(key))
+
+
+def owner_of(key: Ed25519PrivateKey, acts: Acts, *, origin: str) -> Owner:
+    """The owner with a signing key, and from which earlier keys he moved to it.
+
+    Raises:
+        InvalidError: code rotated_key, he moved from this key to another.
+    """
+    public_key = key.public_key().public_bytes_raw()
+    later = acts.later_key(public_key, origin=origin)
+    if later is not None:
+        message = (
+            f"the signing key {public_key.hex()} was given up for {later.hex()}; use that one (--signing-key, owner=)"
+        )
+        raise InvalidError(message, code="rotated_key")
+    return Owner(key, tuple(acts.earlier_keys(public_key, origin=origin)))
+
+
+def bundle_of(bundle: AnyBundle) -> Bundle:
+    """An owner's directory: the object, or its path.
+
+    Raises:
+        InputError: a file that every bundle has is missing.
+    """
+    return open_bundle(bundle.directory if isinstance(bundle, Bundle) else Path(bundle))
+
+
+def digest_of(value: AnyMessage, *, what: str) -> bytes:
+    """A hash or public key: what was recorded, 32 bytes, or 64 hexadecimal digits in lower case.
+
+    Args:
+        value: the hash.
+        what: names the argument in the error.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(value, Recorded):
+        return value.hash
+    if isinstance(value, str):
+        return hash_of(value, what=what)
+    if len(value) != 32:
+        raise InputError(f"{what}: expected 32 bytes, got {len(value)}")
+    return value
+
+
+def state_of(directory: AnyPath | None) -> Path:
+    """The state directory: the one that is given, or the command's."""
+    return state_directory() if directory is None else Path(directory)
+
+
+def check_range(value: float, least: float, most: float, *, what: str) -> None:
+    """Check a number that a program gave; "not a number" is outside of every range.
+
+    Raises:
+        InputError: it is outside.
+    """
+    if not least <= value <= most:
+        raise InputError(f"{what}: {value} is not between {least:g} and {most:g}")
+
+
+@contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Put a file's path in front of what the rules object to in it; None for what is no file."""
+    try:
+        yield
+    except RegistryError as error:
+        if path is not None:
+            error.args = (f"{path}: {error}", *error.args[1:])  # the same error, with all that it knows besides
+        raise

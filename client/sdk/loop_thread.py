@@ -1,0 +1,63 @@
+"""An event loop in a thread of its own, for calls that wait for it.
+
+Rejected: `asyncio.run` in the caller's thread, which no notebook could use, since a loop runs there already.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """The loop runs from the making of this object until `close`."""
+
+    def __init__(self) -> None:
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop, self._closing = runner.get_loop(), asyncio.Event()
+        # A daemon, so that a program that forgets to close it can still end.
+        self._thread = threading.Thread(target=self._serve, args=(runner,), name="wmreg", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end; called from any thread but the loop's own.
+
+        What interrupts the waiting, such as KeyboardInterrupt, cancels the coroutine and is raised when that has ended.
+
+        Raises:
+            RuntimeError: this is the loop's own thread, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a callback of a client must not call the client")
+        ended = threading.Event()
+
+        async def begin() -> asyncio.Task[T]:
+            task = asyncio.create_task(coroutine)
+            task.add_done_callback(lambda _task: ended.set())
+            return task
+
+        task = asyncio.run_coroutine_threadsafe(begin(), self._loop).result()
+        try:
+            ended.wait()
+        except BaseException:
+            self._loop.call_soon_threadsafe(task.cancel)
+            ended.wait()
+            if not task.cancelled():
+                task.exception()  # looked at, so that asyncio does not report it as forgotten
+            raise
+        return task.result()
+
+    def close(self) -> None:
+        """Cancel whatever still runs, and end the loop and its thread; for one call."""
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
+
+    def _serve(self, runner: asyncio.Runner) -> None:
+        with runner:  # its end cancels what is left, and closes the loop
+            runner.run(self._wait())
+
+    async def _wait(self) -> None:
+        await self._closing.wait()
