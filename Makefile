@@ -78,6 +78,7 @@ docs: $(STAMP)
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/tools/command_page.py
 	$(BIN)/python docs/tools/api_page.py
+	$(BIN)/python docs/tools/sdk_page.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Linters over deploy/; those that are no Python packages are skipped, loudly, where they are missing.

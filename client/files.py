@@ -131,6 +131,17 @@ def explaining(raw: bytes) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Put a file's path in front of what the rules object to in it; None for what is no file."""
+    try:
+        yield
+    except RegistryError as error:
+        if path is not None:
+            error.args = (f"{path}: {error}", *error.args[1:])  # the same error, with all that it knows besides
+        raise
+
+
 def sha256_file(path: Path) -> tuple[bytes, int]:
     """Hash a file while streaming it; return the hash and the number of bytes.
 

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 from client.api import Api, Recorded
 from client.errors import InputError, InvalidError
-from client.files import read_limited
-from client.options import naming
+from client.files import naming, read_limited
 from client.policy_changes import Followed, describe_change
 from registry.errors import RegistryError
 from registry.joint import FILE_BYTES_MAX, Draft, decode_member

@@ -1,7 +1,5 @@
 """What a program may hand to the SDK: a path, a text, or the object itself."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -17,7 +15,6 @@ from client.files import state_directory
 from client.keystore import load_signing_key
 from client.policy_file import load_policy, parse_policy
 from client.publishing import Owner
-from registry.errors import RegistryError
 from registry.trust import TrustPolicy
 
 AnyPath: TypeAlias = str | PathLike[str]
@@ -103,14 +100,3 @@ def check_range(value: float, least: float, most: float, *, what: str) -> None:
     """
     if not least <= value <= most:
         raise InputError(f"{what}: {value} is not between {least:g} and {most:g}")
-
-
-@contextmanager
-def naming(path: Path | None) -> Iterator[None]:
-    """Put a file's path in front of what the rules object to in it; None for what is no file."""
-    try:
-        yield
-    except RegistryError as error:
-        if path is not None:
-            error.args = (f"{path}: {error}", *error.args[1:])  # the same error, with all that it knows besides
-        raise

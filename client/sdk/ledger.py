@@ -18,7 +18,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client import following, verdicts
+from client import verdicts
 from client.acts import Act, Acts
 from client.api import Api, Recorded, open_ledger
 from client.claim_state import ClaimState
@@ -26,6 +26,7 @@ from client.claiming import submit_claim
 from client.continuity import check_latest
 from client.errors import InputError, PendingError
 from client.files import sha256_file
+from client.following import Followed, follow
 from client.log_page import LogLine, LogPage
 from client.memory import Memory
 from client.publishing import Owner, finishing, keep_seen, publish
@@ -344,7 +345,7 @@ class Client:
                 yield line
             following_page = page.following
 
-    async def follow(self, *, start: int | None = None, last: int = 0) -> AsyncGenerator[following.Followed]:
+    async def follow(self, *, start: int | None = None, last: int = 0) -> AsyncGenerator[Followed]:
         """Every entry from an index on, and each new one as it comes, by one node's word; never ends by itself.
 
         Args:
@@ -355,7 +356,7 @@ class Client:
         _check_page(start or 0, PAGE_MAX)
         await self._compare()
         first = await self._first(last) if start is None else start
-        async with aclosing(following.follow(self.api, first)) as stream:
+        async with aclosing(follow(self.api, first)) as stream:
             async for followed in stream:
                 yield followed
 

@@ -6,7 +6,7 @@ Rejected: `asyncio.run` in the caller's thread, which no notebook could use, sin
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -32,23 +32,15 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a callback of a client must not call the client")
-        ended = threading.Event()
-
-        async def begin() -> asyncio.Task[T]:
-            task = asyncio.create_task(coroutine)
-            task.add_done_callback(lambda _task: ended.set())
-            return task
-
-        task = asyncio.run_coroutine_threadsafe(begin(), self._loop).result()
+        call = _Call(self._loop, coroutine)
         try:
-            ended.wait()
+            self._loop.call_soon_threadsafe(call.begin)
+            call.ended.wait()
         except BaseException:
-            self._loop.call_soon_threadsafe(task.cancel)
-            ended.wait()
-            if not task.cancelled():
-                task.exception()  # looked at, so that asyncio does not report it as forgotten
+            self._loop.call_soon_threadsafe(call.abandon)
+            call.ended.wait()
             raise
-        return task.result()
+        return call.result()
 
     def close(self) -> None:
         """Cancel whatever still runs, and end the loop and its thread; for one call."""
@@ -61,3 +53,34 @@ class LoopThread:
 
     async def _wait(self) -> None:
         await self._closing.wait()
+
+
+class _Call(Generic[T]):
+    """One coroutine on its way; begin and abandon run in the loop's thread, begin first."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
+        self.ended = threading.Event()
+        self._loop, self._coroutine = loop, coroutine
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> None:
+        self._task = self._loop.create_task(self._coroutine)
+        self._task.add_done_callback(self._end)
+
+    def abandon(self) -> None:
+        if self._task is None:  # the interruption came before the beginning was arranged
+            self._coroutine.close()
+            self.ended.set()
+        else:
+            self._task.cancel()
+
+    def result(self) -> T:
+        """What the coroutine returned or raised, after its end."""
+        if self._task is None:
+            raise RuntimeError("the call was abandoned")
+        return self._task.result()
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report that of an abandoned call as forgotten
+        self.ended.set()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from client.continuity import check_offline
 from client.errors import InputError, InvalidError
-from client.files import explaining, read_limited
+from client.files import explaining, naming, read_limited
 from client.memory import Memory
-from client.sdk.inputs import AnyPath, AnyPolicy, naming, policy_of, state_of
+from client.sdk.inputs import AnyPath, AnyPolicy, policy_of, state_of
 from client.sdk.results import VerifiedFile
 from client.stories import is_equivocation, unchecked
 from registry.certificate import CERTIFICATE_BYTES_MAX, Certificate, verify_certificate

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+import client
 from client.command import VERBS
 from node.api.openapi import PATHS
 
@@ -39,6 +40,13 @@ def test_the_apis_page_and_description_are_up_to_date():
     made = tool("api_page")
     assert (DOCS / "reference" / "api.md").read_text() == made.render(), "run make docs"
     assert (DOCS / "reference" / "openapi.json").read_text() == made.describe(), "run make docs"
+
+
+def test_the_sdks_page_is_up_to_date_and_tells_every_name():
+    page = (DOCS / "reference" / "sdk.md").read_text()
+    assert page == tool("sdk_page").render(), "run make docs"
+    headings = {line.lstrip("# ") for line in page.splitlines() if line.startswith("#")}
+    assert set(client.__all__) <= headings
 
 
 def test_every_operation_is_told():
