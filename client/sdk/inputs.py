@@ -22,6 +22,8 @@ AnyPolicy: TypeAlias = TrustPolicy | AnyPath
 AnyKey: TypeAlias = Ed25519PrivateKey | AnyPath
 AnyBundle: TypeAlias = Bundle | AnyPath
 AnyMessage: TypeAlias = Recorded | bytes | str
+PAGE_MAX = 100  # entries
+_INDEX_MAX = 2**64 - 1
 
 
 def policy_of(policy: AnyPolicy) -> TrustPolicy:
@@ -85,6 +87,12 @@ def digest_of(value: AnyMessage, *, what: str) -> bytes:
     if len(value) != 32:
         raise InputError(f"{what}: expected 32 bytes, got {len(value)}")
     return value
+
+
+def check_page(start: int, limit: int) -> None:
+    """Check where a page of the log begins, and how many entries it may have; raises InputError."""
+    check_range(start, 0, _INDEX_MAX, what="start")
+    check_range(limit, 1, PAGE_MAX, what="limit")
 
 
 def state_of(directory: AnyPath | None) -> Path:

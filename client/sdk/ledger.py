@@ -32,12 +32,14 @@ from client.memory import Memory
 from client.publishing import Owner, finishing, keep_seen, publish
 from client.sdk import PAGE, PATIENCE_S, STRAGGLERS_S, VERDICT_TIMEOUT_S
 from client.sdk.inputs import (
+    PAGE_MAX,
     AnyBundle,
     AnyKey,
     AnyMessage,
     AnyPath,
     AnyPolicy,
     bundle_of,
+    check_page,
     check_range,
     digest_of,
     key_of,
@@ -54,8 +56,6 @@ from registry.errors import QuorumError
 from registry.messages import Challenge, Rotation, Withdrawal
 from registry.trust import TrustPolicy
 
-PAGE_MAX = 100  # entries
-_INDEX_MAX = 2**64 - 1
 _PATIENCE_S_MAX = 86_400.0
 OnChange = Callable[[ClaimState], None]
 
@@ -314,7 +314,7 @@ class Client:
         Returns:
             A page of entries, and whose word it is that there are no others.
         """
-        _check_page(start, limit)
+        check_page(start, limit)
         if isinstance(value, PathLike):
             digest, _ = await asyncio.to_thread(sha256_file, Path(value))
         else:
@@ -330,14 +330,14 @@ class Client:
             start: index of its first entry; None for the last page.
             limit: entries in it at most, in [1, 100].
         """
-        _check_page(start or 0, limit)
+        check_page(start or 0, limit)
         await self._compare()
         first = await self._first(limit) if start is None else start
         return await self.api.entries(start=first, limit=limit)
 
     async def entries(self, *, start: int = 0) -> AsyncGenerator[LogLine]:
         """Every entry of the log from an index on, by one node's word, page after page; ends with the last one."""
-        _check_page(start, PAGE_MAX)
+        check_page(start, PAGE_MAX)
         following_page: int | None = start
         while following_page is not None:
             page = await self.log(start=following_page, limit=PAGE_MAX)
@@ -353,7 +353,7 @@ class Client:
             last: without `start`, how many of the entries that are there already come first, in [0, 100].
         """
         check_range(last, 0, PAGE_MAX, what="last")
-        _check_page(start or 0, PAGE_MAX)
+        check_page(start or 0, PAGE_MAX)
         await self._compare()
         first = await self._first(last) if start is None else start
         async with aclosing(follow(self.api, first)) as stream:
@@ -392,11 +392,6 @@ class Client:
 
 def _suspect(model: AnyPath, sha256: str | None) -> Suspect:
     return suspect_of(fspath(model), sha256=sha256)
-
-
-def _check_page(start: int, limit: int) -> None:
-    check_range(start, 0, _INDEX_MAX, what="start")
-    check_range(limit, 1, PAGE_MAX, what="limit")
 
 
 def _ignore(_state: ClaimState) -> None:

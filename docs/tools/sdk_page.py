@@ -77,7 +77,8 @@ def _class(told: type, node: ast.ClassDef) -> str:
 def _fields(node: ast.ClassDef) -> str:
     """The fields of a dataclass, as they are written, or the members of an enumeration."""
     lines = [ast.unparse(part) for part in node.body if isinstance(part, ast.AnnAssign | ast.Assign)]
-    return f"\n```python\n{chr(10).join(lines)}\n```\n" if lines else ""
+    written = "\n".join(lines).replace("'", '"')  # as the formatter spells it
+    return f"\n```python\n{written}\n```\n" if lines else ""
 
 
 def _method(node: Function) -> str:
