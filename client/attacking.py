@@ -21,7 +21,6 @@ from client.keystore import WatermarkKeyFile, save_watermark_key
 from client.measuring import Trial, measure
 from client.models import Show, device_of, load_data, reporting, saved_weights, task_score, watermark_errors
 from client.task import Task
-from registry.binomial import p_value
 from registry.errors import RefusedError
 from registry.policy import Thresholds
 from registry.verdict import WON, Measurement, Outcome, judge
@@ -259,11 +258,10 @@ class _Work:
             return point | unknown | {"outcome": str(Outcome.UNVERIFIABLE), "reason": reason}
         finally:
             self._keep(suspect, keep_as)
-        matched, total = measurement.matched, measurement.total
         counts = {
-            "matched": matched,
-            "total": total,
-            "p_value": p_value(matched, total, measurement.chance_ppm),
+            "matched": measurement.matched,
+            "total": measurement.total,
+            "p_value": measurement.p_value,
             "aligned": measurement.aligned,
             "matched_unaligned": measurement.matched_unaligned,
         }

@@ -12,7 +12,7 @@ from client import answers
 from client.errors import DONE, INVALID, UNAVAILABLE
 from client.output import counted, printable, table
 from client.transport import UnreachableError
-from registry.verdict import CERTIFIED, WON, Outcome
+from registry.verdict import CERTIFIED, WON, Outcome, Statistic
 
 INTACT = "the model answers every trigger as the published one"
 REASONS = {
@@ -52,6 +52,7 @@ class NodeVote:
     """One node's vote; the numbers are None where it measured nothing.
 
     Attributes:
+        p_value: None where chance says nothing, as of integrity.
         control_best: triggers that the best control answered.
     """
 
@@ -71,6 +72,8 @@ class NodeVote:
     @classmethod
     def read(cls, vote: Mapping[str, object]) -> "NodeVote":
         """Read a vote; raises KeyError, TypeError or ValueError."""
+        statistic = answers.optional(vote.get("statistic"), lambda word: Statistic(answers.text(word)))
+        p_value = answers.optional(vote.get("p_value"), answers.text)
         return cls(
             member=answers.text(vote["member"]),
             outcome=Outcome(answers.text(vote["outcome"])),
@@ -78,7 +81,7 @@ class NodeVote:
             device=answers.optional(vote.get("device"), answers.text),
             matched=answers.optional(vote.get("matched"), answers.count),
             total=answers.optional(vote.get("total"), answers.count),
-            p_value=answers.optional(vote.get("p_value"), answers.text),
+            p_value=p_value if statistic is None or statistic.has_chance else None,
             permutations=answers.optional(vote.get("permutations"), answers.count),
             permutations_as_good=answers.optional(vote.get("permutations_as_good"), answers.count),
             control_best=max(answers.items(vote.get("controls", []), _matched), default=None),
@@ -93,7 +96,7 @@ class NodeVote:
             self.outcome,
             self.reason,
             self._counted(),
-            None if self.outcome in {Outcome.INTACT, Outcome.TAMPERED} else self.p_value,
+            self.p_value,
             f"{self.permutations_as_good}/{self.permutations}" if self.permutations else None,
             self.control_best,
             self.device,

@@ -32,6 +32,7 @@ from client.models import (
 from client.plots import plot_scheme_report
 from client.task import Task
 from registry.binomial import MILLION, p_value
+from registry.verdict import Statistic
 from wm.data import Dataset
 from wm.schemes.catalogue import Scheme, scheme_of
 from wm.schemes.evidence import SchemeEvidence, save_scheme_evidence
@@ -155,9 +156,9 @@ def _counted(
         "triggers": payload.total,
         "statistic": scheme.statistic,
         "chance": float(chance),
-        "p_value": None
-        if scheme.statistic == "integrity"
-        else p_value(counts["marked"], payload.total, math.ceil(chance * MILLION)),
+        "p_value": p_value(counts["marked"], payload.total, math.ceil(chance * MILLION))
+        if Statistic(scheme.statistic).has_chance
+        else None,
     }
 
 

@@ -38,10 +38,7 @@ def certificate_text(story: Story) -> str:
     """Tell a certificate: who, what, when, by whose word, with which numbers."""
     agreeing = [vote for vote in story.votes if vote.outcome is story.outcome]
     headers = ["node", "vote", "reason", "matched", "p-value", "device"]
-    is_owners = story.outcome is Outcome.VERIFIED  # chance says something of owners, not of integrity
-    rows = [
-        [v.member, v.outcome, v.reason, _counted(v), v.p_value if is_owners else None, v.device] for v in story.votes
-    ]
+    rows = [[v.member, v.outcome, v.reason, _counted(v), v.p_value, v.device] for v in story.votes]
     return "\n".join(
         [
             f"{story.outcome}: {_subject(story)}",
@@ -68,13 +65,10 @@ def _subject(story: Story) -> str:
     return f"the model with SHA-256 {story.model_sha256.hex()}"
 
 
-def _counted(vote: VoteStory) -> str:
+def _counted(vote: VoteStory) -> str | None:
+    if not vote.total:
+        return None
     return counted(vote.matched, vote.total, aligned=vote.aligned, matched_unaligned=vote.matched_unaligned)
-
-
-def _chance(vote: VoteStory) -> str | None:
-    """The p-value of a vote on an owner; of integrity chance says nothing."""
-    return None if vote.outcome in {Outcome.INTACT, Outcome.TAMPERED} else vote.p_value
 
 
 def _moved_lines(story: Story) -> list[str]:

@@ -9,12 +9,11 @@ at which publication and claim were recorded.
 The file is JSON in one spelling with a hash over itself; damage is told from distrust before anything else is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from registry import hashed_json, merkle
-from registry.binomial import HALF_PPM, p_value
 from registry.endpoint import endpoint_of
 from registry.entry import Entry, Placed
 from registry.envelope import SignedMessage, message_hash
@@ -24,7 +23,7 @@ from registry.note import Note
 from registry.rules import Accepted, Ledger
 from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustedCheckpoint, TrustPolicy
-from registry.verdict import CERTIFIED, Outcome
+from registry.verdict import CERTIFIED, Outcome, Statistic
 
 FORMAT = "wmreg-certificate/1"
 CERTIFICATE_BYTES_MAX = 8 * 2**20
@@ -86,14 +85,19 @@ class Attested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteStory:
-    """One node's vote, for people; what the numbers mean says `registry.verdict.Measurement`."""
+    """One node's vote, for people; what the numbers mean says `registry.verdict.Measurement`.
+
+    Attributes:
+        matched, total: 0 where nothing was measured.
+        p_value: None there, and where chance says nothing.
+    """
 
     member: str
     outcome: Outcome
     reason: str
     matched: int
     total: int
-    p_value: str
+    p_value: str | None
     device: str
     aligned: bool
     matched_unaligned: int | None
@@ -116,7 +120,9 @@ class Story:
         outcome: VERIFIED; of a mark of integrity INTACT or TAMPERED.
         owner: the signing key that claimed.
         published_by: the signing key that published; another one if the owner moved to a new key since.
+        model_sha256: of the model's file; of a claim on an endpoint, of its URL.
         endpoint: URL of the endpoint that was asked; None for a model's file.
+        statistics: what the votes counted that agree with the verdict; one thing, if they are honest.
         policy_index: place of the entry that set the policy by which the claim is judged; 0 for the genesis.
         challenges: objections by others, at most CHALLENGES_SHOWN_MAX.
     """
@@ -134,6 +140,7 @@ class Story:
     claimed: Attested
     model_sha256: bytes
     endpoint: str | None
+    statistics: tuple[Statistic, ...]
     policy_index: int
     quorum: int
     members: int
@@ -258,6 +265,7 @@ def _tell(
         claimed=_attested(claimed, checkpoints),
         model_sha256=state.message.model_sha256,
         endpoint=endpoint_of(state.message.model_pointer, state.message.model_sha256),
+        statistics=_statistics(state.votes_for(verdict.outcome).values()),
         policy_index=max(indexes[digest] for digest in ledger.policy_hashes if indexes[digest] < claimed),
         quorum=state.policy.quorum,
         members=len(state.policy.members),
@@ -273,6 +281,10 @@ def _challenge(signed: SignedMessage) -> ChallengeStory:
     return ChallengeStory(challenger=signed.signer, publication=message.publication, reason=message.reason)
 
 
+def _statistics(votes: Iterable[Vote]) -> tuple[Statistic, ...]:
+    return tuple(sorted({vote.measurement.statistic for vote in votes if vote.measurement}))
+
+
 def _vote(member: str, vote: Vote) -> VoteStory:
     measured = vote.measurement
     matched, total = (measured.matched, measured.total) if measured else (0, 0)
@@ -282,7 +294,7 @@ def _vote(member: str, vote: Vote) -> VoteStory:
         reason=vote.reason,
         matched=matched,
         total=total,
-        p_value=p_value(matched, total, measured.chance_ppm if measured else HALF_PPM),
+        p_value=measured.p_value if measured else None,
         device=vote.device,
         aligned=measured.aligned if measured else False,
         matched_unaligned=measured.matched_unaligned if measured else None,

@@ -56,6 +56,11 @@ def is_endpoint_pointer(pointer: str) -> bool:
     return pointer.startswith(POINTER_PREFIX)
 
 
+def endpoint_named(pointer: str) -> str | None:
+    """The URL that a claim's pointer names, in whatever spelling; None for a file. For texts: nothing is checked."""
+    return pointer.removeprefix(POINTER_PREFIX) if is_endpoint_pointer(pointer) else None
+
+
 def endpoint_of(pointer: str, sha256: bytes) -> str | None:
     """The URL of the endpoint that a claim is on; None for a claim on a file.
 

@@ -43,7 +43,7 @@ def statement(story: Story, certificate: bytes) -> bytes:
         "predicate": {
             "outcome": str(story.outcome),
             "certificate": {"digest": {"sha256": hashlib.sha256(certificate).hexdigest()}},
-            "story": _value(story),
+            "story": _told(story),
         },
     }
     return hashed_json.spell(content)
@@ -54,6 +54,14 @@ def _subject(story: Story) -> dict[str, object]:
     if story.endpoint is not None:
         return {"uri": story.endpoint, "digest": {"wmreg_endpoint": story.model_sha256.hex()}}
     return {"digest": {"sha256": story.model_sha256.hex()}}
+
+
+def _told(story: Story) -> dict[str, Any]:
+    """The story in JSON; the hash of an endpoint's URL is not called a model's."""
+    told: dict[str, Any] = _value(story)
+    if story.endpoint is not None:
+        told["endpointSha256"] = told.pop("modelSha256")
+    return told
 
 
 def rfc3339(time_s: int) -> str:

@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import NamedTuple, cast
 
 from registry import schema
-from registry.binomial import HALF_PPM, MILLION, least_significant
+from registry.binomial import HALF_PPM, MILLION, least_significant, p_value
 from registry.encoding import Value
 from registry.errors import MalformedError, shown
 from registry.policy import Thresholds
@@ -74,6 +74,11 @@ class Statistic(StrEnum):
     CLASSES = "classes"
     CALIBRATED = "calibrated"
     INTEGRITY = "integrity"
+
+    @property
+    def has_chance(self) -> bool:
+        """Whether chance says something of a count; of integrity it does not, since one answer that differs decides."""
+        return self is not Statistic.INTEGRITY
 
 
 class ControlKind(StrEnum):
@@ -132,6 +137,11 @@ class Measurement:
     aligned: bool = False
     matched_unaligned: int | None = None
 
+    @property
+    def p_value(self) -> str | None:
+        """The exact tail of the count, as it is shown; None where chance says nothing."""
+        return p_value(self.matched, self.total, self.chance_ppm) if self.statistic.has_chance else None
+
     def to_value(self) -> dict[str, Value]:
         """The measurement as part of a vote's body.
 
@@ -174,7 +184,7 @@ def judge(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, st
         return (Outcome.INTACT, "matched") if is_intact else (Outcome.TAMPERED, "changed")
     if not _reaches(measurement.matched, thresholds.refute_permille, measurement):
         return Outcome.REFUTED, "below_threshold"
-    if not _is_significant(measurement, thresholds):
+    if measurement.matched < least_passing(measurement, thresholds):
         return Outcome.INCONCLUSIVE, "between_bounds"
     return _judge_controls(measurement, thresholds)
 
@@ -187,6 +197,21 @@ def least_of_share(permille: int, total: int, chance_ppm: int = HALF_PPM) -> int
     return -(-total * _billionths(permille, chance_ppm) // 10**9)
 
 
+def least_passing(measurement: Measurement, thresholds: Thresholds) -> int:
+    """Least count that passes S1: the share γ, and an exact tail ≤ 2^-alpha_bits, or half of it for a second count.
+
+    Returns:
+        A count; one more than all where none passes; all of them of a mark of integrity.
+    """
+    total, chance_ppm = measurement.total, measurement.chance_ppm
+    if not measurement.statistic.has_chance:
+        return total
+    factor = 1 << (thresholds.alpha_bits + measurement.aligned)
+    return max(
+        least_of_share(thresholds.gamma_permille, total, chance_ppm), least_significant(total, factor, chance_ppm)
+    )
+
+
 def _billionths(permille: int, chance_ppm: int) -> int:
     return 1000 * chance_ppm + (2 * permille - 1000) * (MILLION - chance_ppm)
 
@@ -197,14 +222,6 @@ def _reaches(count: int, permille: int, measurement: Measurement) -> bool:
 
 def _exceeds(count: int, permille: int, measurement: Measurement) -> bool:
     return count * 10**9 > measurement.total * _billionths(permille, measurement.chance_ppm)
-
-
-def _is_significant(measurement: Measurement, thresholds: Thresholds) -> bool:
-    """S1: the share γ, and an exact tail ≤ 2^-alpha_bits, or half of it where this is the second count."""
-    if not _reaches(measurement.matched, thresholds.gamma_permille, measurement):
-        return False
-    factor = 1 << (thresholds.alpha_bits + measurement.aligned)
-    return measurement.matched >= least_significant(measurement.total, factor, measurement.chance_ppm)
 
 
 def _judge_controls(measurement: Measurement, thresholds: Thresholds) -> tuple[Outcome, str]:

@@ -41,27 +41,25 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
     from client.bundle import open_bundle
     from client.measuring import Trial, measure
     from client.progress import phases
-    from registry.binomial import p_value
 
     if public and not controls:
         raise InputError("--control: only together with --controls")
     bundle = open_bundle(directory)
     with phases() as show:
         measurement = measure(model, bundle, Trial(controls=controls, device=device, public=public), show)
-    p = p_value(measurement.matched, measurement.total, measurement.chance_ppm)
     document: dict[str, object] = {
         "statistic": str(measurement.statistic),
         "chance_ppm": measurement.chance_ppm,
         "matched": measurement.matched,
         "total": measurement.total,
-        "p_value": p,
+        "p_value": measurement.p_value,
         "aligned": measurement.aligned,
         "matched_unaligned": measurement.matched_unaligned,
     }
     what = _COUNTED.get(measurement.statistic, "triggers answered")
     text = f"{measurement.matched} of {measurement.total} {what} as the key demands"
-    if measurement.statistic != "integrity":  # of which chance says nothing
-        text += f" (chance: p = {p})"
+    if measurement.p_value is not None:
+        text += f" (chance: p = {measurement.p_value})"
     if measurement.aligned:
         text += f"\n{_before(measurement.matched_unaligned)}"
     if not controls:

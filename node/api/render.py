@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any, cast
 
 from node.ledger import LedgerService
-from registry.binomial import p_value
 from registry.claims import ClaimState
 from registry.entry import Placed
 from registry.messages import Challenge, Vote
@@ -120,7 +119,7 @@ def _numbers(measurement: Measurement | None) -> Json:
         "total": measurement.total,
         "statistic": str(measurement.statistic),
         "chance_ppm": measurement.chance_ppm,
-        "p_value": p_value(measurement.matched, measurement.total, measurement.chance_ppm),
+        "p_value": measurement.p_value,
         "permutations": measurement.permutations,
         "permutations_as_good": measurement.permutations_as_good,
         "controls": [plain(control) for control in measurement.controls],

@@ -192,7 +192,7 @@ _ANSWERS: Mapping[str, Schema] = {
         recorded_s=_TIME,
         **dict.fromkeys(_NUMBERS, nullable(COUNT)),
         statistic=nullable(ref("Statistic")),
-        p_value=nullable(TEXT),
+        p_value=described(nullable(TEXT), "Null if nothing was measured, and of integrity, where chance says nothing."),
         controls=listed(ref("Control")),
         aligned=nullable(_ALIGNED),
         matched_unaligned=_MATCHED_UNALIGNED,

@@ -14,23 +14,21 @@ from node.api.search import reach_all
 from node.api.services import Services
 from node.explorer.plot import Plot, plot_of
 from node.store import Store
-from registry.binomial import p_value
 from registry.claims import ClaimState, Verdict
 from registry.entry import Placed
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Vote, Withdrawal
-from registry.verdict import CERTIFIED, Statistic
+from registry.verdict import CERTIFIED
 
 FOLLOWING_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownVote:
-    """A node's vote, and its exact p-value where it measured whose a model is."""
+    """A node's vote, and the entry in which it stands."""
 
     member: str
     placed: Placed
     vote: Vote
-    p_value: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +125,4 @@ def names_of(store: Store) -> Mapping[bytes, str]:
 
 def _show_vote(member: str, placed: Placed) -> ShownVote:
     vote = cast("Vote", placed.signed.message)
-    measured = vote.measurement
-    value = None
-    if measured and measured.statistic is not Statistic.INTEGRITY:  # of which chance says nothing
-        value = p_value(measured.matched, measured.total, measured.chance_ppm)
-    return ShownVote(member=member, placed=placed, vote=vote, p_value=value)
+    return ShownVote(member=member, placed=placed, vote=vote)

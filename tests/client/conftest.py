@@ -26,7 +26,6 @@ from client.keystore import WatermarkKeyFile, create_signing_key, create_waterma
 from client.publishing import Owner
 from registry import merkle, note, signing, tiles
 from registry.audit import Replay
-from registry.binomial import p_value
 from registry.certificate import Certificate, ProvenEntry
 from registry.checkpoint import Checkpoint
 from registry.entry import Entry
@@ -450,7 +449,9 @@ def vote_document(name: str, vote: Vote) -> dict[str, object]:
         "reason": vote.reason,
         "matched": measured.matched,
         "total": measured.total,
-        "p_value": p_value(measured.matched, measured.total),
+        "statistic": str(measured.statistic),
+        "chance_ppm": measured.chance_ppm,
+        "p_value": measured.p_value,
         "permutations": measured.permutations,
         "permutations_as_good": measured.permutations_as_good,
         "aligned": measured.aligned,

@@ -108,3 +108,11 @@ def test_the_library_tells_which_schemes_the_command_knows():
 
     assert set(SCHEMES) == set(NAMES)
     assert wm.embed is not None
+
+
+def test_texts_know_of_each_scheme_what_the_library_counts():
+    from registry.schemes import STATISTICS
+    from wm.schemes.catalogue import SCHEMES
+    from wm.schemes.mtlsign.preparation import NAME
+
+    assert {NAME: Statistic.BRANCH} | {name: scheme.statistic for name, scheme in SCHEMES.items()} == STATISTICS

@@ -38,7 +38,9 @@ def test_of_a_claim_on_an_endpoint_the_subject_is_its_url_and_no_file():
     asked = replace(STORY, endpoint=url, model_sha256=endpoint_sha256(url))
     content = json.loads(statement(asked, RAW))
     assert content["subject"] == [{"uri": url, "digest": {"wmreg_endpoint": endpoint_sha256(url).hex()}}]
-    assert content["predicate"]["story"]["endpoint"] == url
+    told = content["predicate"]["story"]
+    assert (told["endpoint"], told["endpointSha256"]) == (url, endpoint_sha256(url).hex())
+    assert "modelSha256" not in told
 
 
 def test_the_predicate_names_the_certificate_that_proves_it():
@@ -54,6 +56,7 @@ def test_the_predicate_tells_the_whole_story():
     assert (TOLD["origin"], TOLD["owner"]) == (ORIGIN, public_key("alice").hex())
     assert (TOLD["publicationIndex"], TOLD["claimIndex"], TOLD["quorum"], TOLD["members"]) == (1, 2, 2, 3)
     assert TOLD["modelSha256"] == CONTENT["subject"][0]["digest"]["sha256"]
+    assert TOLD["statistics"] == ["branch"]
     assert TOLD["witnesses"] == ["node-1", "node-2", "node-3"]
     assert [(vote["member"], vote["outcome"], vote["matched"], vote["pValue"]) for vote in TOLD["votes"]] == [
         (vote.member, "VERIFIED", 600, vote.p_value) for vote in STORY.votes

@@ -19,6 +19,7 @@ from registry.verdict import (
     Statistic,
     judge,
     least_of_share,
+    least_passing,
 )
 
 THRESHOLDS = Thresholds()
@@ -214,6 +215,27 @@ def test_one_answer_that_differs_is_tampering():
     intact = Measurement(matched=100, total=100, statistic=Statistic.INTEGRITY, chance_ppm=TENTH_PPM, controls=())
     assert judge(intact, THRESHOLDS) == (Outcome.INTACT, "matched")
     assert judge(replace(intact, matched=99), THRESHOLDS) == (Outcome.TAMPERED, "changed")
+
+
+@pytest.mark.parametrize("statistic", Statistic)
+def test_chance_says_something_of_every_count_but_of_integrity(statistic):
+    measurement = replace(good_measurement(), statistic=statistic)
+    assert measurement.p_value == (None if statistic is Statistic.INTEGRITY else "2.41e-181")
+    assert statistic.has_chance == (measurement.p_value is not None)
+
+
+@given(st.sampled_from(Statistic), st.integers(1, 700), st.sampled_from([TENTH_PPM, HALF_PPM, 900_000]), st.booleans())
+def test_the_least_count_that_passes_is_where_numbers_begin_to_convict(statistic, total, chance_ppm, aligned):
+    numbers = Measurement(
+        matched=total, total=total, controls=(), statistic=statistic, chance_ppm=chance_ppm, aligned=aligned
+    )
+    least = least_passing(numbers, THRESHOLDS)
+    passed = [judge(replace(numbers, matched=count), THRESHOLDS)[1] for count in (least - 1, min(least, total))]
+    if statistic is Statistic.INTEGRITY:
+        assert (least, passed) == (total, ["changed", "matched"])
+    else:
+        assert passed[0] in {"below_threshold", "between_bounds"}
+        assert passed[1] == ("too_few_controls" if least <= total else "between_bounds")
 
 
 @pytest.mark.parametrize("statistic", [it for it in Statistic if it is not Statistic.BRANCH])
