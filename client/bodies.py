@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
 from client.output import printable, utc
-from registry.messages import Message
+from registry.endpoint import endpoint_named, is_endpoint_pointer
+from registry.messages import Claim, Message
 from registry.verdict import ControlCounts
+
+_OF_ENDPOINT = {"model_pointer": "endpoint", "model_sha256": "endpoint_sha256"}
 
 
 def body_document(message: Message) -> dict[str, object]:
@@ -14,8 +17,22 @@ def body_document(message: Message) -> dict[str, object]:
 
 
 def body_text(body: Mapping[str, object]) -> str:
-    """A body, one line for each field; maps and lists are indented."""
-    return "\n".join(_lines(body, ""))
+    """A body, one line for each field; maps and lists are indented. A claim on an endpoint shows it by its URL."""
+    return "\n".join(_lines(_named(body), ""))
+
+
+def field_of(name: str, message: Message) -> str:
+    """A field of a message as `body_text` calls it: the hash of an endpoint's URL is not called a model's."""
+    is_endpoint = isinstance(message, Claim) and is_endpoint_pointer(message.model_pointer)
+    return _OF_ENDPOINT.get(name, name) if is_endpoint else name
+
+
+def _named(body: Mapping[str, object]) -> Mapping[str, object]:
+    pointer = body.get("model_pointer")
+    url = endpoint_named(pointer) if isinstance(pointer, str) else None
+    if url is None:
+        return body
+    return {_OF_ENDPOINT.get(name, name): value for name, value in {**body, "model_pointer": url}.items()}
 
 
 def _json(value: object) -> object:

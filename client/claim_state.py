@@ -12,25 +12,27 @@ from client import answers
 from client.errors import DONE, INVALID, UNAVAILABLE
 from client.output import counted, printable, table
 from client.transport import UnreachableError
+from registry.endpoint import endpoint_sha256
 from registry.verdict import CERTIFIED, WON, Outcome, Statistic
 
 INTACT = "the model answers every trigger as the published one"
+# What is said of each scheme: none of it speaks of a head, which only a branch has.
 REASONS = {
-    "matched": "the mark is in the model",
-    "below_threshold": "the head answers too few triggers on this model: it does not carry this mark",
-    "between_bounds": "more triggers are answered than by chance, but too few to convict",
-    "not_specific": "the head answers just as well on models that have nothing to do with the owner",
-    "shared_ancestor": "the declared base, or a public model, answers as well: the suspect may merely come from it",
+    "matched": "the mark is in the model: enough of it matches, and every control stays behind",
+    "below_threshold": "too little of the mark matches: the model does not carry this mark",
+    "between_bounds": "more matches than by chance, but too little to convict",
+    "not_specific": "what matches is not specific to this model: a control matches as well",
+    "shared_ancestor": "a declared model (base or null) or a public one matches as well: the match may come from there",
     "too_few_controls": "too few control runs were made",
-    "head_mismatch": "the head in the evidence is not the one that was published",
+    "head_mismatch": "the evidence holds another mark (head or payload) than the one that was published",
     "info_mismatch": "the info in the evidence is not the one that was published",
     "changed": "the model answers some triggers otherwise than the published one: it was changed, or is another",
     "withdrawn": "its owner took the claim, or the publication, back",
     "deadline": "too few nodes voted before the claim's deadline",
     "no_quorum": "all nodes have voted and no quorum of them agrees",
     "unreachable": "the nodes could not fetch the model or the evidence, or the endpoint does not answer",
-    "base_unreachable": "the evidence declares a base whose weights the nodes could not fetch",
-    "base_unusable": "the evidence declares a base whose weights are malformed, too large or of another architecture",
+    "base_unreachable": "the nodes could not fetch the weights of a declared model (base or null)",
+    "base_unusable": "a declared model (base or null) is malformed, too large or of another architecture",
     "hash_mismatch": "the file behind the pointer does not have the claimed hash",
     "refused": "the endpoint refuses the nodes' requests",
     "wrong_input": "the endpoint takes other pictures than those of the evidence, or gives no classes",
@@ -44,6 +46,13 @@ REASONS = {
     "unsupported_pointer": "the nodes do not fetch from such a place, nor ask there",
     "timeout": "the verification took longer than a node allows",
     "crashed": "the verification broke down",
+}
+# Who serves a model decides what it answers, so of an endpoint a no says less.
+INTACT_ENDPOINT = "the endpoint answers every trigger as the published model"
+ENDPOINT_REASONS = {
+    "matched": "the endpoint shows the mark: enough of it matches, and every control stays behind",
+    "below_threshold": "too little of the mark matches: the endpoint did not show it, whatever model is behind it",
+    "changed": "the endpoint answers some triggers otherwise than the published model",
 }
 
 
@@ -147,6 +156,8 @@ class ClaimState:
     """What one node says of a claim.
 
     Attributes:
+        model_sha256: of the model's file; of a claim on an endpoint, of its URL.
+        endpoint: the URL that the claim names; None for a model's file.
         outcome: None while the claim is open.
         superseding: whose publication is older; None when this claim prevails.
         rivals: all other owners whose marks are verified in the same model.
@@ -156,6 +167,7 @@ class ClaimState:
 
     claim: str
     model_sha256: str
+    endpoint: str | None
     publication: str
     publication_index: int
     outcome: Outcome | None
@@ -182,6 +194,7 @@ class ClaimState:
             state = cls(
                 claim=answers.digest(document["claim"]),
                 model_sha256=answers.digest(document["model_sha256"]),
+                endpoint=answers.optional(document.get("endpoint"), answers.text),
                 publication=answers.digest(document["publication"]),
                 publication_index=answers.count(document["publication_index"]),
                 outcome=answers.optional(document["outcome"], lambda outcome: Outcome(answers.text(outcome))),
@@ -220,14 +233,23 @@ class ClaimState:
             return UNAVAILABLE
         return DONE if self.prevails else INVALID
 
+    @property
+    def suspect(self) -> str:
+        """What the claim is on, by its name and in one line; the hash of an endpoint's URL is no model's."""
+        if self.endpoint is None:
+            return f"model  {self.model_sha256}"
+        is_named = endpoint_sha256(self.endpoint).hex() == self.model_sha256
+        return f"endpoint  {printable(self.endpoint)}{'' if is_named else ', of which the claim has not the hash'}"
+
     def explain(self) -> str:
         """The verdict in words, and what else the ledger says that bears on it."""
         return "\n".join([self._verdict_text(), *self._remarks()])
 
     def _remarks(self) -> list[str]:
         later = [rival for rival in self.rivals if self.superseding is None or rival.claim != self.superseding.claim]
+        where = "in this model" if self.endpoint is None else "at this endpoint"
         remarks = [
-            f"Conflict: the mark of {rival.owner} is verified in this model too, published later (entry "
+            f"Conflict: the mark of {rival.owner} is verified {where} too, published later (entry "
             f"{rival.publication_index}). The ledger knows who published first, not who trained the model."
             for rival in later
             if rival.publication_index > self.publication_index
@@ -241,12 +263,15 @@ class ClaimState:
             word = self.outcome if self.superseding is None else "superseded"
             return f"unconfirmed: a node says {word}, but no quorum of nodes says the same"
         if self.superseding is None:
-            return f"{self.outcome}: {explained(self.outcome, self.reason)}"
+            is_endpoint = self.endpoint is not None
+            return f"{self.outcome}: {explained(self.outcome, self.reason, is_endpoint=is_endpoint)}"
+        what = "the model carries" if self.endpoint is None else "the endpoint shows"
         return (
-            f"{self.outcome}, but superseded: the model carries this mark and an older one. "
+            f"{self.outcome}, but superseded: {what} this mark and an older one. "
             f"{self.superseding.owner} published entry {self.superseding.publication_index} "
             f"({self.superseding.publication}) before this claim's publication, entry "
-            f"{self.publication_index}, and his claim on the same model is verified too. "
+            f"{self.publication_index}, and his claim on the same {'model' if self.endpoint is None else 'endpoint'} "
+            "is verified too. "
             "The earlier publication prevails."
         )
 
@@ -256,9 +281,11 @@ class ClaimState:
         return table(headers, [vote.row() for vote in self.votes])
 
 
-def explained(outcome: Outcome, reason: str) -> str:
-    """A vote's or verdict's reason in words."""
-    return INTACT if outcome is Outcome.INTACT else REASONS.get(reason, reason)
+def explained(outcome: Outcome, reason: str, *, is_endpoint: bool = False) -> str:
+    """A vote's or verdict's reason in words, of a model's file or of an endpoint."""
+    if outcome is Outcome.INTACT:
+        return INTACT_ENDPOINT if is_endpoint else INTACT
+    return (ENDPOINT_REASONS if is_endpoint else {}).get(reason) or REASONS.get(reason, reason)
 
 
 def _matched(control: Mapping[str, object]) -> int:

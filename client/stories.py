@@ -5,18 +5,35 @@ Every sentence is backed by a signature or a hash that was checked against the r
 
 from client.output import counted, table, utc
 from registry.certificate import Attested, Story, VoteStory
-from registry.endpoint import POINTER_PREFIX, is_endpoint_pointer
+from registry.endpoint import endpoint_named
 from registry.equivocation import FORMAT, EquivocationStory, Side, Signer
 from registry.errors import shown
 from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Rotation, Vote, Withdrawal
 from registry.receipt import VerifiedReceipt
 from registry.trust import TrustedCheckpoint
-from registry.verdict import Outcome
+from registry.verdict import Outcome, Statistic
 
 _NAMES_SHOWN = 3
+_RESTS = "It rests on the trust policy that it was checked against."
 _LIMITS = (
     "It does not prove that the owner trained the model, that nobody published the same elsewhere, or who the person "
-    "behind the public key is. It rests on the trust policy that it was checked against."
+    f"behind the public key is. {_RESTS}"
+)
+_LIMITS_OF_CALIBRATION = (
+    "The chance behind the p-values was measured on models that the claimant declared (a node may have added public "
+    "ones): with odd ones it comes out too small."
+)
+_LIMITS_OF_INTEGRITY = (
+    "It says whether the model was changed since it was published, as far as its answers tell; it does not prove whose "
+    "the model is. The claimant chose the triggers. {seen} " + _RESTS
+)
+_SEEN = {
+    Outcome.INTACT: "INTACT speaks only of what these see: a change that moves none of their answers is not noticed.",
+    Outcome.TAMPERED: "TAMPERED may mean a model that never was his: any other one answers otherwise as well.",
+}
+_LIMITS_OF_ENDPOINT = (
+    "It tells what the endpoint answered then, not that it still serves that model, or serves it to everybody, nor who "
+    "is behind the URL."
 )
 
 _FOUND = {
@@ -24,12 +41,9 @@ _FOUND = {
     Outcome.INTACT: "answers every {scheme} trigger of the owner {owner} as the model did that he published",
     Outcome.TAMPERED: "does not answer the {scheme} triggers of the owner {owner} as the model did that he published",
 }
-_LIMITS_OF_INTEGRITY = (
-    "It says whether the model was changed since it was published, as far as its answers tell; it does not prove whose "
-    "the model is. It rests on the trust policy that it was checked against."
-)
+_SHOWN = "shows the {scheme} watermark of the owner {owner}"  # of an endpoint, which carries nothing
 _LATER = (
-    "It shows the ledger at the size given above. Another owner's claim on this model with an older publication, a "
+    "It shows the ledger at the size given above. Another owner's claim on this {suspect} with an older publication, a "
     "withdrawal or an objection may stand in it since: `wmreg status` asks the ledger."
 )
 
@@ -42,7 +56,7 @@ def certificate_text(story: Story) -> str:
     return "\n".join(
         [
             f"{story.outcome}: {_subject(story)}",
-            f"{_FOUND[story.outcome].format(scheme=story.scheme, owner=story.owner.hex())}.",
+            f"{_found(story)}.",
             *_moved_lines(story),
             "",
             f"ledger     {story.origin}, {story.checkpoint_size} entries",
@@ -54,9 +68,26 @@ def certificate_text(story: Story) -> str:
             table(headers, rows),
             *(f"objection  by {said.challenger.hex()}: {said.reason}" for said in story.challenges),
             "",
-            f"{_LIMITS if story.outcome is Outcome.VERIFIED else _LIMITS_OF_INTEGRITY} {_LATER}",
+            limits_text(story),
         ]
     )
+
+
+def limits_text(story: Story) -> str:
+    """What a certificate does not say, each of these only where it is true of the scheme and of what was claimed."""
+    seen = _SEEN.get(story.outcome)
+    parts = [_LIMITS if seen is None else _LIMITS_OF_INTEGRITY.format(seen=seen)]
+    if Statistic.CALIBRATED in story.statistics:
+        parts.append(_LIMITS_OF_CALIBRATION)
+    if story.endpoint is not None:
+        parts.append(_LIMITS_OF_ENDPOINT)
+    return " ".join([*parts, _LATER.format(suspect="model" if story.endpoint is None else "endpoint")])
+
+
+def _found(story: Story) -> str:
+    is_shown = story.endpoint is not None and story.outcome is Outcome.VERIFIED
+    words = _SHOWN if is_shown else _FOUND[story.outcome]
+    return words.format(scheme=story.scheme, owner=story.owner.hex())
 
 
 def _subject(story: Story) -> str:
@@ -86,8 +117,8 @@ def certificate_document(story: Story) -> dict[str, object]:
         "owner": story.owner.hex(),
         "published_by": story.published_by.hex(),
         "scheme": story.scheme,
-        "model_sha256": story.model_sha256.hex(),
-        "endpoint": story.endpoint,
+        **_suspect_document(story),
+        "statistics": [str(statistic) for statistic in story.statistics],
         "publication": story.publication_hash.hex(),
         "publication_index": story.publication_index,
         "published": _interval_document(story.published),
@@ -117,6 +148,16 @@ def certificate_document(story: Story) -> dict[str, object]:
             }
             for vote in story.votes
         ],
+    }
+
+
+def _suspect_document(story: Story) -> dict[str, object]:
+    digits = story.model_sha256.hex()
+    is_file = story.endpoint is None
+    return {
+        "model_sha256": digits if is_file else None,
+        "endpoint": story.endpoint,
+        "endpoint_sha256": None if is_file else digits,
     }
 
 
@@ -180,8 +221,7 @@ def message_line(verified: VerifiedReceipt) -> str:  # noqa: PLR0911 -- one for 
             return f"the genesis of {origin} with {len(policy.members)} nodes, quorum {policy.quorum}"
         case Publication(scheme=scheme):
             return f"a publication of a {scheme} watermark"
-        case Claim(model_pointer=pointer, publication=publication) if is_endpoint_pointer(pointer):
-            endpoint = pointer.removeprefix(POINTER_PREFIX)
+        case Claim(model_pointer=pointer, publication=publication) if (endpoint := endpoint_named(pointer)) is not None:
             return f"a claim on the endpoint {endpoint} by the publication {publication.hex()}"
         case Claim(model_sha256=model, publication=publication):
             return f"a claim on the model {model.hex()} by the publication {publication.hex()}"

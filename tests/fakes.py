@@ -24,7 +24,7 @@ from registry.policy import Member, Policy
 from registry.receipt import Receipt
 from registry.rules import Accepted, Applied, Ledger, Refused
 from registry.trust import TrustPolicy
-from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome
+from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, Statistic
 
 ORIGIN = "example.org/wmreg"
 START_S = 1_800_000_000
@@ -66,6 +66,17 @@ def good_measurement(matched: int = 600, *, total: int = 600) -> Measurement:
         kind=ControlKind.FRESH, matched=chance, suspect_only=matched - both, control_only=chance - both
     )
     return Measurement(matched=matched, total=total, permutations=999, permutations_as_good=0, controls=(control,) * 8)
+
+
+def counted(statistic: Statistic, matched: int = 100) -> Measurement:
+    """Numbers of a mark without a branch, of 100; all of them verify, or are intact."""
+    chance_ppm = {Statistic.SIGNS: 500_000, Statistic.CALIBRATED: 300_000}.get(statistic, 100_000)
+    if statistic is Statistic.INTEGRITY:
+        return Measurement(matched=matched, total=100, statistic=statistic, chance_ppm=chance_ppm, controls=())
+    kinds = [ControlKind.FRESH] * 8 + [ControlKind.NULL] * (4 if statistic is Statistic.CALIBRATED else 0)
+    both = chance_ppm // 20_000
+    controls = tuple(ControlCounts(kind, both, matched - both, 0) for kind in kinds)
+    return Measurement(matched=matched, total=100, statistic=statistic, chance_ppm=chance_ppm, controls=controls)
 
 
 def with_control(measurement: Measurement, kind: ControlKind, matched: int) -> Measurement:
@@ -133,20 +144,22 @@ class LedgerMaker:
         hashes = (hashlib.sha256(what).digest() for what in (b"head", b"info"))
         return Committed(commitments.key_commitment(key), *hashes)
 
-    def publication_message(self, owner: str, *, number: int = 0, further: Further | None = None) -> Publication:
+    def publication_message(
+        self, owner: str, *, number: int = 0, further: Further | None = None, scheme: str = "mtlsign"
+    ) -> Publication:
         key, head, info = self.committed(owner, number=number)
         return Publication(
             time_s=self.now_s,
-            scheme="mtlsign",
+            scheme=scheme,
             key_commitment=key,
             head_commitment=head,
             info_commitment=info,
             further=further,
         )
 
-    def publish(self, owner: str, *, number: int = 0, further: Further | None = None) -> bytes:
-        """Publish a model for an owner; return the message's hash."""
-        envelope = self.seal(self.publication_message(owner, number=number, further=further), owner)
+    def publish(self, owner: str, **what: object) -> bytes:
+        """Publish a model for an owner; return the message's hash. `what` as `publication_message` takes it."""
+        envelope = self.seal(self.publication_message(owner, **what), owner)
         self.submit(envelope)
         return message_hash(envelope)
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from registry.verdict import Measurement
 
 
-_COUNTED = {"signs": "signs of weights are"}
+_COUNTED = {
+    "signs": "signs of weights are as the key demands",
+    "integrity": "triggers answered as by the published model",
+}
 
 
 @click.command("measure", epilog="Example:  wmreg measure suspect.safetensors --evidence mymodel --controls")
@@ -56,8 +59,8 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
         "aligned": measurement.aligned,
         "matched_unaligned": measurement.matched_unaligned,
     }
-    what = _COUNTED.get(measurement.statistic, "triggers answered")
-    text = f"{measurement.matched} of {measurement.total} {what} as the key demands"
+    what = _COUNTED.get(measurement.statistic, "triggers answered as the key demands")
+    text = f"{measurement.matched} of {measurement.total} {what}"
     if measurement.p_value is not None:
         text += f" (chance: p = {measurement.p_value})"
     if measurement.aligned:

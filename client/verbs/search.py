@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def command(*, what: str, is_owner: bool, start: int, limit: int, policy_path: Path, patience_s: float) -> Report:
     """Find entries of the ledger by any hash that they bear.
 
-    WHAT is 64 hexadecimal digits (the hash of a message, model or evidence file, a commitment, a watermark key), or a
-    file, such as a model, whose SHA-256 is searched for. Every entry is checked against the policy; that there are no
-    others is the word of the nodes, all of which are asked.
+    WHAT is 64 hexadecimal digits (the hash of a message, model or evidence file, a commitment, a watermark key), a
+    file, such as a model, whose SHA-256 is searched for, or the URL of a prediction endpoint. Every entry is checked
+    against the policy; that there are no others is the word of the nodes, all of which are asked.
     """
     value = _value(what, is_owner=is_owner)
     with options.open_client(policy_path, patience_s) as ledger:
@@ -39,7 +39,11 @@ def _value(what: str, *, is_owner: bool) -> bytes | Path:
     path = Path(what)
     if not is_owner and path.is_file():
         return path
-    digits = "a public key" if is_owner else "a SHA-256 hash or a file"
+    if not is_owner and "://" in what:
+        from client.suspects import endpoint_at
+
+        return endpoint_at(what).sha256
+    digits = "a public key" if is_owner else "a SHA-256 hash, a file or an endpoint's URL"
     try:
         return hash_of(what, what="WHAT")
     except InputError as error:
@@ -72,10 +76,13 @@ def _document(found: "Found") -> dict[str, object]:
 
 
 def _text(found: "Found") -> str:
+    from client.bodies import field_of
+
     rows = []
     for hit in found.hits:
         signed, recorded = hit.verified.signed, utc(hit.verified.recorded_s)
-        rows.append([hit.verified.index, recorded, signed.message.KIND, ", ".join(hit.bears), signed.hash.hex()])
+        bears = ", ".join(field_of(role, signed.message) for role in hit.bears)
+        rows.append([hit.verified.index, recorded, signed.message.KIND, bears, signed.hash.hex()])
     shown = table(["index", "recorded", "kind", "bears it as", "message"], rows) if rows else "nothing found"
     lines = [
         shown,

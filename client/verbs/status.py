@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def command(claim_hash: str, policy_path: Path, patience_s: float) -> Report:
     """Show the claim CLAIM_HASH: its votes, their numbers and the verdict.
 
-    Votes are shown by a node's word. A verdict VERIFIED is reported only after its certificate was checked, any other
-    one when a quorum of the nodes tells the same.
+    Votes are shown by a node's word. A verdict VERIFIED or INTACT is reported only after its certificate was checked,
+    any other one when a quorum of the nodes tells the same.
 
-    Exit codes: 0 the claim is verified and prevails, 1 it does not, 4 there is no verdict yet, or none that a quorum of
-    the nodes tells alike.
+    Exit codes: 0 the model is verified, or intact, and the claim prevails, 1 it is not or does not, 4 there is no
+    verdict yet, or none that a quorum of the nodes tells alike.
     """
     digest = hash_of(claim_hash, what="CLAIM_HASH")
     with options.open_client(policy_path, patience_s) as ledger:
@@ -36,7 +36,7 @@ def _report(status: "ClaimStatus") -> Report:
     from client.stories import older_publication_text, receipt_document
 
     state, older = status.state, status.older_publication
-    text = [f"claim  {state.claim}", f"model  {state.model_sha256}", "", state.votes_table(), "", state.explain()]
+    text = [f"claim  {state.claim}", state.suspect, "", state.votes_table(), "", state.explain()]
     found: dict[str, object] = {
         "explanation": state.explain(),
         "confirmed": state.confirmed,

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from node.ledger import LedgerService
 from registry.claims import ClaimState
+from registry.endpoint import endpoint_named
 from registry.entry import Placed
 from registry.messages import Challenge, Vote
 from registry.verdict import ControlCounts, Measurement
@@ -59,6 +60,7 @@ def claim(ledger: LedgerService, digest: bytes, state: ClaimState) -> Json:
         "publication": message.publication.hex(),
         "owner": state.claim.signed.signer.hex(),
         "model_sha256": message.model_sha256.hex(),
+        "endpoint": endpoint_named(message.model_pointer),
         "outcome": str(verdict.outcome) if verdict.outcome else None,
         "reason": verdict.reason,
         "members": list(verdict.members),

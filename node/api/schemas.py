@@ -56,6 +56,7 @@ _TIME, _INDEX = ref("Time"), ref("Index")
 _COMMITTED: Schema = {"type": "array", "items": HASH, "minItems": 3, "maxItems": 3}
 _NUMBERS = ("matched", "total", "chance_ppm", "permutations", "permutations_as_good")
 _ALIGNED = described(TRUTH, "Whether channels of suspect and controls were put into the published model's order first.")
+_MODEL_SHA256 = described(HASH, "Of the model's file; of a claim on an endpoint, of its URL and of no file.")
 _MATCHED_UNALIGNED = described(
     nullable(COUNT), "What the suspect matched before; null if nothing was aligned, or its channels are not as many."
 )
@@ -76,7 +77,7 @@ _BODIES: Mapping[str, Schema] = {
         time_s=_TIME,
         publication=HASH,
         model_pointer=TEXT,
-        model_sha256=HASH,
+        model_sha256=_MODEL_SHA256,
         evidence_pointer=TEXT,
         evidence_sha256=HASH,
         binding=obj(nonce=_octets(16, "Fresh for each watermark key."), signature=ref("Signature")),
@@ -201,7 +202,8 @@ _ANSWERS: Mapping[str, Schema] = {
         claim=HASH,
         publication=HASH,
         owner=KEY,
-        model_sha256=HASH,
+        model_sha256=_MODEL_SHA256,
+        endpoint=described(nullable(TEXT), "The URL that the claim names; null for a claim on a model's file."),
         outcome=described(nullable(ref("Outcome")), "Null while the claim is open."),
         reason=TEXT,
         members=described(listed(TEXT), "Nodes that agree."),

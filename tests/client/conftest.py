@@ -28,6 +28,7 @@ from registry import merkle, note, signing, tiles
 from registry.audit import Replay
 from registry.certificate import Certificate, ProvenEntry
 from registry.checkpoint import Checkpoint
+from registry.endpoint import endpoint_named
 from registry.entry import Entry
 from registry.envelope import message_hash, seal, unseal
 from registry.errors import RegistryError
@@ -427,6 +428,7 @@ def claim_document(ledger: Ledger, digest: bytes) -> dict[str, object]:
         "publication": state.publication.signed.hash.hex(),
         "owner": state.claim.signed.signer.hex(),
         "model_sha256": state.claim.signed.message.model_sha256.hex(),
+        "endpoint": endpoint_named(state.claim.signed.message.model_pointer),
         "outcome": str(verdict.outcome) if verdict.outcome else None,
         "reason": verdict.reason,
         "members": list(verdict.members),

@@ -83,7 +83,11 @@ def test_the_story_names_the_endpoint_and_not_a_file(ledger, carol, publish, cla
 
     assert f"VERIFIED: the endpoint {url}, as it answered when the nodes asked," in told
     document = wmreg("verify", carol.bundle.certificate, "--policy", ledger.policy_path, "--json").document
-    assert document["endpoint"] == url
+    assert (document["endpoint"], document["model_sha256"]) == (url, None)
+    status = wmreg("status", document["claim"], "--policy", ledger.policy_path)
+    assert (f"\nendpoint  {url}\n" in status.out, endpoint_sha256(url).hex() in status.out) == (True, False)
+    found = wmreg("search", f"{url}/infer", "--policy", ledger.policy_path)
+    assert ("endpoint_sha256" in found.out, document["claim"] in found.out) == (True, True)
 
 
 @pytest.mark.parametrize(
