@@ -1,25 +1,29 @@
 """A ledger in which there is one of everything, and whose strangers write what breaks pages that do not escape.
 
-What the tests of the explorer look at: verified, superseded, refuted, open and unverifiable claims, objections,
-withdrawals, rotations.
+What the tests of the explorer look at: verified, superseded, refuted, open and unverifiable claims, marks without a
+head and of integrity, claims on endpoints, objections, withdrawals, rotations.
 """
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from fakes import binding, private_key, public_key, with_control
+from fakes import binding, counted, private_key, public_key, with_control
 from nodeset import ORIGIN, NodeSet, claim, publication, sealed, vote_message
 
 from registry import commitments
+from registry.endpoint import endpoint_sha256
 from registry.messages import Challenge, Publication, Rotation, Withdrawal
 from registry.policy import Thresholds
-from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, judge
+from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, Statistic, judge
 
 # Ends an element, a comment, an attribute and a script; runs without one; is a template; turns the writing around.
 HOSTILE = "\"'></p><script>alert(1)</script><img src=x onerror=alert(1)>--><!--{{7*7}}\u202e&lt;"
 MODEL_SHA256 = b"\x11" * 32
+Submit = Callable[[bytes], Awaitable[bytes]]
+Ballot = Callable[[bytes, Sequence[int], Callable[[int], Measurement] | None], Awaitable[bytes]]
+ENDPOINT = "https://models.example/v2/models/digits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,17 @@ class Showcase:
     rotation: bytes
     vote: bytes
     genesis: bytes
+    intact: bytes
+    tampered: bytes
+    undecided: bytes
+    stitched: bytes
+    locked: bytes
+    endpoint: bytes
+    endpoint_vote: bytes
+    mistaken: bytes
+    misspelt: bytes
+    integrity_published: bytes
+    integrity_vote: bytes
 
     @property
     def all(self) -> dict[str, bytes]:
@@ -101,6 +116,7 @@ async def fill(nodes: NodeSet, *, publications: int = 0) -> Showcase:
     withdrawal = await submit(sealed(Withdrawal(time_s=now_s, target=withdrawn, reason=HOSTILE), private_key("bob")))
     moved = Rotation(time_s=now_s, old_key=public_key("bob"), new_key=public_key("bob's next key"))
     rotation = await submit(sealed(moved, private_key("bob"), private_key("bob's next key")))
+    schemes = await _fill_schemes(submit, vote)
     for number in range(publications):
         await submit(publication("dave", number=number))
     return Showcase(
@@ -116,7 +132,50 @@ async def fill(nodes: NodeSet, *, publications: int = 0) -> Showcase:
         rotation=rotation,
         vote=first_vote,
         genesis=ledger.store.policy_hashes[0],
+        **schemes,
     )
+
+
+async def _fill_schemes(submit: Submit, vote: Ballot) -> dict[str, bytes]:
+    """Marks without a head and of integrity, on files and on endpoints."""
+    fragile, stitching, locking, margin = [
+        _publication(owner, scheme)
+        for owner, scheme in (
+            ("gina", "fragile"),
+            ("hugo", "frontier_stitching"),
+            ("iris", "locked_parameters"),
+            ("jane", "margin"),
+        )
+    ]
+    kept = await submit(fragile)
+    for published in (stitching, locking, margin):
+        await submit(published)
+    made = {
+        "integrity_published": kept,
+        "intact": await submit(claim(fragile, "gina", model_sha256=b"\x51" * 32)),
+        "tampered": await submit(claim(fragile, "gina", **at_endpoint(f"{ENDPOINT}/versions/2"))),
+        "undecided": await submit(claim(fragile, "gina", model_sha256=b"\x52" * 32)),
+        "stitched": await submit(claim(stitching, "hugo", model_sha256=b"\x53" * 32)),
+        "locked": await submit(claim(locking, "iris", model_sha256=b"\x54" * 32)),
+        "endpoint": await submit(claim(margin, "jane", **at_endpoint(ENDPOINT))),
+        "mistaken": await submit(
+            claim(margin, "jane", model_pointer=f"endpoint+{ENDPOINT}", model_sha256=b"\x55" * 32)
+        ),
+        "misspelt": await submit(claim(margin, "jane", **at_endpoint(f"https://{HOSTILE}"))),
+    }
+    made["integrity_vote"] = await vote(made["intact"], (0, 1, 2), lambda _: counted(Statistic.INTEGRITY))
+    await vote(made["tampered"], (0, 1), lambda number: counted(Statistic.INTEGRITY, 90 + number))
+    await vote(made["stitched"], (0, 1, 2), lambda _: counted(Statistic.CALIBRATED))
+    await vote(made["locked"], (0, 1), lambda _: counted(Statistic.SIGNS))
+    made["endpoint_vote"] = await vote(
+        made["endpoint"], (0, 1, 2), lambda number: counted(Statistic.CLASSES, 88 + number)
+    )
+    return made
+
+
+def at_endpoint(url: str) -> dict[str, object]:
+    """What a claim on an endpoint has in the place of a file."""
+    return {"model_pointer": f"endpoint+{url}", "model_sha256": endpoint_sha256(url)}
 
 
 def _publication(owner: str, scheme: str) -> bytes:

@@ -12,12 +12,16 @@ from typing import cast
 from node.api.render import SHOWN_MAX
 from node.api.search import reach_all
 from node.api.services import Services
+from node.explorer.bounds import Bounds, bounds_of
 from node.explorer.plot import Plot, plot_of
 from node.store import Store
 from registry.claims import ClaimState, Verdict
+from registry.endpoint import endpoint_of
 from registry.entry import Placed
-from registry.messages import Challenge, Claim, Genesis, PolicyChange, Vote, Withdrawal
-from registry.verdict import CERTIFIED
+from registry.errors import MalformedError
+from registry.messages import Challenge, Claim, Genesis, PolicyChange, Publication, Vote, Withdrawal
+from registry.schemes import statistic_of
+from registry.verdict import CERTIFIED, Measurement, Statistic
 
 FOLLOWING_MAX = 50
 
@@ -39,6 +43,8 @@ class ShownClaim:
         silent: members who have not voted.
         rivals: other owners' verified claims on the same model, at most SHOWN_MAX.
         challenges: objections, at most SHOWN_MAX.
+        statistic: what is counted of the mark; None where neither its scheme nor the votes tell.
+        bounds: by which the votes' numbers are judged.
         plot: None while no vote has numbers.
     """
 
@@ -49,7 +55,28 @@ class ShownClaim:
     rivals: tuple[ClaimState, ...]
     challenges: tuple[Placed, ...]
     challenges_total: int
+    statistic: Statistic | None
+    bounds: tuple[Bounds, ...]
     plot: Plot | None
+
+    @property
+    def measured(self) -> tuple[Measurement, ...]:
+        """The numbers of those votes that have any."""
+        return tuple(shown.vote.measurement for shown in self.votes if shown.vote.measurement)
+
+    @property
+    def is_integrity(self) -> bool:
+        """Whether the claim asks for a change of the model, and not whose it is."""
+        return self.statistic is Statistic.INTEGRITY
+
+    @property
+    def mistake(self) -> str | None:
+        """Why no node asks the endpoint that the claim names: spelling, or hash_mismatch; None for any other claim."""
+        try:
+            endpoint_of(self.state.message.model_pointer, self.state.message.model_sha256)
+        except MalformedError as error:
+            return "hash_mismatch" if error.code == "hash_mismatch" else "spelling"
+        return None
 
     @property
     def is_certified(self) -> bool:
@@ -84,6 +111,8 @@ def show_claim(node: Services, digest: bytes) -> ShownClaim:
     if state is None:
         raise ValueError(f"no claim {digest.hex()}")
     votes = tuple(_show_vote(member, placed) for member, placed in sorted(state.votes.items()))
+    measured = [shown.vote.measurement for shown in votes if shown.vote.measurement]
+    published = cast("Publication", state.publication.signed.message)
     rivals = (node.ledger.store.claim_state(rival) for rival in verdict.rivals[:SHOWN_MAX])
     return ShownClaim(
         state=state,
@@ -93,6 +122,8 @@ def show_claim(node: Services, digest: bytes) -> ShownClaim:
         rivals=tuple(rival for rival in rivals if rival is not None),
         challenges=tuple(islice(state.challenges.values(), SHOWN_MAX)),
         challenges_total=len(state.challenges),
+        statistic=statistic_of(published.scheme, [one.statistic for one in measured]),
+        bounds=bounds_of(measured, state.policy.thresholds),
         plot=plot_of({shown.member: shown.vote for shown in votes}, state.policy.thresholds),
     )
 
@@ -113,6 +144,14 @@ async def mentions_of(node: Services, placed: Placed) -> Mentions:
         withdrawals=tuple(one for one in entries if isinstance(one.signed.message, Withdrawal)),
         has_more=len(found) > FOLLOWING_MAX,
     )
+
+
+def bounds_of_vote(node: Services, vote: Vote) -> tuple[Bounds, ...]:
+    """By which a vote's numbers are judged; none where it has none, or they are of integrity."""
+    state = node.ledger.store.claim_state(vote.claim)
+    if state is None or vote.measurement is None:
+        return ()
+    return bounds_of([vote.measurement], state.policy.thresholds)
 
 
 def names_of(store: Store) -> Mapping[bytes, str]:

@@ -12,11 +12,12 @@ from node.api.parameters import hash_of, number
 from node.api.search import INDEX_MAX, reach_all
 from node.api.services import services
 from node.explorer import membership, window
-from node.explorer.following import Mentions, mentions_of, names_of, show_claim
+from node.explorer.following import Mentions, bounds_of_vote, mentions_of, names_of, show_claim
 from node.explorer.rendering import page, root_of
+from registry.endpoint import POINTER_PREFIX, endpoint_sha256, is_endpoint_url
 from registry.entry import Placed
 from registry.errors import MalformedError
-from registry.messages import KINDS, Claim, Genesis, PolicyChange, Publication
+from registry.messages import KINDS, Claim, Genesis, PolicyChange, Publication, Vote
 
 QUERY_CHARACTERS_MAX = 256
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -70,6 +71,7 @@ async def entry(request: web.Request) -> web.Response:
         shown=show_claim(node, placed.signed.hash) if is_claim else None,
         progress=str(node.voter.progress(placed.signed.hash)) if is_claim else None,
         mentions=await mentions_of(node, placed) if is_named else Mentions(),
+        bounds=bounds_of_vote(node, message) if isinstance(message, Vote) else (),
         policy=message.policy if isinstance(message, Genesis | PolicyChange) else None,
         **_telling(request),
     )
@@ -114,7 +116,7 @@ async def nodes(request: web.Request) -> web.Response:
 
 
 async def search(request: web.Request) -> web.Response:
-    """GET /explorer/search: whatever bears a hash or was signed by a key; a number leads to the entry there."""
+    """GET /explorer/search: whatever bears a hash or was signed by a key, or is on an endpoint; a number leads on."""
     query = request.query.get("q", "")[: QUERY_CHARACTERS_MAX + 1]
     if len(query) > QUERY_CHARACTERS_MAX:
         raise MalformedError(f"q: at most {QUERY_CHARACTERS_MAX} characters")
@@ -180,7 +182,10 @@ def _start(request: web.Request) -> int:
 
 
 def _plain(query: str) -> str:
-    """What somebody typed or pasted, as a hash is spelled."""
+    """What somebody typed or pasted, as a hash is spelled; an endpoint's URL is found by its hash."""
+    url = query.strip().removeprefix(POINTER_PREFIX)
+    if is_endpoint_url(url):
+        return endpoint_sha256(url).hex()
     value = "".join(query.split()).lower()
     for prefix in _PREFIXES:
         value = value.removeprefix(prefix)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from registry.messages import Vote
 from registry.policy import Thresholds
-from registry.verdict import Measurement, Statistic, least_of_share
+from registry.verdict import Measurement, least_of_share, least_passing
 
 _FINE = 10_000  # of a percent a hundredth
 _TOP_PX, _ROW_PX, _AXIS_PX = 26, 46, 30
@@ -40,9 +40,9 @@ class Row:
         return self.marks[-1]
 
     @property
-    def best_control(self) -> int:
-        """What the control that matches most matches; 0 without controls."""
-        return max((mark.matched for mark in self.marks[:-1]), default=0)
+    def best_control(self) -> int | None:
+        """What the control that matches most matches; None without controls."""
+        return max((mark.matched for mark in self.marks[:-1]), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +50,17 @@ class Plot:
     """One row for each node that measured.
 
     Attributes:
-        gamma_percent: from this share on a suspect may be verified; of a mark of integrity, it is intact.
+        verify_percent: from this share on a suspect may be verified, by every node's numbers; of a mark of integrity,
+            it is intact. None where no count is enough.
         refute_percent: below it, it is refuted, or was tampered with.
-        chance_percent: the greatest that a node counts with.
+        chance_percent: the greatest that a node counts with; 0 of a mark of integrity, of which none is said.
         is_integrity: whether the mark tells of changes instead of owners.
         kinds: of the controls that occur.
         height: pixels.
     """
 
     rows: tuple[Row, ...]
-    gamma_percent: float
+    verify_percent: float | None
     refute_percent: float
     chance_percent: float
     is_integrity: bool
@@ -87,11 +88,13 @@ def plot_of(votes: Mapping[str, Vote], thresholds: Thresholds) -> Plot | None:
         )
         for place, (member, vote, measurement) in enumerate(measured)
     )
-    chance_ppm = max(measurement.chance_ppm for _, _, measurement in measured)
-    is_integrity = any(measurement.statistic is Statistic.INTEGRITY for _, _, measurement in measured)
+    of_owners = [measurement for _, _, measurement in measured if measurement.statistic.has_chance]
+    chance_ppm = max((measurement.chance_ppm for measurement in of_owners), default=0)
+    is_integrity = not of_owners
+    verify_percent = max((_verify_percent(measurement, thresholds) for measurement in of_owners), default=100.0)
     return Plot(
         rows=rows,
-        gamma_percent=100.0 if is_integrity else share_percent(thresholds.gamma_permille, chance_ppm),
+        verify_percent=verify_percent if verify_percent <= 100 else None,
         refute_percent=100.0 if is_integrity else share_percent(thresholds.refute_permille, chance_ppm),
         chance_percent=round(chance_ppm / 10_000, 2),
         is_integrity=is_integrity,
@@ -103,6 +106,11 @@ def plot_of(votes: Mapping[str, Vote], thresholds: Thresholds) -> Plot | None:
 def share_percent(permille: int, chance_ppm: int) -> float:
     """What a share of the policy is at a chance, in percent."""
     return least_of_share(permille, _FINE, chance_ppm) * 100 / _FINE
+
+
+def _verify_percent(measurement: Measurement, thresholds: Thresholds) -> float:
+    """More than 100 where no count is enough."""
+    return round(100 * least_passing(measurement, thresholds) / measurement.total, 2)
 
 
 def _marks(measurement: Measurement) -> tuple[Mark, ...]:

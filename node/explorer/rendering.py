@@ -17,6 +17,8 @@ from markupsafe import Markup
 from node.api.caching import REVALIDATE, cacheable
 from node.api.services import services
 from node.version import VERSION
+from registry.endpoint import endpoint_named
+from registry.schemes import statistic_of
 
 HTML = "text/html; charset=utf-8"
 SHOWN_DIGITS = 8  # of a hash, at each end
@@ -160,4 +162,6 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "lasting": lasting,
     "binary": binary,
+    "endpoint": endpoint_named,
+    "statistic": statistic_of,
 }

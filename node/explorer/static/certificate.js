@@ -179,6 +179,7 @@ function tell(ledger, indexes, final, checkpoints) {
   return {
     outcome,
     endpoint: endpointOf(state.claim.message),
+    statistics: [...new Set(agreeing(state, outcome).map((vote) => vote.measurement.statistic))].sort(),
     origin: ledger.origin,
     owner: hex(state.claim.signers[0]),
     publishedBy: hex(state.publication.signers[0]),
@@ -209,6 +210,12 @@ function tell(ledger, indexes, final, checkpoints) {
     witnesses: final.witnesses,
   };
 }
+
+/** The votes that say this and have numbers. */
+const agreeing = (state, outcome) =>
+  [...state.votes.values()]
+    .map(({ message }) => message)
+    .filter((vote) => vote.outcome === outcome && vote.measurement);
 
 /** The interval between the last checkpoint that lacks the entry and the first that has it, by a quorum's clocks. */
 function attested(at, checkpoints) {

@@ -46,7 +46,8 @@ async function check() {
   const policy = isOwn ? byId("policy").value : byId("node-policy").content.textContent;
   const held = [];
   const signatures = await Signatures.make();
-  let shown;
+  let shown,
+    story = null;
   byId("certificate-result").replaceChildren(); // no answer outlives its question
   try {
     if (!policy.trim())
@@ -54,12 +55,12 @@ async function check() {
     if (certificate.size > CERTIFICATE_BYTES_MAX) throw new Refusal("too_large", "too large for a certificate");
     const trust = readPolicy(policy);
     const raw = new Uint8Array(await certificate.arrayBuffer());
-    const story = await verifyCertificate(raw, trust, signatures, (step) => held.push(step));
+    story = await verifyCertificate(raw, trust, signatures, (step) => held.push(step));
     shown = [verdict(story, isOwn), ...told(story, isOwn), ...steps(held, null, story.unchecked.length > 0)];
   } catch (error) {
     shown = [...refused(error), ...steps(held, error, signatures.unchecked > 0)];
   }
-  if (turn === asked) byId("certificate-result").replaceChildren(...shown, ...limits());
+  if (turn === asked) byId("certificate-result").replaceChildren(...shown, ...limits(story));
 }
 
 function readPolicy(text) {

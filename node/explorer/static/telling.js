@@ -33,8 +33,8 @@ export function told(story, isOwn) {
       whose,
       ...(story.endpoint === null
         ? ["The model with SHA-256 ", digits(story.modelSha256)]
-        : ["The endpoint ", said(story.endpoint)]),
-      ...FOUND[story.outcome](said(story.scheme), digits(story.owner)),
+        : ["The endpoint ", said(story.endpoint), ", as it answered when the nodes asked,"]),
+      ...found(story),
     ),
     element(
       "dl",
@@ -54,10 +54,22 @@ export function told(story, isOwn) {
   return parts;
 }
 
+function found(story) {
+  const words = story.endpoint !== null && story.outcome === "VERIFIED" ? SHOWN : FOUND[story.outcome];
+  return words(said(story.scheme), digits(story.owner));
+}
+
+const SHOWN = (scheme, owner) => [" shows the ", scheme, " watermark of the owner ", owner, "."];
 const FOUND = {
   VERIFIED: (scheme, owner) => [" carries the ", scheme, " watermark of the owner ", owner, "."],
   INTACT: (scheme, owner) => [" answers every ", scheme, " trigger of ", owner, " as the model did that he published."],
-  TAMPERED: (scheme, owner) => [" does not answer the ", scheme, " triggers of ", owner, " as the model that he published."],
+  TAMPERED: (scheme, owner) => [
+    " does not answer the ",
+    scheme,
+    " triggers of ",
+    owner,
+    " as the model did that he published.",
+  ],
 };
 
 const fact = (name, ...value) => [element("div", {}, element("dt", {}, name), element("dd", {}, ...value))];
@@ -116,20 +128,35 @@ export function refused(error) {
   return [answer("refuted", "✕", "it does not hold", said(error.message), " ", element("code", {}, error.code))];
 }
 
-/** What no check of a certificate says. */
-export function limits() {
+/** What no check of a certificate says, and what this one's does not; null for one that does not hold. */
+export function limits(story) {
+  const item = (words) => element("li", {}, words);
   return [
     element("h3", {}, "What it does not say"),
     element(
       "ul",
       {},
-      element(
-        "li",
-        {},
-        "That nothing came later: a withdrawal, or an older publication’s claim. Ask the ledger for the claim.",
-      ),
-      element("li", {}, "That the owner trained the model, or who is behind the key."),
-      element("li", {}, "That this page told the truth: its program came from the node that serves it."),
+      item("That nothing came later: a withdrawal, or an older publication’s claim. Ask the ledger for the claim."),
+      ...(story ? ofStory(story) : [OF_OWNER]).map(item),
+      item("That this page told the truth: its program came from the node that serves it."),
     ),
   ];
+}
+
+const OF_OWNER = "That the owner trained the model, or who is behind the key.";
+const OF_INTEGRITY = {
+  INTACT: "That nothing was changed: the claimant chose the triggers, and INTACT speaks only of what they see.",
+  TAMPERED: "That the model was ever the claimant’s: he chose the triggers, and any other one answers otherwise too.",
+};
+
+function ofStory({ outcome, statistics, endpoint }) {
+  const ofIntegrity = OF_INTEGRITY[outcome];
+  const words = ofIntegrity ? [ofIntegrity, "Whose the model is, or who is behind the key."] : [OF_OWNER];
+  if (statistics.includes("calibrated")) {
+    words.push("That the chance is not greater: it was measured on models that the claimant declared (and public ones).");
+  }
+  if (endpoint !== null) {
+    words.push("That the endpoint still serves that model, or serves it to everybody, or who is behind its URL.");
+  }
+  return words;
 }

@@ -11,12 +11,13 @@ import pages
 import pytest
 from fakes import member, private_key, public_key
 from nodeset import NodeSet, publication, sealed
-from showcase import HOSTILE, MODEL_SHA256, Served, Showcase
+from showcase import ENDPOINT, HOSTILE, MODEL_SHA256, Served, Showcase
 
 from node import explorer
 from node.api import make_app, reads
 from node.explorer import window
 from node.explorer.answers import POLICY
+from registry.endpoint import endpoint_sha256
 from registry.messages import PolicyChange
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -83,6 +84,7 @@ async def test_what_strangers_write_stays_text(served: Served):
         (shown.open, visible),
         (shown.unverifiable, visible[:64]),
         (shown.verified, visible),
+        (shown.misspelt, f"https://{visible}"),
     ):
         assert words in pages.text(await reader.page(entry(digest)))
     assert "<script>alert(1)</script>" in pages.text(await reader.page("/explorer/search?q=<script>alert(1)</script>"))
@@ -131,7 +133,7 @@ async def test_a_claim_shows_verdict_votes_plot_and_certificate(served: Served):
     ("which", "outcome", "said"),
     [
         ("superseded", "verified", "older publication and prevails"),
-        ("refuted", "refuted", "too few triggers match"),
+        ("refuted", "refuted", "too little matches"),
         ("open", "open", "1 of 3 nodes have voted; 2 equal votes decide"),
         ("unverifiable", "unverifiable", "nothing was measured"),
     ],
@@ -141,6 +143,81 @@ async def test_of_another_verdict_no_certificate_is_offered(served: Served, whic
     assert outcome in pages.text(pages.find(page, "h1")[0])
     assert said in pages.text(page)
     assert pages.find(page, "a", class_="button") == []
+
+
+@pytest.mark.parametrize("which", ["intact", "tampered", "undecided"])
+async def test_of_a_mark_of_integrity_nothing_is_said_that_is_true_of_owners_alone(served: Served, which: str):
+    page = await Reader(served.url).page(entry(served.shown.all[which]))
+    words = pages.text(page)
+    assert "answers as the model did that was published with" in words
+    assert "intact if all triggers match, else tampered" in words
+    assert "The claimant chose the triggers." in words
+    assert "carries" not in words
+    for term in ("γ", "Permutations", "p-value", "refuted below", "chance", "ontrol", "head"):
+        assert term not in words, term
+    for row in [*pages.find(page, "tr")]:
+        columns = [int(cell.get("colspan", 1)) for cell in row]
+        assert sum(columns) == 3
+
+
+async def test_of_an_owners_mark_bounds_are_those_of_its_chance_and_a_head_is_where_one_is(served: Served):
+    reader, shown = Reader(served.url), served.shown
+    said = {
+        which: pages.text(await reader.page(entry(shown.all[which])))
+        for which in ("verified", "endpoint", "stitched", "locked", "open", "vote", "endpoint_vote", "integrity_vote")
+    }
+    of_half = "at a chance of 50 % refuted below 360 of 600, verified from 420 on if the controls stay behind"
+    assert of_half in said["verified"]
+    assert of_half in said["vote"]
+    assert "at a chance of 10 % refuted below 28 of 100, verified from 46 on" in said["endpoint"]
+    assert "at a chance of 10 % refuted below 28 of 100, verified from 46 on" in said["endpoint_vote"]
+    assert "at a chance of 30 % refuted below 44 of 100, verified from 75 on" in said["stitched"]
+    assert "at a chance of 50 % refuted below 60 of 100, verified from 93 on" in said["locked"]
+    assert "γ = 70.0 %" not in said["endpoint"] + said["stitched"]
+    assert {which for which, words in said.items() if "ermutations" in words} == {"verified", "open", "vote"}
+    assert {which for which, words in said.items() if "models that the claimant declared" in words} == {"stitched"}
+    assert "intact if all triggers match, else tampered" in said["integrity_vote"]
+
+
+async def test_an_endpoint_is_shown_by_its_url_and_its_hash_is_no_models(served: Served):
+    reader, shown = Reader(served.url), served.shown
+    words = pages.text(await reader.page(entry(shown.endpoint)))
+    digits = endpoint_sha256(ENDPOINT).hex()
+    assert f"says that the endpoint {ENDPOINT} shows the watermark of" in words
+    assert f"Hash of its URL{digits}; no file has it" in words.replace("URL ", "URL")
+    assert words.count(digits) == 1
+    assert "Model, SHA-256" not in words
+    assert "No node asks this endpoint" not in words
+    for path in ("/explorer/?kind=claim", f"/explorer/owners/{public_key('jane').hex()}"):
+        listed = pages.text(await reader.page(path))
+        assert f"made a claim on the endpoint {ENDPOINT}" in listed
+        assert digits not in listed
+    for query in (digits, ENDPOINT, f"endpoint%2B{ENDPOINT}"):
+        found = pages.text(await reader.page(f"/explorer/search?q={query}"))
+        assert "as the hash of the endpoint’s URL" in found
+        assert "suspect model’s file" not in found
+    assert "That is no hash" in pages.text(await reader.page("/explorer/search?q=https://models.example/v1/digits"))
+
+
+async def test_an_endpoint_that_no_node_asks_is_said_to_be_one(served: Served):
+    reader, shown = Reader(served.url), served.shown
+    mistaken, misspelt = [pages.text(await reader.page(entry(one))) for one in (shown.mistaken, shown.misspelt)]
+    assert "No node asks this endpoint: the claim’s hash is not that of its URL" in mistaken
+    assert "as the claim says; it is another; no file has it" in mistaken
+    assert "No node asks this endpoint: its URL has another spelling" in misspelt
+    assert "Model, SHA-256" not in mistaken + misspelt
+
+
+async def test_a_publication_says_what_its_scheme_commits_to(served: Served):
+    reader, shown = Reader(served.url), served.shown
+    integrity = pages.text(await reader.page(entry(shown.integrity_published)))
+    assert "committed to a mark of integrity (fragile)" in integrity
+    assert "H(payload)" in integrity
+    assert "answers as" not in integrity
+    mtlsign = pages.text(await reader.page(entry(shown.published)))
+    assert "committed to a watermark (mtlsign)" in mtlsign
+    assert "H(head)" in mtlsign
+    assert "H(head or payload)" in pages.text(await reader.page(entry(shown.withdrawn)))
 
 
 async def test_a_publication_shows_what_follows_from_it(served: Served):
