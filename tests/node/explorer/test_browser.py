@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from fakes import LedgerMaker
 from mutations import mutated
 from refusals import CODES, Recorder
-from showcase import MODEL_SHA256, Served
+from showcase import ENDPOINT, MODEL_SHA256, Served
 
 from registry import hashed_json, tiles
 from registry.certificate import verify_certificate
@@ -170,6 +170,39 @@ async def test_a_certificate_holds_against_the_readers_keys_and_only_then_is_it_
         await browser.until(f"{ANSWER}?.includes('fits this node’s keys')")
         assert await browser.run("document.querySelectorAll('#certificate-result .verified').length") == 0
         assert browser.messages == []
+
+
+@pytest.mark.parametrize(
+    ("which", "told", "untold"),
+    [
+        ("verified", ["The model with SHA-256", "carries the mtlsign", "the owner trained the model"], ["endpoint"]),
+        ("stitched", ["the claimant declared", "the owner trained the model"], ["INTACT", "endpoint"]),
+        ("intact", ["INTACT speaks only of what they see", "Whose the model is"], ["carries", "trained", "declared"]),
+        ("tampered", [f"The endpoint {ENDPOINT}/versions/2, as it answered", "ever the claimant’s"], ["SHA-256"]),
+        (
+            "endpoint",
+            [f"The endpoint {ENDPOINT}, as it answered", "shows the margin"],
+            ["SHA-256", "carries", "INTACT"],
+        ),
+    ],
+)
+async def test_of_a_certificate_only_what_is_true_of_it_is_told(
+    served: Served, policy: str, tmp_path: Path, which: str, told: list[str], untold: list[str]
+):
+    answer = http("GET", f"{served.url}/v1/certificates/{served.shown.all[which].hex()}")
+    path = tmp_path / "certificate.json"
+    path.write_bytes(answer.body)
+    async with Browser() as browser:
+        await opened(browser, served, "check")
+        assert (await offer(browser, path, policy)).startswith("✓ it holds")
+        words = await browser.run("document.querySelector('#certificate-result').innerText")
+        assert [one for one in told if one not in words] == []
+        assert [one for one in untold if one in words] == []
+        path.write_bytes(b"{}")
+        assert (await offer(browser, path, policy)).endswith("damaged")
+        words = await browser.run("document.querySelector('#certificate-result').innerText")
+        assert "That the owner trained the model" in words
+        assert "claimant" not in words
 
 
 async def test_a_changed_certificate_another_ledgers_keys_and_no_policy_are_told_apart(

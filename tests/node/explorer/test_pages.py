@@ -1,5 +1,6 @@
 """The explorer's pages, of a real node without Raft: what they show, and what strangers' words do to them (nothing)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,7 @@ async def test_of_an_owners_mark_bounds_are_those_of_its_chance_and_a_head_is_wh
         which: pages.text(await reader.page(entry(shown.all[which])))
         for which in ("verified", "endpoint", "stitched", "locked", "open", "vote", "endpoint_vote", "integrity_vote")
     }
+    assert ". 3 of 3 nodes agree" in said["verified"]
     of_half = "at a chance of 50 % refuted below 360 of 600, verified from 420 on if the controls stay behind"
     assert of_half in said["verified"]
     assert of_half in said["vote"]
@@ -184,7 +186,7 @@ async def test_an_endpoint_is_shown_by_its_url_and_its_hash_is_no_models(served:
     words = pages.text(await reader.page(entry(shown.endpoint)))
     digits = endpoint_sha256(ENDPOINT).hex()
     assert f"says that the endpoint {ENDPOINT} shows the watermark of" in words
-    assert f"Hash of its URL{digits}; no file has it" in words.replace("URL ", "URL")
+    assert f"Hash of its URL{digits}, which no file has" in words.replace("URL ", "URL")
     assert words.count(digits) == 1
     assert "Model, SHA-256" not in words
     assert "No node asks this endpoint" not in words
@@ -194,16 +196,30 @@ async def test_an_endpoint_is_shown_by_its_url_and_its_hash_is_no_models(served:
         assert digits not in listed
     for query in (digits, ENDPOINT, f"endpoint%2B{ENDPOINT}"):
         found = pages.text(await reader.page(f"/explorer/search?q={query}"))
-        assert "as the hash of the endpoint’s URL" in found
+        assert "as the hash that stands for the endpoint" in found
         assert "suspect model’s file" not in found
     assert "That is no hash" in pages.text(await reader.page("/explorer/search?q=https://models.example/v1/digits"))
+
+
+async def test_the_api_says_which_endpoint_and_no_chance_of_integrity(served: Served):
+    reader, shown = Reader(served.url), served.shown
+    said = {
+        which: json.loads((await reader.get(f"/v1/claims/{shown.all[which].hex()}"))[1])
+        for which in ("verified", "endpoint", "mistaken", "intact")
+    }
+    assert {which: claim["endpoint"] for which, claim in said.items()} == {
+        "verified": None, "endpoint": ENDPOINT, "mistaken": ENDPOINT, "intact": None,
+    }  # fmt: skip
+    assert {vote["p_value"] for vote in said["intact"]["votes"]} == {None}
+    assert None not in {vote["p_value"] for vote in said["endpoint"]["votes"]}
 
 
 async def test_an_endpoint_that_no_node_asks_is_said_to_be_one(served: Served):
     reader, shown = Reader(served.url), served.shown
     mistaken, misspelt = [pages.text(await reader.page(entry(one))) for one in (shown.mistaken, shown.misspelt)]
     assert "No node asks this endpoint: the claim’s hash is not that of its URL" in mistaken
-    assert "as the claim says; it is another; no file has it" in mistaken
+    assert f"{'55' * 32}, which is not that of its URL" in mistaken
+    assert "Hash of its URL" not in mistaken
     assert "No node asks this endpoint: its URL has another spelling" in misspelt
     assert "Model, SHA-256" not in mistaken + misspelt
 
