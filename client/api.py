@@ -136,6 +136,11 @@ class Api:
         path = f"/tile/entries/{tiles.tile_path(number, width)}"
         return await self.transport.ask(Request(path=path), lambda body: _read_bundle(body, width))
 
+    async def entry_bundle_of(self, url: str, number: int, *, width: int) -> list[bytes]:
+        """One node's entries of one tile; whether they are the log's is the caller's to check."""
+        path = f"/tile/entries/{tiles.tile_path(number, width)}"
+        return _read_bundle(await self.transport.ask_node(url, Request(path=path)), width)
+
     async def hash_tile(self, url: str, level: int, number: int, *, width: int) -> bytes:
         """One node's hashes of one tile, 32 bytes each; whether they are the log's is the caller's to check."""
         path = f"/tile/{level}/{tiles.tile_path(number, width)}"

@@ -45,6 +45,7 @@ VERBS = {
     "show": "Show one entry of the ledger, checked against the policy.",
     "search": "Find entries by any hash, or by their owner.",
     "log": "Page through the ledger.",
+    "watch": "Follow what touches one's models, and tell it to webhooks and mailboxes.",
     "verify": "Check a receipt, a certificate or evidence, offline.",
     "audit": "Download the whole ledger and check everything.",
     "policy": "Keep the trust policy file up to date.",

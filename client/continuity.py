@@ -55,7 +55,7 @@ async def check_continuity(api: Api, memory: Memory, seen: SeenCheckpoint) -> No
     old, new = memory.recall(api.trust), seen.trusted.checkpoint
     if old is not None:
         try:
-            await _check_consistent(api, *sorted((old, new), key=lambda checkpoint: checkpoint.size))
+            await check_consistent(api, *sorted((old, new), key=lambda checkpoint: checkpoint.size))
         except ConsistencyError as error:
             raise _alarm(memory, seen.note, error) from error
         old = memory.recall(api.trust)  # others of this program may have remembered a later one meanwhile
@@ -141,7 +141,7 @@ async def contradiction_by_tiles(api: Api, one: str, other: str) -> Equivocation
     """Evidence that two signed notes contradict each other, from the nodes' tiles; None when nothing shows it."""
     smaller, larger = sorted((one, other), key=lambda note: checkpoint_in(note).size)
     try:
-        await _check_consistent(api, checkpoint_in(smaller), checkpoint_in(larger))
+        await check_consistent(api, checkpoint_in(smaller), checkpoint_in(larger))
     except _OtherPastError as error:
         return Equivocation.of(smaller, larger, root=error.root, proof=error.proof)
     except RegistryError:
@@ -182,43 +182,67 @@ def check_agreement(checkpoints: list[Checkpoint]) -> None:
             raise ConsistencyError(f"the nodes show two different trees of size {checkpoint.size}", code="fork")
 
 
-async def _check_consistent(api: Api, smaller: Checkpoint, larger: Checkpoint) -> None:
+async def check_consistent(api: Api, smaller: Checkpoint, larger: Checkpoint) -> None:
+    """Check by the nodes' tiles that a larger tree continues a smaller one.
+
+    Raises:
+        ConsistencyError: it does not, or no node's tiles show that it does.
+        QuorumError: no node answers.
+    """
     if smaller.size == larger.size:
         check_agreement([smaller, larger])
-        return
-    if not smaller.size:
-        return
+    elif smaller.size:
+        await _by_any_node(api, smaller.size, larger, expected=smaller.root)
+
+
+async def fetch_frontier(api: Api, size: int, larger: Checkpoint) -> merkle.Frontier:
+    """The frontier of the first `size` entries of a tree, proven by the nodes' tiles.
+
+    Args:
+        api: the nodes.
+        size: at most the tree's.
+        larger: the tree.
+
+    Raises:
+        ConsistencyError: no node's tiles are that tree's.
+        QuorumError: no node answers.
+    """
+    if not size:
+        return merkle.Frontier()
+    return await _by_any_node(api, size, larger, expected=None)
+
+
+async def _by_any_node(api: Api, size: int, larger: Checkpoint, *, expected: bytes | None) -> merkle.Frontier:
     problems: dict[str, RegistryError] = {}
     for url in api.transport.urls:
         try:
-            await _check_tiles_of(api, url, smaller, larger)
+            return await _proven_frontier(api, url, size, larger, expected)
         except _OtherPastError:  # proven by hashes alone, so no other node can show the contrary
             raise
         except RegistryError as error:  # one node's broken or invented tiles must neither hide nor raise an alarm
             problems[url] = error
-        else:
-            return
     details = "; ".join(f"{url}: {error}" for url, error in problems.items())
     if any(isinstance(error, ConsistencyError) for error in problems.values()):
-        raise ConsistencyError(f"no node's tiles lead from size {smaller.size} to {larger.size}: {details}")
-    raise QuorumError(f"no node showed how size {smaller.size} became {larger.size}: {details}", code="unavailable")
+        raise ConsistencyError(f"no node's tiles lead from size {size} to {larger.size}: {details}")
+    raise QuorumError(f"no node showed how size {size} became {larger.size}: {details}", code="unavailable")
 
 
-async def _check_tiles_of(api: Api, url: str, smaller: Checkpoint, larger: Checkpoint) -> None:
-    names = _proof_nodes(smaller.size, larger.size)
-    digests = await _fetch_nodes(api, url, names, larger.size)
+async def _proven_frontier(
+    api: Api, url: str, size: int, larger: Checkpoint, expected: bytes | None
+) -> merkle.Frontier:
+    """The frontier of a smaller tree by one node's tiles; its root must be the expected one, if there is one."""
+    digests = await _fetch_nodes(api, url, _proof_nodes(size, larger.size), larger.size)
 
     def read_node(level: int, position: int) -> bytes:
         return digests[level, position]
 
-    root = merkle.root_at(smaller.size, read_node)
-    proof = merkle.consistency_proof(smaller.size, larger.size, read_node)
-    merkle.verify_consistency(
-        old_size=smaller.size, old_root=root, new_size=larger.size, new_root=larger.root, proof=proof
-    )
-    if root != smaller.root:
-        message = f"the tree of size {larger.size} continues another one of size {smaller.size}"
+    root = merkle.root_at(size, read_node)
+    proof = merkle.consistency_proof(size, larger.size, read_node)
+    merkle.verify_consistency(old_size=size, old_root=root, new_size=larger.size, new_root=larger.root, proof=proof)
+    if expected is not None and root != expected:
+        message = f"the tree of size {larger.size} continues another one of size {size}"
         raise _OtherPastError(message, root=root, proof=proof)
+    return merkle.Frontier(size, read_node)
 
 
 def _proof_nodes(old_size: int, new_size: int) -> list[tuple[int, int]]:
@@ -230,7 +254,7 @@ def _proof_nodes(old_size: int, new_size: int) -> list[tuple[int, int]]:
         return bytes(merkle.HASH_BYTES)
 
     merkle.consistency_proof(old_size, new_size, note_name)
-    merkle.root_at(old_size, note_name)
+    merkle.Frontier(old_size, note_name)
     return names
 
 

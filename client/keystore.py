@@ -64,7 +64,7 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
         InvalidError: not an unencrypted Ed25519 key in PEM.
         OSError: it cannot be read.
     """
-    _check_private(path)
+    check_private(path)
     try:
         private_key = load_pem_private_key(read_limited(path, KEY_FILE_BYTES_MAX), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -104,11 +104,22 @@ def load_watermark_key(path: Path) -> WatermarkKeyFile:
         InvalidError: not a watermark key file.
         OSError: it cannot be read.
     """
-    _check_private(path)
+    check_private(path)
     try:
         return _read_watermark_key(json.loads(read_limited(path, KEY_FILE_BYTES_MAX)))
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidError(f"{path}: not a watermark key file: {error}", code="malformed") from error
+
+
+def check_private(path: Path) -> None:
+    """Check that nobody else may read a secret.
+
+    Raises:
+        InputError: code readable_by_others.
+        OSError: there is no such file.
+    """
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise InputError(f"{path}: others may read this secret; run: chmod 600 {path}", code="readable_by_others")
 
 
 def _read_watermark_key(content: object) -> WatermarkKeyFile:
@@ -124,8 +135,3 @@ def _octets(digits: object, count: int) -> bytes:
     if not isinstance(digits, str) or len(octets := bytes.fromhex(digits)) != count:
         raise ValueError(f"expected {count} bytes in hexadecimal")
     return octets
-
-
-def _check_private(path: Path) -> None:
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise InputError(f"{path}: others may read this secret; run: chmod 600 {path}", code="readable_by_others")

@@ -57,10 +57,27 @@ class Frontier:
                 raise ValueError("a frontier of a tree that is not empty needs its nodes")
             self._edge = [read_node(level, index) for level, index in _cover(0, size)]
 
+    @classmethod
+    def of(cls, size: int, edge: Sequence[bytes]) -> "Frontier":
+        """The frontier that `edge` was kept of.
+
+        Raises:
+            ValueError: a tree of this size has another number of complete subtrees, or a hash is not 32 bytes long.
+        """
+        if size < 0 or len(edge) != size.bit_count() or any(len(digest) != HASH_BYTES for digest in edge):
+            raise ValueError(f"{len(edge)} hashes are not the edge of a tree of size {size}")
+        kept = iter(edge)
+        return cls(size, lambda _level, _position: next(kept))
+
     @property
     def size(self) -> int:
         """Entries in the tree."""
         return self._size
+
+    @property
+    def edge(self) -> tuple[bytes, ...]:
+        """Hashes of the complete subtrees, the largest first: with the size, all that has to be kept."""
+        return tuple(self._edge)
 
     def append(self, digest: bytes) -> list[Node]:
         """Append one leaf hash; return the complete nodes that this made, the leaf first."""

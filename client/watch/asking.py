@@ -1,0 +1,89 @@
+"""What the command line says to watch: hashes, model files, bundles, owners."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from client.bundle import Bundle, stated_model_sha256
+from client.errors import InputError
+from client.files import sha256_file
+from client.options import hash_of
+from client.output import printable
+from client.watch.watched import Watched
+from registry.messages import Publication
+
+_CLAIMS_MAX = 4096
+
+
+def read_watched(
+    whats: Iterable[str], owners: Iterable[str], *, kinds: Iterable[str], with_policy: bool, origin: str
+) -> Watched:
+    """Read WHAT and --owner.
+
+    Args:
+        whats: each a hash, a model's file or a bundle's directory.
+        owners: public keys.
+        kinds: of events to tell; none for all.
+        with_policy: whether changes of the policy are told too.
+        origin: of the ledger.
+
+    Raises:
+        InputError: something is none of these, or a bundle was not published.
+        InvalidError: a bundle's file is damaged, or of another ledger.
+        OSError: a file cannot be read.
+    """
+    hashes: dict[bytes, str] = {}
+    publishers: dict[bytes, str] = {}
+    for what in whats:
+        path, label = Path(what), printable(what)
+        if path.is_dir():
+            _read_bundle(Bundle(path), label, hashes, publishers, origin=origin)
+        elif path.is_file():
+            hashes[sha256_file(path)[0]] = label
+        else:
+            hashes[_hash(what)] = f"{what[:16]}…"
+    keys = {hash_of(digits, what="--owner"): f"owner {digits[:16]}…" for digits in owners}
+    return Watched(hashes=hashes, owners=keys, publishers=publishers, kinds=frozenset(kinds), with_policy=with_policy)
+
+
+def _hash(what: str) -> bytes:
+    try:
+        return hash_of(what, what="WHAT")
+    except InputError as error:
+        message = (
+            f"WHAT {printable(what)[:80]!r}: neither a file, a directory that wmreg embed made, nor a hash: 64 "
+            "hexadecimal digits in lower case; a public key goes with --owner"
+        )
+        raise InputError(message) from error
+
+
+def _read_bundle(
+    bundle: Bundle, label: str, hashes: dict[bytes, str], publishers: dict[bytes, str], *, origin: str
+) -> None:
+    """Watch a publication, its commitments, its model, the models that were claimed by it, and its publisher's key."""
+    signed = bundle.load_publication(origin=origin)
+    publication = signed.message
+    if not isinstance(publication, Publication):
+        raise TypeError("checked by load_publication")
+    found = {
+        signed.hash: label,
+        publication.key_commitment: f"{label}, key commitment",
+        publication.head_commitment: f"{label}, head commitment",
+        publication.info_commitment: f"{label}, info commitment",
+    }
+    if publication.further is not None:
+        found[publication.further.root] = f"{label}, further watermarks"
+    if bundle.model.is_file():
+        found[sha256_file(bundle.model)[0]] = f"{label}, the model"
+    elif bundle.evidence.is_file() and (stated := stated_model_sha256(bundle.load_evidence())) is not None:
+        found[stated] = f"{label}, the model"
+    for part in bundle.parts():
+        found |= {digest: f"claimed by {label}" for digest in _claimed(part) if digest not in found}
+    hashes.update(found)
+    publishers[signed.signer] = f"publisher of {label}"
+
+
+def _claimed(bundle: Bundle) -> list[bytes]:
+    """Hashes of the models that were claimed from a bundle, by the names of the messages that it keeps."""
+    names = sorted(path.name for path in (bundle.directory / "claims").glob("*.bin"))[:_CLAIMS_MAX]
+    digits = [name.partition("-")[0] for name in names]
+    return [bytes.fromhex(one) for one in digits if len(one) == 64 and not set(one) - set("0123456789abcdef")]
