@@ -41,6 +41,7 @@ class MailServer:
 
     Attributes:
         is_smtps: whether it speaks TLS from the start.
+        demands_starttls: whether nothing is sent to it before STARTTLS; else it is on this very machine.
         user, password: None for a server that asks for neither.
         tls: who vouches for it.
     """
@@ -48,6 +49,7 @@ class MailServer:
     host: str
     port: int
     is_smtps: bool
+    demands_starttls: bool
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
@@ -67,7 +69,7 @@ class MailServer:
         session = smtplib.SMTP(self.host, self.port, timeout=self.timeout_s)
         try:
             session.ehlo()
-            if not is_loopback(self.host):
+            if self.demands_starttls:
                 session.starttls(context=self.tls)  # raises for a server that has none
                 session.ehlo()
         except BaseException:
@@ -117,13 +119,13 @@ def compose(event: Event, *, sender: str, recipient: str) -> EmailMessage:
     message["Date"] = formatdate()
     message["Message-ID"] = f"<{event.id}@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
-    message["Wmreg-Event-Id"] = event.id
+    message["Wmreg-Event"] = event.id
     message.set_content(_body(event, origin), cte="quoted-printable")
     return message
 
 
 def _body(event: Event, origin: str) -> str:
-    lines = [event.text, "", f"ledger    {origin}"]
+    lines = [printable(event.text), "", f"ledger    {origin}"]
     if event.index is not None and event.recorded_s is not None:
         lines += [f"entry     {event.index}", f"recorded  {utc(event.recorded_s)}"]
     if (digest := event.details.get("message_hash", event.details.get("claim"))) is not None:
@@ -160,6 +162,7 @@ def mail_server(
         host=host,
         port=port or _USUAL_PORTS[parts.scheme],
         is_smtps=parts.scheme == "smtps",
+        demands_starttls=parts.scheme == "smtp" and not is_loopback(host),
         user=user,
         password=None if password_path is None else _load_password(password_path),
         tls=tls or ssl.create_default_context(),

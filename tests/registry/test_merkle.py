@@ -26,6 +26,25 @@ def tree(count: int):
     return digests, lambda level, position: nodes[level, position]
 
 
+def test_a_frontier_goes_on_from_what_was_kept_of_it():
+    digests, _read_node = tree(70)
+    frontier = merkle.Frontier()
+    for size, digest in enumerate(digests):
+        kept = merkle.Frontier.of(size, frontier.edge)
+        for later in digests[size:]:
+            kept.append(later)
+        assert kept.root() == merkle.root(digests)
+        frontier.append(digest)
+
+
+@pytest.mark.parametrize(
+    ("size", "edge"), [(-1, []), (0, [bytes(32)]), (3, [bytes(32)]), (1, [bytes(31)]), (2**64, [])]
+)
+def test_what_no_frontier_of_that_size_has_is_refused(size, edge):
+    with pytest.raises(ValueError, match="not the edge"):
+        merkle.Frontier.of(size, edge)
+
+
 def reference_root(digests):
     """RFC 9162 section 2.1.1, word for word."""
     if not digests:

@@ -1,4 +1,4 @@
-"""Promises: what touches a watched thing is told, with what it leads to, and nothing else; a verdict by proven votes."""
+"""Promises: what touches a watched thing is told, with what it leads to, and no more; a verdict by proven votes."""
 
 import asyncio
 import hashlib
@@ -73,14 +73,17 @@ def send(ledger, message, *parties) -> int:
 
 
 @pytest.fixture
-def disputed(ledger, alice, bob, publish, claim, stolen, good) -> str:
+def disputed(ledger, alice, bob, publish, claim, stolen, good) -> str:  # noqa: PLR0917
     """Alice and bob have published; alice claims a stolen model, bob objects, all nodes verify."""
     ledger.grow(2)
     publish(alice)
     published = publish(bob, "--json").document["message_hash"]
     digest = claim(alice, stolen, "--no-wait", "--json").document["claim"]
     challenge = Challenge(
-        time_s=ledger.now_s(), claim=bytes.fromhex(digest), publication=bytes.fromhex(published), reason="mine \u202e[2J"
+        time_s=ledger.now_s(),
+        claim=bytes.fromhex(digest),
+        publication=bytes.fromhex(published),
+        reason="mine \u202e[2J",
     )
     send(ledger, challenge, bob)
     ledger.vote(bytes.fromhex(digest), good)
@@ -145,7 +148,9 @@ def test_a_verdict_names_the_votes_that_decide_it(tell, ledger, alice, disputed)
 
 
 @pytest.mark.parametrize("votes_before", [0, 1, 2])
-def test_votes_of_before_the_start_count(tell, ledger, alice, publish, claim, stolen, poor, votes_before):
+def test_votes_of_before_the_start_count(  # noqa: PLR0917
+    tell, ledger, alice, publish, claim, stolen, poor, votes_before
+):
     publish(alice)
     digest = bytes.fromhex(claim(alice, stolen, "--no-wait", "--json").document["claim"])
     for node in ledger.nodes:
@@ -179,7 +184,7 @@ def test_what_a_vote_is_about_cannot_be_hidden(tell, ledger, alice, disputed):
         tell(alice.directory, start=6)
 
 
-def test_another_owners_claim_on_the_model_that_one_claims_touches(
+def test_another_owners_claim_on_the_model_that_one_claims_touches(  # noqa: PLR0917
     tell, ledger, alice, bob, publish, claim, stolen, disputed
 ):
     cursors: list[Cursor] = []
