@@ -1,4 +1,4 @@
-"""Promises: every event reaches every hook at least once, whoever is killed, down or lying, and it says what is wrong."""
+"""Promises: every event reaches every hook at least once, whoever is killed, down or lying; faults are told."""
 
 import base64
 import json

@@ -81,20 +81,21 @@ def test_what_is_no_cursor_file_is_refused(path, text):
 
 
 def test_another_ledgers_cursor_is_refused(path):
-    with pytest.raises(InputError, match=f"in {ORIGIN}, not in {LedgerMaker().origin}"):
-        with open_cursors(path, LedgerMaker().origin):
-            pass
+    other = LedgerMaker().origin
+    with pytest.raises(InputError, match=f"in {ORIGIN}, not in {other}"), open_cursors(path, other):
+        pass
 
 
 def test_one_process_moves_it_at_a_time_and_the_next_one_after_it(path):
-    with open_cursors(path, ORIGIN):
-        with pytest.raises(InputError, match="another wmreg watch"), open_cursors(path, ORIGIN):
-            pass
+    busy = pytest.raises(InputError, match="another wmreg watch")
+    with open_cursors(path, ORIGIN), busy, open_cursors(path, ORIGIN):
+        pass
     with open_cursors(path, ORIGIN) as cursors:
         assert len(cursors.cursors) == 2
 
 
 def test_hooks_do_not_add_up_without_end(path):
-    with open_cursors(path, ORIGIN) as cursors, pytest.raises(InputError, match="choose another --cursor"):
-        for number in range(FOLLOWERS_MAX):
-            cursors.store(f"hook {number}", cursor(1))
+    with open_cursors(path, ORIGIN) as cursors:
+        cursors.begin([f"hook {number}" for number in range(FOLLOWERS_MAX - 2)], cursor(1))
+        with pytest.raises(InputError, match="choose another --cursor"):
+            cursors.store("one more", cursor(1))
