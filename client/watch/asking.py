@@ -66,16 +66,16 @@ def _read_bundle(
         raise TypeError("checked by load_publication")
     found = {
         signed.hash: label,
-        publication.key_commitment: f"{label}, key commitment",
-        publication.head_commitment: f"{label}, head commitment",
-        publication.info_commitment: f"{label}, info commitment",
+        publication.key_commitment: f"key commitment of {label}",
+        publication.head_commitment: f"head commitment of {label}",
+        publication.info_commitment: f"info commitment of {label}",
     }
     if publication.further is not None:
-        found[publication.further.root] = f"{label}, further watermarks"
+        found[publication.further.root] = f"further watermarks of {label}"
     if bundle.model.is_file():
-        found[sha256_file(bundle.model)[0]] = f"{label}, the model"
+        found[sha256_file(bundle.model)[0]] = f"the model of {label}"
     elif bundle.evidence.is_file() and (stated := stated_model_sha256(bundle.load_evidence())) is not None:
-        found[stated] = f"{label}, the model"
+        found[stated] = f"the model of {label}"
     for part in bundle.parts():
         found |= {digest: f"claimed by {label}" for digest in _claimed(part) if digest not in found}
     hashes.update(found)

@@ -34,7 +34,7 @@ FORMAT = "wmreg-event/1"
 ALARM, UNREADABLE = "alarm", "unreadable"
 DOCUMENT_BYTES_MAX = 256 * 1024
 _TEXT_CHARACTERS_MAX = 2000
-_NAMES_SHOWN = 8
+_NAMES_SHOWN, _LABELS_SHOWN = 8, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,8 +219,8 @@ def _model(claim: Claim) -> str:
 
 
 def _because(sentence: str, touches: Sequence[Touch]) -> str:
-    labels = list(dict.fromkeys(f"{touch.label} ({touch.role})" for touch in touches))[:_NAMES_SHOWN]
-    return _line(f"{sentence} [{', '.join(labels)}]" if labels else sentence)
+    labels = sorted({touch.label for touch in touches}, key=lambda label: (len(label), label))[:_LABELS_SHOWN]
+    return _line(f"{sentence} [{'; '.join(labels)}]" if labels else sentence)
 
 
 def _line(text: str) -> str:
