@@ -8,23 +8,30 @@ from typing import Any
 import pytest
 import yaml
 
+from client.errors import INCONSISTENT, USAGE
 from node.config import load_config
 from node.main import EXIT_CONFIG, EXIT_LEFT, EXIT_STATE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
+WATCH = (DEPLOY / "systemd" / "wmreg-watch.service").read_text()
 UNIT = (DEPLOY / "systemd" / "wmreg-node@.service").read_text()
 NODE = yaml.safe_load((KUBERNETES / "node" / "statefulset.yaml").read_text())["spec"]
 POD: dict[str, Any] = NODE["template"]["spec"]
 
 
-def setting(name: str) -> list[str]:
-    return [line.partition("=")[2] for line in UNIT.splitlines() if line.startswith(f"{name}=")]
+def setting(name: str, unit: str = UNIT) -> list[str]:
+    return [line.partition("=")[2] for line in unit.splitlines() if line.startswith(f"{name}=")]
 
 
 def test_systemd_does_not_restart_what_needs_a_person():
     assert setting("RestartPreventExitStatus") == [f"{EXIT_CONFIG} {EXIT_STATE} {EXIT_LEFT}"]
+
+
+def test_systemd_does_not_restart_a_watch_that_raised_an_alarm_or_was_called_wrongly():
+    assert setting("RestartPreventExitStatus", WATCH) == [f"{USAGE} {INCONSISTENT}"]
+    assert setting("ExecStart", WATCH) == ["/opt/wmreg/bin/wmreg watch $WMREG_WATCH"]
 
 
 def test_the_unit_may_write_the_nodes_state_and_nothing_else():
