@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from client.bundle import Bundle, stated_model_sha256
+from client.digests import hash_of
 from client.errors import InputError
 from client.files import sha256_file
-from client.options import hash_of
 from client.output import printable
 from client.watch.watched import Watched
 from registry.messages import Publication
