@@ -7,13 +7,16 @@ gives it away. The exact message is saved before it is sent (client.outbox).
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from client.api import Api, Recorded
 from client.bundle import Bundle, declared_models
 from client.errors import InvalidError
+from client.extras import is_installed, require
 from client.files import read_limited
+from client.likeness import check_like_marked
 from client.memory import Memory
 from client.outbox import submit_saved
 from client.publishing import Owner, check_ready, committed_parts, finishing, keep_seen
@@ -89,8 +92,8 @@ async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two optio
     path = part.claim(suspect.sha256, suspect.pointer)
     path.parent.mkdir(exist_ok=True)
     saved = None if again else _saved(path, claim, owner, origin=origin)
-    for blob in filter(None, (suspect.blob, *declared)) if saved is None else ():
-        await asyncio.to_thread(_check_fits, blob.path, part)
+    if saved is None:
+        await asyncio.to_thread(_check_fits, suspect, declared, part, bundle)
     if suspect.endpoint is not None and saved is None:
         await _check_endpoint(suspect.endpoint, part)
     await check_ready(api, memory, bundle)
@@ -125,13 +128,24 @@ def _declared_blobs(part: Bundle) -> list[Blob]:
     return [blob_of(path) for path in filter(None, (base_path, *null_paths))]
 
 
-def _check_fits(model: Path, part: Bundle) -> None:
+def _check_fits(suspect: Suspect, declared: Sequence[Blob], part: Bundle, whole: Bundle) -> None:
+    """Check the files that nodes would read; raises InvalidError, NotInstalledError.
+
+    Without torch the suspect is compared with the marked model. The declared models are the very files that the
+    embedding has read: their hashes are in the evidence.
+    """
+    if not is_installed("wm"):
+        if suspect.blob is not None:
+            check_like_marked(suspect.blob.path, suspect.sha256, part.load_evidence(), whole)
+        return
     from client.fitting import check_fits  # with torch
 
-    check_fits(model, part)
+    for blob in filter(None, (suspect.blob, *declared)):
+        check_fits(blob.path, part)
 
 
 async def _check_endpoint(url: str, part: Bundle) -> None:
+    require("node")  # asked by a node's own code
     from client.fitting import check_endpoint  # with torch
 
     await check_endpoint(url, part)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from client.errors import INTERNAL, USAGE, ClientError, describe, exit_code_of
 from client.output import Report, json_text, printable
@@ -69,6 +70,11 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"client.verbs.{cmd_name.replace('-', '_')}").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs that begin so, without importing them, and options."""
+        verbs = [CompletionItem(name, help=text) for name, text in VERBS.items() if name.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the verbs without importing them."""
@@ -125,7 +131,7 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", "interrupted", exit_code=INTERRUPTED, as_json=as_json)
     except Exception as error:  # noqa: BLE001 -- the last handler: a mistake of ours is told in one line as well
-        return _fail_internal(error, as_json=as_json)
+        return _fail_unexpected(error, as_json=as_json)
     return _finish(answer, as_json=as_json)
 
 
@@ -147,6 +153,21 @@ def _finish(answer: object, *, as_json: bool) -> int:
         message = f"the result could not be printed: {error.strerror}"
         return _fail("output", message, exit_code=INTERNAL, as_json=False)
     return answer.exit_code
+
+
+def _fail_unexpected(error: Exception, *, as_json: bool) -> int:
+    """Something is not installed, or is another's of the same name; whatever else it is, is a mistake of ours."""
+    if not isinstance(error, ImportError):
+        return _fail_internal(error, as_json=as_json)
+    import wmreg as start
+    from client.extras import explained
+
+    known, trouble = explained(error), start.shared()
+    if known is not None:
+        return _fail(known.code, str(known), exit_code=known.exit_code, as_json=as_json)
+    if trouble is not None:
+        return _fail("import_name", f"{trouble}; {start.REMEDY}", exit_code=USAGE, as_json=as_json)
+    return _fail_internal(error, as_json=as_json)
 
 
 def _fail_internal(error: Exception, *, as_json: bool) -> int:

@@ -4,10 +4,8 @@ A claim reveals the watermark key for good. A file that is no model, or a pointe
 would spend the key on a verdict UNVERIFIABLE, so both are refused here.
 """
 
-import json
 import string
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,16 +13,14 @@ from yarl import URL
 
 from client.digests import hash_of
 from client.errors import InputError, InvalidError
+from client.outline import read_outline
 from client.uploads import Blob, blob_of
 from registry.endpoint import endpoint_pointer, endpoint_sha256, is_endpoint_url
 
 POINTER_CHARACTERS_MAX = 2048  # registry.messages
-HEADER_BYTES_MAX = 1 << 20  # of the nodes' reader of models
-TENSORS_MAX = 8192
 _BLOB_PREFIX = "blob:sha256:"
 _USUAL_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1"})
-_HEADER_AT = 8  # behind the header's length, little-endian
 _URL_CHARACTERS = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
 
@@ -105,28 +101,11 @@ def check_model_file(path: Path) -> None:
         InvalidError: no such file, with the reason.
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
-        header_bytes = int.from_bytes(stream.read(_HEADER_AT), "little")
-        header = stream.read(min(header_bytes, HEADER_BYTES_MAX))
-        bytes_total = stream.seek(0, 2)
-    data_bytes = bytes_total - _HEADER_AT - header_bytes
     try:
-        _check_header(json.loads(header) if data_bytes >= 0 else None, data_bytes)
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        read_outline(path)
+    except ValueError as error:
         message = f"{path}: not a safetensors file of weights, no node could verify a claim on it: {error}"
         raise InvalidError(message, code="malformed") from error
-
-
-def _check_header(header: object, data_bytes: int) -> None:
-    if not isinstance(header, dict):
-        raise TypeError("its header is cut off, too long, or no header")
-    tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-    if not 1 <= len(tensors) <= TENSORS_MAX:
-        raise ValueError(f"it holds {len(tensors)} tensors")
-    places = sorted(tuple(tensor["data_offsets"]) for tensor in tensors.values())
-    edges = [(0, 0), *places, (data_bytes, data_bytes)]
-    if any(before[1] != after[0] for before, after in pairwise(edges)) or any(start > end for start, end in places):
-        raise ValueError("its tensors do not fill it")
 
 
 def _check_url(url: str) -> None:

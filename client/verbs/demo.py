@@ -38,7 +38,9 @@ def command(report: Path, seed: int, kill_node: int | None) -> Report:
     from client.demo.play import Play
     from client.demo.report import check_report
     from client.demo.shell import Shell
+    from client.extras import require
 
+    require("node")
     check_report(report)
     begun = time.monotonic()
     with _stoppable(), tempfile.TemporaryDirectory(prefix="wmreg-demo-") as directory:

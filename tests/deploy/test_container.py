@@ -113,7 +113,7 @@ def test_the_build_context_has_what_the_build_copies_and_no_keys():
     assert next(line for line in IGNORED if not line.startswith("#")) == "*"
     let_in = [line.removeprefix("!").removesuffix("/**") for line in IGNORED if line.startswith("!")]
     assert [name for name in let_in if not (ROOT / name).exists()] == []
-    packages = {"registry", "node", "client", "wm"}
+    packages = {"registry", "node", "client", "wm", "wmreg.py"}
     assert packages | {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= set(let_in)
     assert IGNORED.index("**/*.pem") > IGNORED.index("!node/**")
 
@@ -121,7 +121,11 @@ def test_the_build_context_has_what_the_build_copies_and_no_keys():
 def test_the_layer_of_dependencies_lists_those_of_the_project():
     code = DOCKERFILE.split('RUN python -m venv /opt/wmreg \\\n && python -c "')[1].split('"\n')[0].split('" \\')[0]
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "pysyncobj==0.3.17" in done.stdout.splitlines()
+    listed = {line.split(">")[0].split("=")[0] for line in done.stdout.splitlines()}
+    assert {"pysyncobj", "torch", "aiohttp"} <= listed
+    assert "wmreg[wm]" not in listed
+    assert "pytest" not in listed
+    assert DOCKERFILE.count("--no-deps --constraint constraints.txt '.[node]'") == 2
 
 
 def test_each_compose_node_sees_its_own_directory_and_may_write_its_state_alone():
