@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,17 @@ def read_text(path: Path, bytes_max: int) -> str:
         return read_limited(path, bytes_max).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file", code="malformed") from error
+
+
+def check_private(path: Path) -> None:
+    """Check that only its owner may read a secret.
+
+    Raises:
+        InputError: others may.
+        OSError: there is no such file.
+    """
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise InputError(f"{path}: others may read this secret; run: chmod 600 {path}", code="readable_by_others")
 
 
 @contextmanager

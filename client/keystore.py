@@ -1,19 +1,22 @@
 """The owner's two secrets on disk, each in a file that only its owner may read.
 
-* The signing key: Ed25519, PKCS8 PEM without a passphrase, as every tool reads it.
+* The signing key: Ed25519, PKCS8 PEM as every tool reads it, without a passphrase or encrypted with one (PBES2). The
+  encryption is what the cryptography package makes: PBKDF2 with few rounds, so the passphrase itself must be long.
 * The watermark key file: JSON with the origin, the nonce and the owner's signature over them. The watermark key is a
   hash of that signature (registry.watermark_key), so whoever reads this file can make the triggers.
 """
 
 import json
 import secrets
-import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -21,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from client.errors import InputError, InvalidError
-from client.files import read_limited, write_atomic
+from client.files import check_private, read_limited, write_atomic
 from registry.watermark_key import NONCE_BYTES, KeyBinding, bind
 
 KEY_FILE_BYTES_MAX = 16 * 1024
@@ -38,8 +41,8 @@ class WatermarkKeyFile:
     binding: KeyBinding
 
 
-def create_signing_key(path: Path) -> Ed25519PrivateKey:
-    """Make a signing key and write it with mode 0600.
+def create_signing_key(path: Path, *, passphrase: bytes | None = None) -> Ed25519PrivateKey:
+    """Make a signing key and write it with mode 0600, encrypted if there is a passphrase.
 
     Raises:
         InputError: the file exists; a key that published something must never be lost to a second one.
@@ -47,31 +50,55 @@ def create_signing_key(path: Path) -> Ed25519PrivateKey:
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     private_key = Ed25519PrivateKey.generate()
-    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     try:
         write_atomic(path, pem, mode=PRIVATE_MODE, replace=False)
-    except FileExistsError as error:
-        message = f"{path}: exists and is not overwritten; move it away or choose another --out"
-        raise InputError(message, code="exists") from error
+    except FileExistsError:
+        check_absent(path)
+        raise
     return private_key
 
 
-def load_signing_key(path: Path) -> Ed25519PrivateKey:
+def check_absent(path: Path) -> None:
+    """Check that a new signing key can have this name, before a passphrase is asked for; raises InputError."""
+    if path.exists() or path.is_symlink():
+        message = f"{path}: exists and is not overwritten; move it away or choose another --out"
+        raise InputError(message, code="exists")
+
+
+def load_signing_key(path: Path, *, passphrase: Callable[[], bytes] | None = None) -> Ed25519PrivateKey:
     """Read a signing key.
 
+    Args:
+        path: the file.
+        passphrase: finds the passphrase; it is asked only if the key is encrypted.
+
     Raises:
-        InputError: others may read the file.
-        InvalidError: not an unencrypted Ed25519 key in PEM.
+        InputError: others may read the file; it is encrypted and there is nobody to ask for the passphrase.
+        InvalidError: not an Ed25519 key in PEM; code passphrase, the passphrase is wrong.
         OSError: it cannot be read.
     """
     check_private(path)
+    pem = read_limited(path, KEY_FILE_BYTES_MAX)
     try:
-        private_key = load_pem_private_key(read_limited(path, KEY_FILE_BYTES_MAX), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InvalidError(f"{path}: not an unencrypted private key in PEM", code="malformed") from error
+        private_key = load_pem_private_key(pem, password=None)
+    except TypeError:  # the package's way to say that it is encrypted
+        private_key = _decrypted(path, pem, passphrase)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidError(f"{path}: not a private key in PEM", code="malformed") from error
     if not isinstance(private_key, Ed25519PrivateKey):
         raise InvalidError(f"{path}: not an Ed25519 key; make one with wmreg keygen", code="malformed")
     return private_key
+
+
+def _decrypted(path: Path, pem: bytes, passphrase: Callable[[], bytes] | None) -> PrivateKeyTypes:
+    if passphrase is None:
+        raise InputError(f"{path}: encrypted with a passphrase, which this cannot ask for", code="passphrase")
+    try:
+        return load_pem_private_key(pem, password=passphrase())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidError(f"{path}: wrong passphrase, or the file is damaged", code="passphrase") from error
 
 
 def create_watermark_key(private_key: Ed25519PrivateKey, *, origin: str) -> WatermarkKeyFile:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from fractions import Fraction
 from functools import wraps
@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from client.errors import InputError
 from client.files import state_directory
+from client.output import printable
+from client.profiles import load_profiles
 from client.task import Task
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 SEED_MAX = 2**31
 INDEX = click.IntRange(0, 2**64 - 1)  # of an entry
-_CA_FILE = "wmreg.ca_file"
+_CA_FILE, _LEDGER, _PASSPHRASE_FILE = "wmreg.ca_file", "wmreg.ledger", "wmreg.passphrase_file"
 DATA_HELP = (
     "digits; shapes:COUNT; mnist, fashion-mnist, cifar10, imdb, sst, sst-fine, pennfudan or voc with :DIRECTORY "
     "behind; a directory of pictures, train/<class>/ and test/<class>/; or an .npz file."
@@ -83,23 +87,67 @@ def as_json(function: Function) -> Function:
 
 
 def policy(function: Function) -> Function:
-    """--policy: whom this reader trusts, and where the ledger is."""
+    """--policy: whom this reader trusts, and where the ledger is; and --ledger, which profile says so."""
+    return ledger_name(
+        click.option(
+            "--policy",
+            "policy_path",
+            type=FILE,
+            envvar="WMREG_POLICY",
+            required=True,
+            show_envvar=True,
+            callback=_noticed,
+            help="Trust policy file of the ledger.",
+        )(function)
+    )
+
+
+def ledger_name(function: Function) -> Function:
+    """--ledger: the profile behind the command line and the environment; see `client.profiles`."""
+
+    def choose(ctx: click.Context, option: click.Parameter, name: str | None) -> None:
+        if ctx.resilient_parsing:
+            return
+        profiles = load_profiles()
+        chosen = profiles.default if name is None else name
+        if chosen is not None:
+            ctx.default_map = profiles.defaults_of(chosen)
+        if ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
+            ctx.meta[_LEDGER] = chosen
+
+    def complete(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+        with suppress(InputError, OSError):
+            return sorted(name for name in load_profiles().ledgers if name.startswith(begun))
+        return []
+
     return click.option(
-        "--policy",
-        "policy_path",
-        type=FILE,
-        envvar="WMREG_POLICY",
-        required=True,
+        "--ledger",
+        "ledger_name",
+        metavar="NAME",
+        envvar="WMREG_LEDGER",
         show_envvar=True,
-        help="Trust policy file of the ledger.",
+        is_eager=True,  # before the options whose defaults it decides
+        expose_value=False,
+        callback=choose,
+        shell_complete=complete,
+        help="Profile of the configuration file that says --policy and others.  [default: the file's]",
     )(function)
+
+
+def _noticed(ctx: click.Context, option: click.Parameter, value: Any) -> Any:  # noqa: ANN401 -- whatever the option takes
+    """Say so where the environment goes before a profile that the command line names: not everybody expects it."""
+    name = ctx.meta.get(_LEDGER)
+    is_told = name is not None and option.name in (ctx.default_map or {})
+    if is_told and ctx.get_parameter_source(str(option.name)) is ParameterSource.ENVIRONMENT:
+        click.echo(printable(f"wmreg: note: {option.envvar} is set and goes before --ledger {name}"), err=True)
+    return value
 
 
 def ca_file(function: Function) -> Function:
     """--ca-file: who vouches for the certificates of nodes with https URLs; `ledger` finds it by itself."""
 
-    def keep(ctx: click.Context, _option: click.Parameter, path: Path | None) -> None:
-        ctx.meta[_CA_FILE] = path
+    def keep(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
+        ctx.meta[_CA_FILE] = _noticed(ctx, option, path)
 
     return click.option(
         "--ca-file",
@@ -121,12 +169,17 @@ def patience(function: Function) -> Function:
         default=60.0,
         show_default=True,
         show_envvar=True,
+        callback=_noticed,
         help="How long to keep trying while too few nodes answer.",
     )(ca_file(function))
 
 
 def signing_key(function: Function) -> Function:
-    """--signing-key: the owner's."""
+    """--signing-key, the owner's; and --passphrase-file, which `load_key` finds by itself."""
+
+    def keep(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
+        ctx.meta[_PASSPHRASE_FILE] = _noticed(ctx, option, path)
+
     return click.option(
         "--signing-key",
         "signing_key_path",
@@ -134,8 +187,19 @@ def signing_key(function: Function) -> Function:
         envvar="WMREG_SIGNING_KEY",
         show_envvar=True,
         default=lambda: state_directory() / "signing_key.pem",
+        callback=_noticed,
         help="The owner's signing key (PEM).  [default: signing_key.pem in the state directory]",
-    )(function)
+    )(
+        click.option(
+            "--passphrase-file",
+            type=FILE,
+            envvar="WMREG_PASSPHRASE_FILE",
+            show_envvar=True,
+            expose_value=False,
+            callback=keep,
+            help="File whose first line is the signing key's passphrase, if it has one.  [default: ask on a terminal]",
+        )(function)
+    )
 
 
 def load_policy(path: Path) -> "TrustPolicy":
@@ -151,10 +215,11 @@ def load_policy(path: Path) -> "TrustPolicy":
 
 
 def load_key(path: Path) -> "Ed25519PrivateKey":
-    """Read the owner's signing key; see `client.keystore`."""
+    """Read the owner's signing key, with its passphrase if it has one; see `client.keystore`."""
     from client.keystore import load_signing_key
+    from client.passphrase import find
 
-    return load_signing_key(path)
+    return load_signing_key(path, passphrase=lambda: find(path, given_passphrase_file()))
 
 
 def given_ca_file() -> Path | None:
@@ -163,11 +228,19 @@ def given_ca_file() -> Path | None:
     return path
 
 
+def given_passphrase_file() -> Path | None:
+    """What --passphrase-file says in the command that runs."""
+    path: Path | None = click.get_current_context().meta.get(_PASSPHRASE_FILE)
+    return path
+
+
 def open_client(policy_path: Path, patience_s: float, *, owner: Path | None = None) -> "SyncClient":
     """The SDK's client by what the options say; it asks the nodes inside of a `with`."""
     from client.sdk.blocking import SyncClient
 
-    return SyncClient(load_policy(policy_path), owner=owner, patience_s=patience_s, ca_file=given_ca_file())
+    trust = load_policy(policy_path)
+    private_key = None if owner is None else load_key(owner)
+    return SyncClient(trust, owner=private_key, patience_s=patience_s, ca_file=given_ca_file())
 
 
 @asynccontextmanager

@@ -94,19 +94,47 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path, mode):
     [
         b"",
         b"garbage",
-        Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")
-        ),
         generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     ],
 )
-def test_what_is_no_plain_ed25519_key_is_refused(tmp_path, pem):
+def test_what_is_no_ed25519_key_is_refused(tmp_path, pem):
     path = tmp_path / "key.pem"
     path.write_bytes(pem)
     path.chmod(0o600)
 
     with pytest.raises(InvalidError, match=r"key\.pem"):
         load_signing_key(path)
+
+
+def test_a_key_with_a_passphrase_is_read_back_with_it_and_worth_nothing_without(tmp_path):
+    path = tmp_path / "key.pem"
+    created = create_signing_key(path, passphrase=b"five words")
+
+    loaded = load_signing_key(path, passphrase=lambda: b"five words")
+
+    assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert loaded.public_key().public_bytes_raw() == created.public_key().public_bytes_raw()
+    with pytest.raises(InvalidError, match=r"key\.pem: wrong passphrase"):
+        load_signing_key(path, passphrase=lambda: b"four words")
+    with pytest.raises(InputError, match=r"key\.pem: encrypted"):
+        load_signing_key(path)
+
+
+def test_a_plain_key_needs_no_passphrase_and_nobody_is_asked(tmp_path):
+    create_signing_key(tmp_path / "key.pem")
+
+    load_signing_key(tmp_path / "key.pem", passphrase=lambda: pytest.fail("asked"))
+
+
+def test_an_encrypted_key_of_another_kind_is_refused(tmp_path):
+    other = generate_private_key(SECP256R1())
+    pem = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase"))
+    (tmp_path / "key.pem").write_bytes(pem)
+    (tmp_path / "key.pem").chmod(0o600)
+
+    with pytest.raises(InvalidError, match="not an Ed25519 key"):
+        load_signing_key(tmp_path / "key.pem", passphrase=lambda: b"passphrase")
 
 
 @pytest.mark.parametrize(
