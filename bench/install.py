@@ -26,10 +26,11 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "vectors" / "golden" / "v1"
 INSTALLATIONS, STARTS = 3, 20
 START_GOAL = Goal(says="< 300 ms", most=300)
+VERIFY = "wmreg verify of a certificate"
 WORDS = {
     "wmreg --help": ["--help"],
     "wmreg publish --help": ["publish", "--help"],
-    "wmreg verify of a certificate": [
+    VERIFY: [
         "verify",
         str(GOLDEN / "certificate.json"),
         "--policy",
@@ -45,24 +46,24 @@ def main() -> int:
     with TemporaryDirectory(prefix="wmreg-install-") as name:
         directory = Path(name)
         wheel = _wheel(directory)
-        _install(directory / "first", wheel)
+        _installed(directory / "first", wheel)
         times = [_installed(directory / f"venv-{number}", wheel) for number in range(INSTALLATIONS)]
-        installed, verified = zip(*times, strict=True)
-        both = [sum(pair) for pair in times]
+        installed, verified, processor = zip(*times, strict=True)
+        both = [installed_s + verified_s for installed_s, verified_s, _ in times]
+        what = "from pip install to a verified certificate, client alone, pip's cache warm"
         rows += [
-            summary(
-                "from pip install to a verified certificate, client alone, pip's cache warm", both, unit="s", digits=2
-            ),
+            summary(what, both, unit="s", digits=2),
             summary("of this, pip install", installed, unit="s", digits=2),
             summary("of this, wmreg verify, for the first time", verified, unit="s", digits=2),
+            summary("of all of it, the processor's time", processor, unit="s", digits=2),
         ]
         last = directory / f"venv-{INSTALLATIONS - 1}"
         rows += _size(last)
         for what, words in WORDS.items():
             rows += _starts(what, last, words, {})
         for what, line in COMPLETIONS.items():
-            words = {"_WMREG_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-            rows += _starts(what, last, [], words)
+            asked = {"_WMREG_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+            rows += _starts(what, last, [], asked)
     write("install", rows)
     return 0
 
@@ -75,18 +76,20 @@ def _wheel(directory: Path) -> Path:
 
 
 def _install(venv: Path, wheel: Path) -> float:
-    """Install the client into a new venv; return the seconds that pip took."""
-    EnvBuilder(with_pip=True).create(venv)
+    """Install the client into a venv; return the seconds that pip took."""
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     begun = time.monotonic()
     subprocess.run([*pip, "--constraint", str(ROOT / "constraints.txt"), str(wheel)], check=True)
     return time.monotonic() - begun
 
 
-def _installed(venv: Path, wheel: Path) -> tuple[float, float]:
-    """Install and verify; return the seconds of each."""
+def _installed(venv: Path, wheel: Path) -> tuple[float, float, float]:
+    """Install and verify; return the seconds of each on the wall's clock, and of both on the processor's."""
+    EnvBuilder(with_pip=True).create(venv)
+    before = _processor_s()
     installed_s = _install(venv, wheel)
-    return installed_s, _run(venv, WORDS["wmreg verify of a certificate"], {})[0]
+    verified_s, _ = _run(venv, WORDS[VERIFY], {})
+    return installed_s, verified_s, _processor_s() - before
 
 
 def _size(venv: Path) -> list[Row]:
@@ -104,10 +107,10 @@ def _size(venv: Path) -> list[Row]:
 
 def _starts(what: str, venv: Path, words: Sequence[str], environment: Mapping[str, str]) -> list[Row]:
     """Start the command often."""
-    _run(venv, words, environment)
+    goal = None if what == VERIFY else START_GOAL  # which computes as well
     wall_s, processor_s = zip(*(_run(venv, words, environment) for _ in range(STARTS)), strict=True)
     return [
-        summary(f"{what}, wall", [1000 * each for each in wall_s], unit="ms", goal=START_GOAL, digits=0),
+        summary(f"{what}, wall", [1000 * each for each in wall_s], unit="ms", goal=goal, digits=0),
         summary(f"{what}, processor", [1000 * each for each in processor_s], unit="ms", digits=0),
     ]
 

@@ -187,7 +187,7 @@ def test_patience_of_the_environment_is_finite_too(wmreg, inputs, monkeypatch):
 
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_a_mistake_of_ours_is_one_line_and_an_exit_code_of_its_own(wmreg, tmp_path, monkeypatch, words):
-    def fail(_path):
+    def fail(_path, **_):
         raise RuntimeError("with\na second line")
 
     monkeypatch.setattr("client.keystore.create_signing_key", fail)
