@@ -69,8 +69,8 @@ def main() -> int:
 
 
 def _wheel(directory: Path) -> Path:
-    """Build the wheel of this checkout."""
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(ROOT)]
+    """Build the wheel of this checkout, by way of the sdist: nothing is left in the checkout."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(directory), str(ROOT)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return next(directory.glob("*.whl"))
 

@@ -529,6 +529,7 @@ class Answer:
 def wmreg(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
     """Run a command line in this process, with its own state directory and little patience."""
     monkeypatch.setenv("WMREG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-configuration"))  # not that of who runs the tests
     monkeypatch.setenv("WMREG_PATIENCE_S", "0.5")
 
     def invoke(*words: object) -> Answer:
