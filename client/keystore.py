@@ -94,7 +94,8 @@ def load_signing_key(path: Path, *, passphrase: Callable[[], bytes] | None = Non
 
 def _decrypted(path: Path, pem: bytes, passphrase: Callable[[], bytes] | None) -> PrivateKeyTypes:
     if passphrase is None:
-        raise InputError(f"{path}: encrypted with a passphrase, which this cannot ask for", code="passphrase")
+        message = f"{path}: encrypted with a passphrase; load it by load_signing_key(path, passphrase=...)"
+        raise InputError(message, code="passphrase")
     try:
         return load_pem_private_key(pem, password=passphrase())
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -23,4 +23,4 @@ def command(new_key_path: Path, signing_key_path: Path, policy_path: Path, patie
     from client.verbs.acting import act_report
 
     with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
-        return act_report(ledger.rotate(new_key_path))
+        return act_report(ledger.rotate(options.load_key(new_key_path)))

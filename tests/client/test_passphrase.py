@@ -70,6 +70,8 @@ def test_a_key_with_a_passphrase_publishes(ledger, wmreg, make_party, secret, mo
     other = wmreg("publish", directory, *who(ledger, wrong))
     monkeypatch.setenv("WMREG_PASSPHRASE_FILE", str(secret))
     published = wmreg("publish", directory, *who(ledger, secret)[:4])
+    wmreg("keygen", "--out", secret.with_name("next.pem"))
+    moved = wmreg("rotate", secret.with_name("next.pem"), *who(ledger, secret)[:4])
 
     assert made.code == 0, made.err
     assert (without.code, without.err.count("\n")) == (2, 1)
@@ -77,6 +79,8 @@ def test_a_key_with_a_passphrase_publishes(ledger, wmreg, make_party, secret, mo
     assert (other.code, other.err.count("\n")) == (1, 1)
     assert "dora.pem: wrong passphrase" in other.err
     assert published.code == 0, published.err
+    assert moved.code == 0, moved.err
+    assert b"ENCRYPTED" in secret.with_name("next.pem").read_bytes()
 
 
 def who(ledger, secret):
