@@ -139,17 +139,6 @@ def load_watermark_key(path: Path) -> WatermarkKeyFile:
         raise InvalidError(f"{path}: not a watermark key file: {error}", code="malformed") from error
 
 
-def check_private(path: Path) -> None:
-    """Check that nobody else may read a secret.
-
-    Raises:
-        InputError: code readable_by_others.
-        OSError: there is no such file.
-    """
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise InputError(f"{path}: others may read this secret; run: chmod 600 {path}", code="readable_by_others")
-
-
 def _read_watermark_key(content: object) -> WatermarkKeyFile:
     if not isinstance(content, dict) or set(content) != _FIELDS or content["format"] != WATERMARK_KEY_FORMAT:
         raise ValueError(f"expected the fields {', '.join(sorted(_FIELDS))} and the format {WATERMARK_KEY_FORMAT}")

@@ -20,8 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from client.errors import InputError, InvalidError
-from client.files import read_text
-from client.keystore import check_private
+from client.files import check_private, read_text
 from client.output import printable, utc
 from client.watch.delivery import HookError
 from client.watch.events import Event

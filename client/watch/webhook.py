@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from client.errors import InputError, InvalidError
-from client.files import read_text
-from client.keystore import check_private
+from client.files import check_private, read_text
 from client.output import printable
 from client.watch.delivery import HookError
 from client.watch.events import Event
