@@ -8,6 +8,10 @@ the reference's by what both answer (`wm.matching`), and features are read throu
 channel, so it makes no difference that it comes first. The taps of a Bi-LSTM's layer show the same hidden units and are
 matched as one.
 
+Tuning does something else: what moves most by far is the mean answer of a channel's cell, the same for every trigger
+and by more than what tells one trigger from another (docs/attacks.md). So a reference also holds the mean answer to the
+probes on the head's own grid, and a suspect's, of the same probes, is moved there: the features are *centred*.
+
 What an aligned count is worth. The match is chosen from answers to probes that everybody knows, in ignorance of the
 key: its labels stay independent of what is read, so the count of a model that knows nothing of the key is
 Binomial(N, 1/2) as before (S1). A verifier looks twice, unaligned and aligned, and pays for it with one bit of
@@ -29,13 +33,13 @@ import torch
 from torch import Tensor, nn
 
 from wm.architectures import text_classifiers
-from wm.backbone import Tap, feature_count, taps_in_evaluation
+from wm.backbone import Tap, feature_count, taps_in_evaluation, taps_on_grids
 from wm.errors import WatermarkError
 from wm.info import PROBING_POOLING_MAX, Info, Probing
 from wm.matching import Array, ChannelMap, match_channels, match_units
 from wm.triggers import PROBES, make_probes
 
-RESPONSES, SCALE = "reference.responses", "reference.scale"
+RESPONSES, SCALE, CENTRE = "reference.responses", "reference.scale", "reference.centre"
 REFERENCE_BYTES_MAX = 2 << 20
 CHANNELS_MAX = 4096  # of one tap: the assignment takes their cube
 PROBES_LEAST = 64  # below it the grid is made coarser first
@@ -48,14 +52,17 @@ class Reference:
     Attributes:
         responses: float16, shape (probes, d), lined up as `wm.backbone.pooled` does; in units of `scale`.
         scale: float32, shape (taps,), the largest answer of each tap: half precision ends at 65504.
+        centre: float32, shape (d,) on the head's grid, the mean answer to the probes; None where nothing is centred.
     """
 
     responses: Tensor
     scale: Tensor
+    centre: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, as the evidence file holds them."""
-        return {RESPONSES: self.responses, SCALE: self.scale}
+        tensors = {RESPONSES: self.responses, SCALE: self.scale}
+        return tensors if self.centre is None else tensors | {CENTRE: self.centre}
 
 
 def probing_for(taps: Sequence[Tap], *, pooling: int) -> Probing | None:
@@ -74,7 +81,7 @@ def probing_for(taps: Sequence[Tap], *, pooling: int) -> Probing | None:
         probes = REFERENCE_BYTES_MAX // (2 * feature_count(taps, pooling=grid))
         if probes >= PROBES_LEAST or grid == 1:
             break
-    return Probing(probes=min(PROBES, probes), pooling=grid)
+    return Probing(probes=min(PROBES, probes), pooling=grid, centred=True)
 
 
 def make_reference(model: nn.Module, info: Info) -> Reference:
@@ -91,11 +98,13 @@ def make_reference(model: nn.Module, info: Info) -> Reference:
         ValueError: the info asks for none, or an answer is not finite.
     """
     answers = _answers(model, info)
-    if not all(bool(torch.isfinite(part).all()) for part in answers):
+    if not all(bool(torch.isfinite(part).all()) for part in (*answers.coarse, *answers.fine)):
         raise ValueError("the model answers the probes with a value that is not finite")
-    scale = [part.abs().max().clamp_min(torch.finfo(torch.float32).tiny) for part in answers]
-    rows = [(part / largest).flatten(1).half() for part, largest in zip(answers, scale, strict=True)]
-    return Reference(torch.cat(rows, dim=1).contiguous(), torch.stack(scale).float())
+    scale = [part.abs().max().clamp_min(torch.finfo(torch.float32).tiny) for part in answers.coarse]
+    rows = [(part / largest).flatten(1).half() for part, largest in zip(answers.coarse, scale, strict=True)]
+    centre = _mean(answers.fine).cpu() if answers.fine else None
+    responses, largest = torch.cat(rows, dim=1).cpu().contiguous(), torch.stack(scale).float().cpu()
+    return Reference(responses, largest, centre)
 
 
 def reference_from_tensors(tensors: Mapping[str, Tensor], info: Info) -> Reference | None:
@@ -114,11 +123,14 @@ def reference_from_tensors(tensors: Mapping[str, Tensor], info: Info) -> Referen
     width = feature_count(info.taps, pooling=info.reference.pooling)
     _check(tensors, RESPONSES, torch.float16, (info.reference.probes, width))
     _check(tensors, SCALE, torch.float32, (len(info.taps),))
-    if set(tensors) != {RESPONSES, SCALE}:
-        raise WatermarkError("mismatch", f"a reference has the tensors {RESPONSES} and {SCALE}, not {sorted(tensors)}")
+    if info.reference.centred:
+        _check(tensors, CENTRE, torch.float32, (feature_count(info.taps, pooling=info.pooling),))
+    names = [RESPONSES, SCALE, *([CENTRE] if info.reference.centred else [])]
+    if set(tensors) != set(names):
+        raise WatermarkError("mismatch", f"this reference has the tensors {names}, not {sorted(tensors)}")
     if not bool((tensors[SCALE] > 0).all()):
         raise WatermarkError("malformed", f"reference tensor {SCALE!r} holds a value that is not positive")
-    return Reference(tensors[RESPONSES], tensors[SCALE])
+    return Reference(tensors[RESPONSES], tensors[SCALE], tensors.get(CENTRE))
 
 
 def channel_maps(network: nn.Module, info: Info, reference: Reference) -> list[ChannelMap]:
@@ -132,7 +144,11 @@ def channel_maps(network: nn.Module, info: Info, reference: Reference) -> list[C
     Raises:
         ValueError: the network answers with a value that is not finite.
     """
-    found, wanted = [_by_channel(part) for part in _answers(network, info)], _wanted(reference, info)
+    return _maps(_answers(network, info), info, reference)
+
+
+def _maps(answers: "_Answers", info: Info, reference: Reference) -> list[ChannelMap]:
+    found, wanted = [_by_channel(part.cpu()) for part in answers.coarse], _wanted(reference, info)
     if info.architecture.name not in text_classifiers():
         return [match_channels(part, given) for part, given in zip(wanted, found, strict=True)]
     maps: dict[int, ChannelMap] = {}
@@ -156,17 +172,45 @@ def read_aligned(network: nn.Module, info: Info, images: Tensor, reference: Refe
     Raises:
         ValueError: the network answers the probes with a value that is not finite.
     """
-    maps = channel_maps(network, info, reference)
-    parts = taps_in_evaluation(network, info.modules, images, pooling=info.pooling)
+    answers = _answers(network, info)
+    maps = _maps(answers, info, reference)
+    read = _mapped(maps, taps_in_evaluation(network, info.modules, images, pooling=info.pooling))
+    if reference.centre is None:
+        return read
+    probed = _mean([it.apply(part) for it, part in zip(maps, answers.fine, strict=True)])
+    return read + (reference.centre.to(read.device) - probed)
+
+
+def _mapped(maps: Sequence[ChannelMap], parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([it.apply(part).flatten(1) for it, part in zip(maps, parts, strict=True)], dim=1)
 
 
-def _answers(network: nn.Module, info: Info) -> list[Tensor]:
-    """Per tap, shape (probes, channels, cells), on the CPU."""
-    if info.reference is None:
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    """Mean over the probes, shape (d,), summed in double precision."""
+    return torch.cat([part.flatten(1) for part in parts], dim=1).double().mean(0).float()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What a network answers to the probes, on its device.
+
+    Attributes:
+        coarse: per tap, shape (probes, channels, cells) on the reference's grid.
+        fine: the same on the head's grid; empty where nothing is centred.
+    """
+
+    coarse: list[Tensor]
+    fine: list[Tensor]
+
+
+def _answers(network: nn.Module, info: Info) -> _Answers:
+    probing = info.reference
+    if probing is None:
         raise ValueError("the info asks for no reference")
-    probes = make_probes(info.input, count=info.reference.probes)
-    return [part.cpu() for part in taps_in_evaluation(network, info.modules, probes, pooling=info.reference.pooling)]
+    probes = make_probes(info.input, count=probing.probes)
+    poolings = (probing.pooling, info.pooling) if probing.centred else (probing.pooling,)
+    coarse, *fine = taps_on_grids(network, info.modules, probes, poolings=poolings)
+    return _Answers(coarse, fine[0] if fine else [])
 
 
 def _wanted(reference: Reference, info: Info) -> list[Array]:

@@ -113,13 +113,27 @@ def taps_in_evaluation(model: nn.Module, modules: Sequence[str], images: Tensor,
     Returns:
         Per tap, shape (n, channels, cells), on the model's device.
     """
+    (parts,) = taps_on_grids(model, modules, images, poolings=(pooling,))
+    return parts
+
+
+@torch.no_grad()
+def taps_on_grids(
+    model: nn.Module, modules: Sequence[str], images: Tensor, *, poolings: Sequence[int]
+) -> list[list[Tensor]]:
+    """Read as `taps_in_evaluation` does, once, and pool over several grids.
+
+    Returns:
+        For each grid per tap, shape (n, channels, cells), on the model's device.
+    """
     device = device_of(model)
+    rows: list[list[list[Tensor]]] = [[] for _ in poolings]
     with evaluating(model), full_precision(device):
-        rows = [
-            _pooled_each(read_taps(model, modules, part.to(device)), pooling=pooling)
-            for part in torch.split(images, BATCH_IMAGES)
-        ]
-    return [torch.cat(parts) for parts in zip(*rows, strict=True)]
+        for part in torch.split(images, BATCH_IMAGES):
+            outputs = read_taps(model, modules, part.to(device))
+            for row, pooling in zip(rows, poolings, strict=True):
+                row.append(_pooled_each(outputs, pooling=pooling))
+    return [[torch.cat(parts) for parts in zip(*row, strict=True)] for row in rows]
 
 
 def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int, height: int, width: int) -> list[Tap]:

@@ -63,10 +63,17 @@ _MODULE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probing:
-    """How the reference of an alignment was read: how many public probes, and into how many cells per side."""
+    """How the reference of an alignment was read.
+
+    Attributes:
+        probes: how many public ones.
+        pooling: into how many cells per side.
+        centred: whether the reference holds the mean answer as well, to which a suspect's is moved.
+    """
 
     probes: int
     pooling: int
+    centred: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +115,15 @@ def info_as_dict(info: Info) -> dict[str, Any]:
         "gamma": info.gamma,
         "model_sha256": info.model_sha256,
         "base_sha256": info.base_sha256,
-        "reference": {"probes": reference.probes, "pooling": reference.pooling} if reference else None,
+        "reference": _spelt_probing(reference) if reference else None,
         **_spelt_input(info.input),
     }
+
+
+def _spelt_probing(reference: Probing) -> dict[str, Any]:
+    """Spell how a reference was read; one that is not centred as it was before there were any that are."""
+    centred = {"centred": True} if reference.centred else {}
+    return {"probes": reference.probes, "pooling": reference.pooling, **centred}
 
 
 def _spelt_input(spec: Spec) -> dict[str, Any]:
@@ -211,10 +224,14 @@ def _tap(value: object) -> Tap:
 
 
 def _probing(value: object) -> Probing:
-    fields = object_of(value, "reference", {"probes", "pooling"})
+    is_centred = isinstance(value, dict) and "centred" in value
+    fields = object_of(value, "reference", {"probes", "pooling"} | ({"centred"} if is_centred else set()))
+    if is_centred and fields["centred"] is not True:
+        raise malformed("reference.centred", "true, or left out")
     return Probing(
         probes=integer_of(fields["probes"], "reference.probes", PROBES_LEAST, PROBES),
         pooling=integer_of(fields["pooling"], "reference.pooling", 1, PROBING_POOLING_MAX),
+        centred=is_centred,
     )
 
 

@@ -1,8 +1,11 @@
 """Which channel of a suspect stands for which of the reference's, from what both answer: numbers alone.
 
-    alike  = the correlation of every channel of the reference with every channel of the suspect, over all answers
+    alike  = the correlation r of every channel of the reference with every channel of the suspect, over all answers, as
+             Fisher's z = artanh r, in which 0.99 is much more than 0.9
     match  = the assignment with the largest sum of them, each channel used once (Hungarian); surplus channels of the
-             suspect, such as dummies and halves of split ones, are left over
+             suspect, such as dummies and halves of split ones, are left over. A channel that stays where it is counts
+             for STAYING more, if half of all channels then stay and are at home there: tuning blurs what channels
+             answer and leaves them in their places, and a search would swap many of a tuned network's
     slope  = what the matched channel is multiplied by, of the kind that the layer lets through:
              behind a ReLU    <a, b> / <b, b>, above 0
              in front of one  of the least-squares line, any sign, with its offset: a normalisation takes both back
@@ -23,6 +26,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[attr-defined]  # its stubs do not list it
 from torch import Tensor
 
+STAYING = 1.0  # in units of z: as much as between correlations of 0.76 and 0.96
+AT_HOME = 0.5  # the least correlation of a channel with itself after a tuning
+ALIKE_MOST = 0.9999  # where z ends; a copy's channels are all alike to their own
 DEAD = 1e-6  # deviation of a channel that does not answer, as a share of its largest answer
 
 Array = NDArray[np.float64]
@@ -104,9 +110,22 @@ def _pairs(reference: Array, suspect: Array, *, is_signed: bool) -> Iterator[tup
     if not np.isfinite(suspect).all():
         raise ValueError("the network answers the probes with a value that is not finite")
     alike = _standardised(reference) @ _standardised(suspect).T / reference.shape[1]
-    for row, column in zip(*linear_sum_assignment(np.abs(alike) if is_signed else alike, maximize=True), strict=True):
+    for row, column in zip(*_assigned(np.abs(alike) if is_signed else alike), strict=True):
         if alike[row, column] > 0 or (is_signed and alike[row, column] < 0):
             yield int(row), int(column), 1 if alike[row, column] > 0 else -1
+
+
+def _assigned(alike: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Assign columns to rows, each used once, so that they are most alike; as many as there are of the fewer."""
+    z = np.arctanh(np.clip(alike, 0, ALIKE_MOST))
+    places = np.arange(min(z.shape))
+    staying = z.copy()
+    staying[places, places] += STAYING
+    rows, columns = linear_sum_assignment(staying, maximize=True)
+    if 2 * np.count_nonzero((rows == columns) & (alike[rows, columns] >= AT_HOME)) >= len(alike):
+        return rows, columns
+    rows, columns = linear_sum_assignment(z, maximize=True)
+    return rows, columns
 
 
 def _standardised(answers: Array) -> Array:

@@ -95,6 +95,7 @@ def test_a_reference_survives_the_disk_as_the_models_own_answers(owner) -> None:
     made = make_reference(owner.embedding.model, loaded.info)
     assert torch.equal(loaded.reference.responses, made.responses)
     assert torch.equal(loaded.reference.scale, made.scale)
+    assert torch.equal(loaded.reference.centre, made.centre)
 
 
 def test_a_reference_and_what_the_info_says_of_it_go_together(owner, tmp_path: Path) -> None:

@@ -74,6 +74,17 @@ def test_an_info_that_tells_of_a_reference_survives_its_encoding() -> None:
     told = replace(INFO, reference=Probing(probes=256, pooling=2))
     assert decode_info(encode_info(told)) == told
     assert encode_info(told) != encode_info(INFO)
+    centred = replace(told, reference=Probing(probes=256, pooling=2, centred=True))
+    assert decode_info(encode_info(centred)) == centred
+    assert '"reference":{"pooling":2,"probes":256}' in encode_info(told)  # as it was before any was centred
+    assert '"reference":{"centred":true,"pooling":2,"probes":256}' in encode_info(centred)
+
+
+@pytest.mark.parametrize("value", ["false", "1", "null", '"true"'])
+def test_a_reference_is_centred_or_says_nothing_of_it(value: str) -> None:
+    text = encode_info(replace(INFO, reference=Probing(probes=256, pooling=2, centred=True)))
+    with pytest.raises(WatermarkError, match="centred"):
+        decode_info(text.replace('"centred":true', f'"centred":{value}'))
 
 
 def test_an_unsaved_model_has_no_evidence() -> None:

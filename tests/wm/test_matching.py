@@ -35,6 +35,25 @@ def test_the_order_of_the_suspects_channels_changes_nothing() -> None:
     assert np.array_equal(mapped(reference, suspect), mapped(reference, suspect[order]))
 
 
+def blurred(reference: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """What tuning leaves of answers: a part of each channel's own, and a part of what its neighbour answers."""
+    return (1 - share) * reference + share * np.roll(reference, 1, axis=0) + 0.1 * answers(seed)
+
+
+def test_channels_that_tuning_has_blurred_stay_in_their_places() -> None:
+    reference = answers(1)
+    assert np.array_equal(match_channels(reference, blurred(reference, 0.55, 2)).source, np.arange(CHANNELS))
+
+
+def test_channels_that_were_renumbered_are_found_although_they_are_blurred() -> None:
+    reference = answers(1)
+    for moved in (CHANNELS, CHANNELS // 2, 2):
+        order = np.arange(CHANNELS)
+        order[:moved] = np.roll(order[:moved], 1)
+        suspect = blurred(reference, 0.2, 2)[order]
+        assert np.array_equal(match_channels(reference, suspect).source, np.argsort(order)), moved
+
+
 def test_a_channel_split_in_two_is_read_once_at_its_whole_size() -> None:
     reference = answers(1)
     halves = np.concatenate([reference, reference[:3]])

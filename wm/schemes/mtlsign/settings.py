@@ -49,12 +49,12 @@ class EmbedSettings:
     precision: Precision = "float32"  # of forward and backward: bfloat16 is faster on a GPU; counts are in float32
     backbone_lr: float = 3e-5  # both rates fall to zero along a cosine
     head_lr: float = 1e-3
-    shadows: int = 4  # tuned copies that R_DA looks at, every other one overwritten as well
-    shadow_steps: int = 16
-    shadow_lr: float = 3e-4  # the strongest of the rates at which shadows are tuned
+    shadows: int = 2  # tuned copies that R_DA looks at, every other one overwritten as well
+    shadow_steps: int = 40
+    shadow_lr: float = 1e-3  # the strongest of the rates at which shadows are tuned
     tuning_fraction: float = 0.1  # of the training set, as D'_primary
     head_steps: int = 400  # steps of the head alone, at the end, on the cached features
-    feature_noise: float = 0.3  # added to the features in training, in units of their tap's deviation
+    feature_noise: float = 1.5  # added to the features in training, in units of their tap's deviation
 
     def __post_init__(self) -> None:
         _check("triggers", TRIGGERS_LEAST <= self.triggers <= COUNT_MAX)

@@ -12,6 +12,10 @@ the choice of whom it teaches:
 * `delta`: head and backbone, through f_W(x) + δ. δ = f_{W^t}(x) - f_{W_snap}(x) is the tuning's own shift, a constant
   stored when the shadow was made; a δ that follows the present f_W would be the straight-through estimate again.
 
+In each a shadow's features are taken as a verifier reads them, centred (`wm.alignment`): their mean over the triggers,
+which is what tuning moves most, is put back to the model's own. A head that meets the shift itself spends
+itself on it: of the triggers that a fine-tuning at 1e-3 leaves it kept 10 points less (docs/attacks.md).
+
 Sources: Li et al. 2022, equation 9; Finn, Abbeel, Levine 2017, section 5.2 (first-order MAML); SCHEMES 5.
 """
 
@@ -21,6 +25,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from wm.alignment import probing_for
 from wm.backbone import evaluating, features, features_in_evaluation
 from wm.head import Head
 from wm.randomness import generator
@@ -38,8 +43,9 @@ class TuningRegularizer:
     def __init__(self, shadowing: Shadowing) -> None:
         self._shadowing, self._settings = shadowing, shadowing.settings
         self._draws = generator(shadowing.seed, "shadow drawn")
+        self._is_centred = probing_for(shadowing.info.taps, pooling=shadowing.info.pooling) is not None
         self._kept: list[Tensor] = []  # features of shadows, or with `delta` their shifts; shape (triggers, d)
-        self._fresh: nn.Module | None = None  # only with `fomaml`, until its gradient was taken
+        self._fresh: tuple[nn.Module, Tensor] | None = None  # only with `fomaml`: W^t, its shift
 
     @property
     def met(self) -> int:
@@ -57,13 +63,15 @@ class TuningRegularizer:
         return step >= start and (step - start) % every == 0 and self.met < settings.shadows
 
     def meet(self, model: nn.Module) -> Tensor:
-        """Make the next shadow of the model as it is now; return its features, shape (triggers, d)."""
+        """Make the next shadow of the model as it is now; return its features as they are kept, shape (triggers, d)."""
         shadow = shadow_of(model, self._shadowing, number=self.met)
-        read = self._read(shadow)
+        read, present = self._read(shadow), self._read(model)
+        shift = present.mean(0) - read.mean(0) if self._is_centred else torch.zeros_like(read[0])
         if self._settings.tuning_regularizer == "fomaml":
-            self._fresh = shadow
+            self._fresh = (shadow, shift)
+        read = read + shift
         is_delta = self._settings.tuning_regularizer == "delta"
-        self._kept.append(read - self._read(model) if is_delta else read)
+        self._kept.append(read - present if is_delta else read)
         return read
 
     def tuned(self, read: Tensor, chosen: Tensor) -> Tensor | None:
@@ -94,15 +102,16 @@ class TuningRegularizer:
             labels: of the chosen, int64.
             weight: λ2, times what stands before the sum.
         """
-        shadow, self._fresh = self._fresh, None
-        if shadow is None:
+        fresh, self._fresh = self._fresh, None
+        if fresh is None:
             return None
+        shadow, shift = fresh
         info = self._shadowing.info
         images = self._shadowing.triggers.images[chosen.cpu()].to(head.mean.device)
         with evaluating(shadow):
             read = features(shadow, info.modules, images, pooling=info.pooling)
         values = [value for value in shadow.parameters() if value.requires_grad]
-        loss = weight * F.cross_entropy(head(read), labels)
+        loss = weight * F.cross_entropy(head(read + shift), labels)
         gradients = torch.autograd.grad(loss, values, allow_unused=True)  # nothing behind the last tap has one
         present = [value for value in model.parameters() if value.requires_grad]
         terms = [

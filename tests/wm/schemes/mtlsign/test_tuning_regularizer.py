@@ -77,6 +77,16 @@ def test_the_head_learns_on_features_that_stay_as_they_were(
     assert not tuned.requires_grad
 
 
+def test_a_shadow_is_kept_as_verification_reads_it_with_the_models_own_mean(
+    network: nn.Module, shadowing: Shadowing
+) -> None:
+    before, shadow = read(network, shadowing), read(shadow_of(network, shadowing, number=0), shadowing)
+    met = regularizer(shadowing, "head").meet(network)
+    assert not torch.allclose(shadow.mean(0), before.mean(0), atol=1e-4)
+    assert torch.allclose(met.mean(0), before.mean(0), atol=1e-5)
+    assert torch.allclose(met - met.mean(0), shadow - shadow.mean(0), atol=1e-5)
+
+
 def test_delta_is_the_shift_of_the_tuning_and_no_more_when_the_model_moves_on(
     network: nn.Module, shadowing: Shadowing
 ) -> None:
@@ -99,7 +109,8 @@ def test_fomamls_term_has_the_gradient_at_the_tuned_weights_once_and_no_value(
     head, labels = head_of(network, shadowing), shadowing.triggers.labels[CHOSEN].long()
     shadow = shadow_of(network, shadowing, number=0)
     images = shadowing.triggers.images[CHOSEN]
-    loss = F.cross_entropy(head(features(shadow, ["2"], images, pooling=4)), labels)
+    shift = read(network, shadowing).mean(0) - read(shadow, shadowing).mean(0)
+    loss = F.cross_entropy(head(features(shadow, ["2"], images, pooling=4) + shift), labels)
     (expected,) = torch.autograd.grad(3.0 * loss, [shadow[0].weight])
     rda = regularizer(shadowing, "fomaml")
     rda.meet(network)
