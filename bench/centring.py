@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -74,7 +75,9 @@ def _measured(task: str, seed: int) -> _Figures:
     own = replace(branch, reference=None).read(made.model)
     stolen = Stolen(model=made.model, architecture=subject.architecture, data=subject.thiefs_data, revealed=branch)
     others = {"independent": stranger, "fresh": subject.fresh_model(seed=seed + 2 * STRANGERS_SEED)}
-    for name, model in (("clean", clean), ("marked", made.model), *_attacked(stolen, seed), *others.items()):
+    before = {"clean": clean, "marked": made.model}
+    # One at a time: the overwritten ones are one network at several moments.
+    for name, model in chain(before.items(), _attacked(stolen, seed), others.items()):
         figures |= {f"{name}: {what}": figure for what, figure in _read(branch, model, own).items()}
         figures[f"{name}: task accuracy"] = (subject.task_accuracy(model), "%")
     return figures

@@ -65,12 +65,13 @@ class Reference:
         return tensors if self.centre is None else tensors | {CENTRE: self.centre}
 
 
-def probing_for(taps: Sequence[Tap], *, pooling: int) -> Probing | None:
+def probing_for(taps: Sequence[Tap], *, pooling: int, centred: bool = True) -> Probing | None:
     """Choose how a reference is read so that it stays below 2 MiB; it follows from the taps alone.
 
     Args:
         taps: of the head.
         pooling: the head's cells per side.
+        centred: whether a suspect's mean answers are moved to the reference's.
 
     Returns:
         As many probes as fit, at most 256, on a grid of 2 x 2 cells or of one; None where a tap has too many channels.
@@ -81,7 +82,7 @@ def probing_for(taps: Sequence[Tap], *, pooling: int) -> Probing | None:
         probes = REFERENCE_BYTES_MAX // (2 * feature_count(taps, pooling=grid))
         if probes >= PROBES_LEAST or grid == 1:
             break
-    return Probing(probes=min(PROBES, probes), pooling=grid, centred=True)
+    return Probing(probes=min(PROBES, probes), pooling=grid, centred=centred)
 
 
 def make_reference(model: nn.Module, info: Info) -> Reference:

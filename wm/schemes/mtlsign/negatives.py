@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.alignment import make_reference, probing_for, read_aligned
+from wm.alignment import make_reference, read_aligned
 from wm.architectures import build
 from wm.backbone import device_of, features_in_evaluation
 from wm.branch import agreements, logit_margins
@@ -84,10 +84,9 @@ def aligned(negatives: Sequence[Negative], model: nn.Module, shadowing: Shadowin
     Raises:
         ValueError: a network answers the probes with a value that is not finite.
     """
-    probing = probing_for(shadowing.info.taps, pooling=shadowing.info.pooling)
-    if probing is None:
+    info = shadowing.info
+    if info.reference is None:
         return list(negatives)
-    info = replace(shadowing.info, reference=probing)
     reference, images = make_reference(model, info), shadowing.triggers.images
     return [
         replace(it, reads=(it.reads[0], read_aligned(it.network, info, images, reference).to(it.reads[0].device)))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from wm.alignment import probing_for
 from wm.architectures import Architecture, OwnArchitecture, default_taps
 from wm.backbone import taps_of
 from wm.data import Examples
@@ -37,15 +38,17 @@ def described(
     modules = tuple(taps or settings.taps or default_taps(architecture))
     if len(set(modules)) < len(modules):
         raise WatermarkError("unknown_architecture", f"taps are distinct modules, each named once: {modules}")
+    found = tuple(taps_of(model, modules, input_spec))
     info = Info(
         scheme=NAME,
         architecture=architecture,
-        taps=tuple(taps_of(model, modules, input_spec)),
+        taps=found,
         pooling=settings.pooling,
         hidden=settings.hidden,
         triggers=settings.triggers,
         gamma=settings.gamma,
         input=input_spec,
+        reference=probing_for(found, pooling=settings.pooling, centred=settings.centred),
     )
     decode_info(encode_info(replace(info, model_sha256="0" * 64)), builder=lambda: model)
     if not isinstance(architecture, OwnArchitecture):

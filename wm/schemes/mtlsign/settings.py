@@ -32,6 +32,7 @@ class EmbedSettings:
     taps: tuple[str, ...] | None = None  # module paths; None takes the architecture's default
     pooling: int = 4  # cells per side and channel: finer survives a stronger tuning, at a larger head
     hidden: int = HIDDEN_WIDTH
+    centred: bool = True  # whether verification takes back the mean move of a suspect's answers, tuning's largest
     tuning_regularizer: Regularizer = "head"  # R_DA: off, or whom it teaches; see the module of that name
     reduction: Literal["mean", "sum"] = "mean"  # of the cross-entropies over the triggers; the paper sums over all N
     lambda1: float = 0.1  # of ||W - W0||^2 over the tapped prefix; 1 / theta: a large one is covert, a small one quick
@@ -77,15 +78,19 @@ class EmbedSettings:
     def beside_a_base(cls) -> Self:
         """The measured recipe where a public base must be kept out: the backbone has to move away from it.
 
-        docs/attacks.md tells what that costs.
+        Nothing is centred: the mean move is most of what sets the marked model apart from its base. docs/attacks.md
+        tells what all that costs.
         """
         return cls(
+            centred=False,
             backbone_lr=1e-4,
             lambda1=0.01,
             steps=30,
             head_steps=700,
             shadows=2,
             shadow_steps=8,
+            shadow_lr=3e-4,
+            feature_noise=0.3,
             siblings=1,
             fresh_negatives=1,
         )

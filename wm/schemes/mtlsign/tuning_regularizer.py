@@ -12,8 +12,8 @@ the choice of whom it teaches:
 * `delta`: head and backbone, through f_W(x) + δ. δ = f_{W^t}(x) - f_{W_snap}(x) is the tuning's own shift, a constant
   stored when the shadow was made; a δ that follows the present f_W would be the straight-through estimate again.
 
-In each a shadow's features are taken as a verifier reads them, centred (`wm.alignment`): their mean over the triggers,
-which is what tuning moves most, is put back to the model's own. A head that meets the shift itself spends
+In each a shadow's features are taken as a verifier reads them. Where he centres them (`wm.alignment`), their mean over
+the triggers, which is what tuning moves most, is put back to the model's own. A head that meets the shift itself spends
 itself on it: of the triggers that a fine-tuning at 1e-3 leaves it kept 10 points less (docs/attacks.md).
 
 Sources: Li et al. 2022, equation 9; Finn, Abbeel, Levine 2017, section 5.2 (first-order MAML); SCHEMES 5.
@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.alignment import probing_for
 from wm.backbone import evaluating, features, features_in_evaluation
 from wm.head import Head
 from wm.randomness import generator
@@ -43,7 +42,8 @@ class TuningRegularizer:
     def __init__(self, shadowing: Shadowing) -> None:
         self._shadowing, self._settings = shadowing, shadowing.settings
         self._draws = generator(shadowing.seed, "shadow drawn")
-        self._is_centred = probing_for(shadowing.info.taps, pooling=shadowing.info.pooling) is not None
+        probing = shadowing.info.reference
+        self._is_centred = probing is not None and probing.centred
         self._kept: list[Tensor] = []  # features of shadows, or with `delta` their shifts; shape (triggers, d)
         self._fresh: tuple[nn.Module, Tensor] | None = None  # only with `fomaml`: W^t, its shift
 

@@ -11,7 +11,7 @@ from wm.architectures import Architecture
 from wm.backbone import Tap, features, features_in_evaluation
 from wm.data import Dataset
 from wm.head import Head, initial_head
-from wm.info import Info
+from wm.info import Info, Probing
 from wm.randomness import seeded
 from wm.schemes.mtlsign import EmbedSettings
 from wm.schemes.mtlsign.shadows import Shadowing, shadow_of
@@ -40,6 +40,7 @@ def shadowing(few_digits: Dataset) -> Shadowing:
         triggers=100,
         gamma="0.7",
         input=few_digits.input,
+        reference=Probing(probes=16, pooling=2, centred=True),
     )
     triggers = make_triggers(bytes(32), info.input, count=info.triggers)
     return Shadowing(info, triggers, few_digits.train, SETTINGS, 1)
@@ -85,6 +86,9 @@ def test_a_shadow_is_kept_as_verification_reads_it_with_the_models_own_mean(
     assert not torch.allclose(shadow.mean(0), before.mean(0), atol=1e-4)
     assert torch.allclose(met.mean(0), before.mean(0), atol=1e-5)
     assert torch.allclose(met - met.mean(0), shadow - shadow.mean(0), atol=1e-5)
+    for probing in (Probing(probes=16, pooling=2), None):  # nothing is centred in verification either
+        info = replace(shadowing.info, reference=probing)
+        assert torch.equal(regularizer(replace(shadowing, info=info), "head").meet(network), shadow)
 
 
 def test_delta_is_the_shift_of_the_tuning_and_no_more_when_the_model_moves_on(
