@@ -55,7 +55,8 @@ def _not_run(name: str) -> Iterator[str]:
 def _section(table: Table) -> Iterator[str]:
     content = table.content
     yield f"## The {table.setting.name} setting\n"
-    yield f"{content['machine']}; commit {content['commit']}; {content['when']}.\n"
+    yield f"{content['machine']}; commit {content['commit']}; {content['when']}."
+    yield "What was changed after that is not in these figures; the [changelog](../CHANGELOG.md) has it.\n"
     for tell in SECTIONS:
         yield from tell(table)
 
