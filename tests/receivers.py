@@ -7,17 +7,14 @@ every line that it was sent. It is of the standard library: the usual package fo
 import asyncio
 import base64
 import ssl
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import TypeVar
 
 from aiohttp import web
-
-T = TypeVar("T")
+from loops import in_thread
 
 
 @dataclass(frozen=True)
@@ -135,21 +132,6 @@ class _Session:
 
 
 @contextmanager
-def in_thread() -> Iterator[Callable[[Awaitable[T]], T]]:
-    """An event loop in a thread; yields what runs something in it and waits."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-
-
-@contextmanager
 def webhook_receiver(tls: ssl.SSLContext | None = None) -> Iterator[WebhookReceiver]:
     """A running receiver, on http or with a certificate on https."""
     receiver = WebhookReceiver()
@@ -182,10 +164,6 @@ def mail_receiver(receiver: MailReceiver, *, smtps: ssl.SSLContext | None = None
 
     async def stop(server: asyncio.Server) -> None:
         server.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
     with in_thread() as run:
         server = run(start())

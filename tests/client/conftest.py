@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import pytest
 import safetensors.numpy
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from loops import in_thread
 
 from client.bundle import Bundle
 from client.command import run
@@ -480,9 +480,7 @@ def fail(status: int, code: str) -> web.Response:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[FakeLedger]:
     """A running ledger with its policy in tmp_path/policy.txt."""
-    fake, loop = FakeLedger(), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
+    fake = FakeLedger()
 
     async def start() -> list[web.AppRunner]:
         runners = []
@@ -500,15 +498,13 @@ def ledger(tmp_path: Path) -> Iterator[FakeLedger]:
         for runner in runners:
             await runner.cleanup()
 
-    runners = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-    try:
-        fake.open(tmp_path / "policy.txt")
-        yield fake
-    finally:
-        asyncio.run_coroutine_threadsafe(stop(runners), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with in_thread() as run_in_loop:
+        runners = run_in_loop(start())
+        try:
+            fake.open(tmp_path / "policy.txt")
+            yield fake
+        finally:
+            run_in_loop(stop(runners))
 
 
 @dataclass(frozen=True)
