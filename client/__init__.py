@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from client.sdk.results import ClaimStatus, VerifiedCertificate, VerifiedFile
     from client.searching import Found, Hit
     from client.suspects import Suspect, endpoint_at
+    from client.watch.cursor import Cursor
+    from client.watch.events import Event
+    from client.watch.telling import Step
     from registry.certificate import Story
     from registry.equivocation import EquivocationStory
     from registry.errors import (
@@ -85,6 +88,9 @@ _PLACES = {
     "client.sdk.results": ("ClaimStatus", "VerifiedCertificate", "VerifiedFile"),
     "client.searching": ("Found", "Hit"),
     "client.suspects": ("Suspect", "endpoint_at"),
+    "client.watch.cursor": ("Cursor",),
+    "client.watch.events": ("Event",),
+    "client.watch.telling": ("Step",),
     "registry.certificate": ("Story",),
     "registry.equivocation": ("EquivocationStory",),
     "registry.errors": (
@@ -112,7 +118,9 @@ __all__ = [
     "Client",
     "ClientError",
     "ConsistencyError",
+    "Cursor",
     "EquivocationStory",
+    "Event",
     "Followed",
     "Found",
     "Hit",
@@ -132,6 +140,7 @@ __all__ = [
     "RefusedError",
     "RegistryError",
     "Rival",
+    "Step",
     "Story",
     "Suspect",
     "SyncClient",

@@ -99,7 +99,7 @@ async def first_cursor(api: Api, memory: Memory, start: int | None) -> Cursor:
     if seen is None:
         raise QuorumError("the nodes that answer are behind what was seen before", code="behind")
     if start is not None and start > seen.size:
-        raise InputError(f"--from {start}: the ledger has {seen.size} entries")
+        raise InputError(f"start (--from) {start}: the ledger has {seen.size} entries")
     index = seen.size if start is None else start
     frontier = await fetch_frontier(api, index, seen.trusted.checkpoint)
     return Cursor(origin=api.trust.origin, index=index, edge=frontier.edge)

@@ -1,6 +1,6 @@
 """The SDK for programs without an event loop: `SyncClient`. Each method waits for the one of `Client` by its name."""
 
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -8,13 +8,16 @@ from typing import Any, Self, TypeVar
 from client.api import Recorded
 from client.following import Followed
 from client.log_page import LogLine, LogPage
-from client.sdk import PAGE, PATIENCE_S, STRAGGLERS_S, VERDICT_TIMEOUT_S
-from client.sdk.inputs import AnyBundle, AnyKey, AnyMessage, AnyPath, AnyPolicy
-from client.sdk.ledger import Client, OnChange
+from client.sdk import INTERVAL_S, PAGE, PATIENCE_S, STRAGGLERS_S, VERDICT_TIMEOUT_S
+from client.sdk.inputs import AnyBundle, AnyKey, AnyMessage, AnyPath, AnyPolicy, AnyWatched
+from client.sdk.ledger import Client
 from client.sdk.loop_thread import LoopThread
+from client.sdk.reading import OnChange
 from client.sdk.results import ClaimStatus, VerifiedCertificate
 from client.searching import Found
 from client.suspects import Suspect
+from client.watch.cursor import Cursor
+from client.watch.telling import Step, Warn
 from registry.trust import TrustPolicy
 
 T = TypeVar("T")
@@ -139,6 +142,32 @@ class SyncClient:
     def follow(self, *, start: int | None = None, last: int = 0) -> Iterator[Followed]:
         """Every entry from an index on, and each new one as it comes; see `Client.follow`."""
         return self._each(self._client.follow(start=start, last=last))
+
+    def watch(  # noqa: PLR0913 (what, from where and how)
+        self,
+        *what: AnyWatched,
+        owners: bytes | str | Iterable[bytes | str] = (),
+        kinds: str | Iterable[str] = (),
+        with_policy: bool = False,
+        cursor: Cursor | None = None,
+        start: int | None = None,
+        interval_s: float = INTERVAL_S,
+        once: bool = False,
+        warn: Warn | None = None,
+    ) -> Iterator[Step]:
+        """What touches something that is yours, from a cursor on and then as it comes; see `Client.watch`."""
+        steps = self._client.watch(
+            *what,
+            owners=owners,
+            kinds=kinds,
+            with_policy=with_policy,
+            cursor=cursor,
+            start=start,
+            interval_s=interval_s,
+            once=once,
+            warn=warn,
+        )
+        return self._each(steps)
 
     def _each(self, stream: AsyncGenerator[T]) -> Iterator[T]:
         try:

@@ -1,5 +1,6 @@
 """What a program may hand to the SDK: a path, a text, or the object itself."""
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -11,10 +12,13 @@ from client.api import Recorded
 from client.bundle import Bundle, open_bundle
 from client.digests import hash_of
 from client.errors import InputError, InvalidError
-from client.files import state_directory
+from client.files import sha256_file, state_directory
 from client.keystore import load_signing_key
 from client.policy_file import load_policy, parse_policy
 from client.publishing import Owner
+from client.suspects import Suspect, endpoint_at
+from client.watch.asking import read_watched
+from client.watch.watched import Watched
 from registry.trust import TrustPolicy
 
 AnyPath: TypeAlias = str | PathLike[str]
@@ -22,6 +26,7 @@ AnyPolicy: TypeAlias = TrustPolicy | AnyPath
 AnyKey: TypeAlias = Ed25519PrivateKey | AnyPath
 AnyBundle: TypeAlias = Bundle | AnyPath
 AnyMessage: TypeAlias = Recorded | bytes | str
+AnyWatched: TypeAlias = Bundle | Recorded | Suspect | AnyPath | bytes
 PAGE_MAX = 100  # entries
 _INDEX_MAX = 2**64 - 1
 
@@ -87,6 +92,57 @@ def digest_of(value: AnyMessage, *, what: str) -> bytes:
     if len(value) != 32:
         raise InputError(f"{what}: expected 32 bytes, got {len(value)}")
     return value
+
+
+def sought_of(value: bytes | str | PathLike[str], *, is_owner: bool) -> bytes:
+    """What is searched for: a hash or a public key; or what a file or the URL of an endpoint stands for.
+
+    Raises:
+        InputError: it is none of these, or the URL is of no model that nodes would ask.
+        OSError: the file cannot be read.
+    """
+    if isinstance(value, PathLike) and not is_owner:
+        return sha256_file(Path(value))[0]
+    if isinstance(value, str) and "://" in value and not is_owner:
+        return endpoint_at(value).sha256
+    expected = "a public key" if is_owner else "a SHA-256 hash, a file or an endpoint's URL"
+    message = f"value (WHAT): expected {expected}; hashes and keys are 64 lower-case hexadecimal digits, or 32 bytes"
+    if isinstance(value, PathLike):
+        raise InputError(message)
+    try:
+        return digest_of(value, what="value")
+    except InputError as error:
+        raise InputError(message) from error
+
+
+def watched_of(
+    what: Iterable[AnyWatched],
+    *,
+    owners: bytes | str | Iterable[bytes | str],
+    kinds: str | Iterable[str],
+    with_policy: bool,
+    origin: str,
+) -> Watched:
+    """What is watched; see `client.sdk.reading.Reader.watch`, and `client.watch.asking` for what it raises."""
+    keys = [owners] if isinstance(owners, bytes | str) else owners
+    return read_watched(
+        [_named(one) for one in what],
+        [digest_of(key, what="owners").hex() for key in keys],
+        kinds=[kinds] if isinstance(kinds, str) else kinds,
+        with_policy=with_policy,
+        origin=origin,
+    )
+
+
+def _named(what: AnyWatched) -> str | bytes | Path:
+    """A thing to watch as `client.watch.asking` takes it."""
+    if isinstance(what, Bundle):
+        return what.directory
+    if isinstance(what, Suspect):
+        return what.sha256
+    if isinstance(what, Recorded | bytes):
+        return digest_of(what, what="what")
+    return what if isinstance(what, str) else Path(what)
 
 
 def check_page(start: int, limit: int) -> None:

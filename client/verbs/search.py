@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
-from client.digests import hash_of
-from client.errors import InputError
 from client.output import Report, table, utc
 
 if TYPE_CHECKING:
@@ -35,19 +33,10 @@ def command(*, what: str, is_owner: bool, start: int, limit: int, policy_path: P
     return Report(document=_document(found), text=_text(found))
 
 
-def _value(what: str, *, is_owner: bool) -> bytes | Path:
+def _value(what: str, *, is_owner: bool) -> str | Path:
+    """A word that names a file means the file; for a program a text never does."""
     path = Path(what)
-    if not is_owner and path.is_file():
-        return path
-    if not is_owner and "://" in what:
-        from client.suspects import endpoint_at
-
-        return endpoint_at(what).sha256
-    digits = "a public key" if is_owner else "a SHA-256 hash, a file or an endpoint's URL"
-    try:
-        return hash_of(what, what="WHAT")
-    except InputError as error:
-        raise InputError(f"WHAT: expected {digits}; hashes and keys are 64 lower-case hexadecimal digits") from error
+    return path if not is_owner and path.is_file() else what
 
 
 def _document(found: "Found") -> dict[str, object]:

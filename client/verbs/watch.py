@@ -85,8 +85,9 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 ) -> int:
     """Follow the ledger's new entries that touch WHAT, until SIGTERM, and tell each on stdout and to the hooks.
 
-    WHAT is a hash of 64 hexadecimal digits, a file such as a model, or a directory that was published from: its
-    publication, its model, the models that it claims. Without WHAT and --owner, everything is told.
+    WHAT is a hash of 64 hexadecimal digits, a file such as a model, the URL of a prediction endpoint, or a directory
+    that was published from: its publication, its model, the models that it claims. Without WHAT and --owner, everything
+    is told.
 
     No node is believed: every entry between two looks is proven to be in the log, and every checkpoint to continue the
     one before. The cursor moves when an event was taken; after a crash the last one may be told again, with the same

@@ -1,4 +1,4 @@
-"""What the command line says to watch: hashes, model files, bundles, owners."""
+"""What the command line or a program says to watch: hashes, model files, bundles, endpoints, owners."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,19 +8,27 @@ from client.digests import hash_of
 from client.errors import InputError
 from client.files import sha256_file
 from client.output import printable
-from client.watch.watched import Watched
+from client.suspects import endpoint_at
+from client.watch.events import UNREADABLE
+from client.watch.watched import EVENT_KINDS, Watched
 from registry.messages import Publication
 
 _CLAIMS_MAX = 4096
 
 
 def read_watched(
-    whats: Iterable[str], owners: Iterable[str], *, kinds: Iterable[str], with_policy: bool, origin: str
+    whats: Iterable[str | bytes | Path],
+    owners: Iterable[str],
+    *,
+    kinds: Iterable[str],
+    with_policy: bool,
+    origin: str,
 ) -> Watched:
     """Read WHAT and --owner.
 
     Args:
-        whats: each a hash, a model's file or a bundle's directory.
+        whats: each a model's file, a bundle's directory, the URL of an endpoint or a hash as text; bytes are a hash,
+            and a `Path` is a path.
         owners: public keys.
         kinds: of events to tell; none for all.
         with_policy: whether changes of the policy are told too.
@@ -34,26 +42,45 @@ def read_watched(
     hashes: dict[bytes, str] = {}
     publishers: dict[bytes, str] = {}
     for what in whats:
-        path, label = Path(what), printable(what)
+        if isinstance(what, bytes):
+            hashes[what] = _short(what.hex())
+            continue
+        path, label = Path(what), printable(str(what))
         if path.is_dir():
             _read_bundle(Bundle(path), label, hashes, publishers, origin=origin)
         elif path.is_file():
             hashes[sha256_file(path)[0]] = label
+        elif isinstance(what, str) and "://" in what:
+            hashes[endpoint_at(what).sha256] = label
         else:
-            hashes[_hash(what)] = f"{what[:16]}…"
-    keys = {hash_of(digits, what="--owner"): f"owner {digits[:16]}…" for digits in owners}
-    return Watched(hashes=hashes, owners=keys, publishers=publishers, kinds=frozenset(kinds), with_policy=with_policy)
+            hashes[_hash(what)] = _short(str(what))
+    keys = {hash_of(digits, what="--owner"): f"owner {_short(digits)}" for digits in owners}
+    told = frozenset(kinds)
+    _check_kinds(told)
+    return Watched(hashes=hashes, owners=keys, publishers=publishers, kinds=told, with_policy=with_policy)
 
 
-def _hash(what: str) -> bytes:
+def _hash(what: str | Path) -> bytes:
+    message = (
+        f"WHAT {printable(str(what))[:80]!r}: neither a file, a directory that wmreg embed made, an endpoint's URL "
+        "nor a hash: 64 hexadecimal digits in lower case; a public key goes with --owner (owners=)"
+    )
+    if isinstance(what, Path):
+        raise InputError(message)
     try:
         return hash_of(what, what="WHAT")
     except InputError as error:
-        message = (
-            f"WHAT {printable(what)[:80]!r}: neither a file, a directory that wmreg embed made, nor a hash: 64 "
-            "hexadecimal digits in lower case; a public key goes with --owner"
-        )
         raise InputError(message) from error
+
+
+def _check_kinds(kinds: frozenset[str]) -> None:
+    known = (*EVENT_KINDS, UNREADABLE)
+    if unknown := sorted(kinds - set(known)):
+        raise InputError(f"kinds: {printable(unknown[0])[:80]!r} is none of {', '.join(known)}")
+
+
+def _short(digits: str) -> str:
+    return f"{digits[:16]}…"
 
 
 def _read_bundle(

@@ -21,10 +21,12 @@ from client.files import read_text, state_directory, write_atomic
 from registry import merkle
 
 FORMAT = "wmreg-cursor/1"
+TEXT_FORMAT = "wmreg-cursor-text/1"
 LEARNED_MAX = 256
 FOLLOWERS_MAX = 32
 _FILE_BYTES_MAX = 4 * 2**20
 _PRIVATE_MODE = 0o600
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class Learned(NamedTuple):
@@ -65,6 +67,26 @@ class Cursor:
     def frontier(self) -> merkle.Frontier:
         """The tree over the entries before it, to be appended to."""
         return merkle.Frontier.of(self.index, self.edge)
+
+    def __str__(self) -> str:
+        """The cursor as one line of text, to be kept beside what was made of the events; `parse` reads it."""
+        content = {"format": TEXT_FORMAT, "origin": self.origin, **self.document()}
+        return json.dumps(content | {"sha256": _checksum(content)}, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Read the text of a cursor.
+
+        Raises:
+            InvalidError: code malformed, it is damaged, or none.
+        """
+        try:
+            content = json.loads(text)
+            _check_whole(content, TEXT_FORMAT)
+            return cls.read(content, answers.text(content["origin"]))
+        except _DAMAGE as error:
+            message = f"cursor: damaged ({error}); begin afresh, with the index of where you last stood as start"
+            raise InvalidError(message, code="malformed") from error
 
     def document(self) -> dict[str, object]:
         """The cursor as JSON-able values, without the origin."""
@@ -171,20 +193,20 @@ def _load(path: Path, origin: str) -> dict[str, Cursor]:
     text = read_text(path, _FILE_BYTES_MAX)
     try:
         content = json.loads(text)
-        _check_whole(content)
+        _check_whole(content, FORMAT)
         found = answers.text(content["origin"])
         if found != origin:
             raise InputError(f"{path}: a cursor in {found}, not in {origin}; choose another --cursor")
         followers = answers.mapping(content["followers"])
         return {name: Cursor.read(answers.mapping(one), origin) for name, one in followers.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _DAMAGE as error:
         message = f"{path}: damaged ({error}); remove it to begin afresh, with --from where you last stood"
         raise InvalidError(message, code="malformed") from error
 
 
-def _check_whole(content: dict[str, object]) -> None:
+def _check_whole(content: dict[str, object], expected: str) -> None:
     checksum = content.pop("sha256")
-    if content["format"] != FORMAT or checksum != _checksum(content):
+    if content["format"] != expected or checksum != _checksum(content):
         raise ValueError("its checksum or format is not the right one")
 
 

@@ -46,7 +46,12 @@ def _forms() -> str:
     aliases = [part for part in ast.parse(inspect.getsource(inputs)).body if isinstance(part, ast.AnnAssign)]
     defaults = [part for part in ast.parse(inspect.getsource(sdk)).body if isinstance(part, ast.Assign)]
     spelled = [f"{ast.unparse(part.target)} = {ast.unparse(part.value)}" for part in aliases if part.value]
-    lines = [*spelled, "OnChange = Callable[[ClaimState], None]", *map(ast.unparse, defaults)]
+    lines = [
+        *spelled,
+        "OnChange = Callable[[ClaimState], None]",
+        "Warn = Callable[[str], None]",
+        *map(ast.unparse, defaults),
+    ]
     return f"\nSignatures name these forms and defaults:\n\n```python\n{chr(10).join(lines)}\n```\n"
 
 
@@ -64,8 +69,10 @@ def _told(name: str) -> str:
 
 
 def _class(told: type, node: ast.ClassDef) -> str:
-    functions = [part for part in node.body if isinstance(part, Function)]
-    made = [_signature(part, node.name, skip_self=True) for part in functions if part.name == "__init__"]
+    inherited = [_node(base) for base in told.__mro__[1:] if base.__module__.startswith("client.sdk.")]
+    bodies = [node, *(base for base in inherited if isinstance(base, ast.ClassDef))]
+    functions = [part for body in bodies for part in body.body if isinstance(part, Function)]
+    made = [_signature(part, node.name, skip_self=True) for part in functions if part.name == "__init__"][:1]
     fields = _fields(node)
     if told is client.SyncClient:  # they would be told twice
         methods = ["\nIts methods are those of `Client` without `async`, but for `api`.\n"]

@@ -74,7 +74,7 @@ def test_an_endpoint_is_claimed_and_the_certificate_tells_its_url(ledger, carol,
     assert [list(node.blobs.values()) for node in ledger.nodes] == [[carol.bundle.evidence.read_bytes()]] * 3
 
 
-def test_the_story_names_the_endpoint_and_not_a_file(ledger, carol, publish, claim, wmreg):
+def test_the_story_names_the_endpoint_and_not_a_file(ledger, carol, publish, claim, wmreg, tmp_path):
     publish(carol)
     ledger.voting = (ALL, 3)
 
@@ -88,6 +88,12 @@ def test_the_story_names_the_endpoint_and_not_a_file(ledger, carol, publish, cla
     assert (f"\nendpoint  {url}\n" in status.out, endpoint_sha256(url).hex() in status.out) == (True, False)
     found = wmreg("search", f"{url}/infer", "--policy", ledger.policy_path)
     assert ("endpoint_sha256" in found.out, document["claim"] in found.out) == (True, True)
+    watched = wmreg("watch", f"{url}/infer", "--policy", ledger.policy_path, "--from", 0, "--once", "--kind", "claim")
+    assert f"claims the endpoint {url}" in watched.out
+    another = wmreg(
+        "watch", f"{url}s", "--policy", ledger.policy_path, "--from", 0, "--once", "--cursor", tmp_path / "other"
+    )
+    assert (another.code, another.out) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import client
 from client import (
     Client,
+    ConsistencyError,
+    Cursor,
     EquivocationStory,
     InputError,
     InvalidError,
@@ -30,6 +33,7 @@ from client import (
     UntrustedError,
     VerifiedReceipt,
     create_signing_key,
+    endpoint_at,
     load_signing_key,
     verify,
 )
@@ -107,7 +111,7 @@ def test_the_sync_face_has_every_method_with_the_same_parameters():
         return [(p.name, p.kind, p.default, p.annotation) for p in inspect.signature(function).parameters.values()]
 
     def methods(face):
-        return {name for name, value in vars(face).items() if inspect.isfunction(value) and not name.startswith("_")}
+        return {name for name, _value in inspect.getmembers(face, inspect.isfunction) if not name.startswith("_")}
 
     assert methods(Client) == methods(SyncClient)
     for name in [*methods(Client), "__init__"]:
@@ -299,6 +303,162 @@ def test_new_entries_are_followed_and_the_stream_can_be_left(ledger, policy):
         left_open = sdk.follow(start=0)
         assert next(left_open).line.index == 0
     assert [*first, third] == [2, 3, 4]
+
+
+@pytest.fixture(params=["with an event loop", "without one"])
+def watch(request, policy):
+    """Watch until the newest checkpoint, by either client; the steps."""
+
+    def without(*what, **more):
+        with opened_sync(policy) as sdk:
+            return list(sdk.watch(*what, once=True, **more))
+
+    async def with_loop(*what, **more):
+        async with opened(policy) as sdk:
+            return [step async for step in sdk.watch(*what, once=True, **more)]
+
+    return without if request.param == "without one" else lambda *what, **more: asyncio.run(with_loop(*what, **more))
+
+
+def told(steps):
+    """The indexes and kinds of what was told."""
+    return [(event.index, event.kind) for step in steps for event in step.events]
+
+
+@pytest.fixture
+def busy(ledger, policy, alice, stolen):
+    """Entries of many: what alice published (1) and claimed (4), which is returned, and others' publications."""
+    with opened_sync(policy, alice) as sdk:
+        published = sdk.publish(alice.directory)
+        ledger.grow(2)
+        claimed = sdk.claim(stolen, alice.directory)
+    ledger.grow(1)
+    return published, claimed
+
+
+WATCHED = {
+    "a bundle's path": lambda alice, **_: ((str(alice.directory),), {}),
+    "a bundle": lambda alice, **_: ((alice.bundle,), {}),
+    "an owner": lambda alice, **_: ((), {"owners": alice.public_key}),
+    "owners": lambda alice, **_: ((), {"owners": [alice.public_key.hex()]}),
+    "what was recorded": lambda published, **_: ((published,), {}),
+    "a hash and a file": lambda published, stolen, **_: ((published.hash.hex(), stolen), {}),
+    "bytes": lambda published, **_: ((published.hash,), {}),
+}
+
+
+@pytest.mark.parametrize("form", WATCHED)
+def test_what_touches_is_told_and_nothing_else(watch, busy, alice, stolen, form):
+    public_key = load_signing_key(alice.key).public_key().public_bytes_raw()
+    party = SimpleNamespace(directory=alice.directory, bundle=alice.bundle, public_key=public_key)
+    what, more = WATCHED[form](alice=party, published=busy[0], stolen=stolen)
+
+    assert told(watch(*what, start=0, **more)) == [(1, "publish"), (4, "claim")]
+
+
+def test_a_file_touches_what_bears_its_hash(watch, busy, alice, stolen):
+    assert told(watch(stolen, start=0)) == [(4, "claim")]
+    assert told(watch(alice.directory, kinds="claim", start=0)) == [(4, "claim")]
+    assert told(watch(start=0)) == [
+        (0, "genesis"),
+        (1, "publish"),
+        (2, "publish"),
+        (3, "publish"),
+        (4, "claim"),
+        (5, "publish"),
+    ]
+
+
+def test_what_touches_nothing_is_not_told_and_the_cursor_has_passed_it(watch, ledger, busy):
+    steps = watch(bytes(32), endpoint_at("https://api.example/v2/models/it"), start=0)
+
+    assert (told(steps), steps[-1].cursor.index) == ([], ledger.size)
+
+
+def test_from_a_kept_cursor_nothing_is_told_twice_and_nothing_is_lost(watch, ledger, busy, alice, good):
+    steps = watch(alice.directory, start=0)
+    kept = [str(step.cursor) for step in steps]
+    ledger.vote(busy[1].hash, good, 2)
+    votes = [(6, "vote"), (7, "vote"), (7, "verdict")]
+
+    for taken, text in enumerate(kept, start=1):
+        later = watch(alice.directory, cursor=Cursor.parse(text))
+        assert told(steps[:taken]) + told(later) == [(1, "publish"), (4, "claim"), *votes]
+    assert told(watch(alice.directory, cursor=later[-1].cursor)) == []
+
+
+def test_who_begins_to_watch_is_told_what_comes_after(watch, ledger, busy, alice, good):
+    begun = watch(alice.directory)
+    ledger.vote(busy[1].hash, good, 1)
+
+    assert (told(begun), begun[-1].cursor.index) == ([], 6)
+    assert told(watch(alice.directory, cursor=begun[-1].cursor)) == [(6, "vote")]
+
+
+def test_the_watch_goes_on_as_entries_come_and_can_be_left(ledger, policy, busy, alice, good):
+    with opened_sync(policy) as sdk:
+        steps = sdk.watch(alice.directory, start=4, interval_s=0.1)
+        first = [next(steps), next(steps)]
+        ledger.vote(busy[1].hash, good, 1)
+        came = next(step for step in steps if step.events)
+        steps.close()
+        assert sdk.log().size == 7
+    assert (told(first), told([came])) == ([(4, "claim")], [(6, "vote")])
+
+
+def test_a_watch_that_too_few_nodes_answer_goes_on_from_its_cursor(watch, ledger, busy, alice, good):
+    kept = watch(alice.directory, start=0)[-1].cursor
+    ledger.vote(busy[1].hash, good, 1)
+    for node in ledger.nodes:
+        node.down = True
+    with pytest.raises(QuorumError):
+        watch(alice.directory, cursor=kept)
+    for node in ledger.nodes:
+        node.down = False
+    assert told(watch(alice.directory, cursor=kept)) == [(6, "vote")]
+
+
+def test_another_past_is_an_alarm_for_who_watches(watch, ledger):
+    ledger.grow(3)
+    kept = watch()[-1].cursor
+    ledger.rewrite(1)
+    ledger.grow(1)
+    with pytest.raises(ConsistencyError):
+        watch(cursor=kept)
+
+
+WRONG = {
+    "what: expected 32 bytes": ((b"short",), {}),
+    "neither a file": (("zz",), {}),
+    "not/there.*neither a file": ((Path("not/there"),), {}),
+    "not the URL of a model's endpoint": (("https://api.example/it",), {}),
+    "owners: expected": ((), {"owners": "zz"}),
+    "kinds: 'clam' is none of": ((), {"kinds": ["clam"]}),
+    "start: -1": ((), {"start": -1}),
+    "2: the ledger has 1 entries": ((), {"start": 2}),
+    "interval_s: 0": ((), {"interval_s": 0}),
+    "cursor: it is in other.example": ((), {"cursor": Cursor(origin="other.example", index=0, edge=())}),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_cannot_be_watched_is_a_mistake_of_the_caller(watch, ledger, message):
+    what, more = WRONG[message]
+    with pytest.raises(InputError, match=message):
+        watch(*what, **more)
+
+
+def test_an_endpoint_is_searched_for_by_its_url_in_any_spelling(ledger, policy, alice):
+    url = "https://api.example/v2/models/it"
+    with opened_sync(policy) as sdk:
+        values = {sdk.search(spelt).query.value for spelt in (url, f"{url}/infer", url.replace("api.", "API."))}
+        for wrong in ("https://api.example/it", "stolen.safetensors", b"short"):
+            with pytest.raises(InputError, match=r"an endpoint's URL|URL of a model's endpoint"):
+                sdk.search(wrong)
+        for no_owner in (url, alice.key):
+            with pytest.raises(InputError, match="expected a public key"):
+                sdk.search(no_owner, is_owner=True)
+    assert values == {endpoint_at(url).sha256}
 
 
 def test_long_logs_are_paged_through(ledger, policy):

@@ -63,6 +63,8 @@ def assert_done(names: dict[str, object], printed: str) -> None:
     assert names["kinds"][:1] in (["genesis"], ["entry"])
     assert "(2, ('model_sha256',)" in printed or "2 ('model_sha256',) claim" in printed
     assert "not_found" in printed
+    assert sorted(event["event"] for event in names["taken"].values())[:2] == ["claim", "publish"]
+    assert printed.count("publishes a model with a mtlsign mark [") == 1
     assert verify("mymodel/certificate.json", "ledger/policy.txt").proven.outcome is Outcome.VERIFIED
 
 

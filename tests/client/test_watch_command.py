@@ -269,7 +269,7 @@ WRONG = [
     (["{tmp}"], "wmreg publish"),
     (["--owner", "12"], "--owner: expected"),
     (["--kind", "nonsense"], "--kind"),
-    (["--from", "7"], "--from 7: the ledger has 1 entries"),
+    (["--from", "7"], "(--from) 7: the ledger has 1 entries"),
     (["--from", "-1"], "--from"),
     (["--interval-s", "nan"], "finite"),
     (["--webhook", "https://hooks.example/"], "--webhook-secret: both or neither"),

@@ -86,7 +86,7 @@ def test_a_cursor_goes_on_where_it_was_kept(ledger, steps):
 
 
 def test_the_beginning_behind_the_end_of_the_ledger_is_refused(steps):
-    with pytest.raises(InputError, match="--from 2: the ledger has 1 entries"):
+    with pytest.raises(InputError, match=r"--from\) 2: the ledger has 1 entries"):
         steps(start=2)
 
 

@@ -9,6 +9,8 @@ from client import (
     ClaimState,
     ClaimStatus,
     Client,
+    Cursor,
+    Event,
     Followed,
     Found,
     LogLine,
@@ -17,6 +19,7 @@ from client import (
     PendingError,
     Recorded,
     RegistryError,
+    Step,
     Story,
     SyncClient,
     TrustPolicy,
@@ -45,6 +48,7 @@ async def owner(policy: str, key: Path) -> None:
         assert_type(status.outcome, Outcome | None)
         assert_type(await ledger.search("ab" * 32), Found)
         assert_type(ledger.entries(), AsyncGenerator[LogLine, None])
+        assert_type(ledger.watch(claimed, Path("mymodel"), owners=[bytes(32)]), AsyncGenerator[Step, None])
 
 
 def reader(policy: TrustPolicy) -> None:
@@ -52,6 +56,9 @@ def reader(policy: TrustPolicy) -> None:
         assert_type(ledger, SyncClient)
         assert_type(ledger.log(), LogPage)
         assert_type(ledger.follow(), Iterator[Followed])
+        for step in ledger.watch("mymodel", cursor=Cursor.parse(""), warn=print):
+            assert_type(step.events, tuple[Event, ...])
+            assert_type(step.cursor, Cursor)
         assert_type(ledger.certificate(b"").story, Story)
     try:
         proven = verify(b"", policy).proven

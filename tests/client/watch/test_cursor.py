@@ -99,3 +99,30 @@ def test_hooks_do_not_add_up_without_end(path):
         cursors.begin([f"hook {number}" for number in range(FOLLOWERS_MAX - 2)], cursor(1))
         with pytest.raises(InputError, match="choose another --cursor"):
             cursors.store("one more", cursor(1))
+
+
+def test_a_cursor_is_a_line_of_text_and_the_same_again():
+    kept = cursor(5, Learned(b"v" * 32, b"b" * 32, is_key=True))
+
+    assert "\n" not in str(kept)
+    assert Cursor.parse(str(kept)) == kept
+
+
+@pytest.mark.parametrize("place", ["index", "edge", "learned", "origin", "format", "sha256"])
+def test_a_damaged_text_is_no_cursor(place):
+    content = json.loads(str(cursor()))
+    content[place] = {"index": 4, "edge": ["00" * 32] * 2, "learned": [["00" * 32] * 2 + [False]]}.get(place, "x")
+
+    with pytest.raises(InvalidError, match="damaged"):
+        Cursor.parse(json.dumps(content))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 10_000, '{"sha256": 1}'])
+def test_another_text_is_no_cursor(text):
+    with pytest.raises(InvalidError, match="damaged"):
+        Cursor.parse(text)
+
+
+def test_a_file_of_cursors_is_not_the_text_of_one(path):
+    with pytest.raises(InvalidError, match="format"):
+        Cursor.parse(path.read_text())
