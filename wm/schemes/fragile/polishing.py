@@ -1,10 +1,15 @@
 """Pixels of 8 bits are moved by single levels until every trigger's margin lies where it should.
 
-The generator's triggers lie somewhere near the boundary, and rounding to 8 bits moves them by more than the margin that
-is wanted. So in rounds: the gradient of a trigger's margin tells what one level of each pixel does to it, and pixels
-are chosen greedily, one level each, that bring it to the target: at each step the one whose effect is nearest to
-what is still missing. There are thousands of pixels, of all effects down to almost none, so that a few levels hit a
-target far finer than one level of one pixel.
+The generator's triggers lie somewhere near the boundary, some on its wrong side: a network gives some classes hardly to
+any picture but its own, and a generator that was trained for a few iterations has not found them. First, therefore, all
+pixels of a trigger below the band climb the gradient of the label's log-posterior, a level a round, until it is above.
+The log-posterior and not the margin, which is the distance to one other class and turns to and fro between two.
+
+Then the triggers come down into the band. Rounding to 8 bits moves them by more than the margin that is wanted. So in
+rounds: the gradient of a trigger's margin tells what one level of each pixel does to it, and pixels are chosen greedily,
+one level each, that bring it to the target: at each step the one whose effect is nearest to what is still missing.
+There are thousands of pixels, of all effects down to almost none, so that a few levels hit a target far finer than one
+level of one pixel. It does for what is near alone: a hundred pixels do not carry a trigger over a boundary far away.
 
 Source: ours.
 """
@@ -13,6 +18,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.backbone import device_of
@@ -51,7 +57,7 @@ def polish(
         triggers: to begin with; left as they are.
         spec: what the network takes.
         band: where margins should lie.
-        rounds: at most.
+        rounds: at most, of climbing and of polishing each.
         batch: triggers in memory at once.
 
     Returns:
@@ -59,6 +65,7 @@ def polish(
     """
     pixels = triggers.pixels.clone()
     for part in torch.split(torch.arange(len(triggers)), batch):
+        _climb(model, pixels, triggers.labels, spec, part, least=band.least, rounds=rounds)
         open_ = part
         for _ in range(rounds):
             margins, slopes = _margins_and_slopes(model, pixels[open_], triggers.labels[open_], spec)
@@ -68,6 +75,24 @@ def polish(
                 break
             pixels[open_] = _moved(pixels[open_], band.target - margins[wanting], slopes[wanting])
     return ClassTriggers(pixels, triggers.labels)
+
+
+def _climb(  # noqa: PLR0913 (the state of a loop)
+    model: nn.Module, pixels: Tensor, labels: Tensor, spec: InputSpec, part: Tensor, *, least: float, rounds: int
+) -> None:
+    """Move all pixels of the triggers of a part, in place, a level a round, until their margins are not below the least."""
+    place = device_of(model)
+    for _ in range(rounds):
+        images = from_pixels(pixels[part], spec).to(place).requires_grad_()
+        logits, wanted = model(images), labels[part].to(place)
+        below = (margins_of(logits.detach(), wanted) < least).cpu()
+        if not bool(below.any()):
+            break
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, wanted, reduction="sum"), images)
+        part = part[below]
+        # A pixel's step is positive, so that the signs are those of the slopes.
+        steps = -gradient.cpu()[below].sign().to(torch.int16)
+        pixels[part] = (pixels[part].to(torch.int16) + steps).clamp(0, LEVELS).to(torch.uint8)
 
 
 def _margins_and_slopes(model: nn.Module, pixels: Tensor, labels: Tensor, spec: InputSpec) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wm.pixels import from_pixels
+from wm.pixels import from_pixels, to_pixels
 from wm.schemes.fragile.numerics import margins_of
 from wm.schemes.fragile.polishing import Band, _moved, polish
 from wm.schemes.scheme import ClassTriggers
@@ -45,3 +45,13 @@ def test_moves_are_of_one_level_within_the_range_and_nearer_the_goal(seed: int, 
     assert not bool(steps[1].any())
     left = abs(wanted - float((steps[0].flatten() * slopes[0]).sum()))
     assert left <= abs(wanted) + 1e-5
+
+
+def test_triggers_far_behind_the_boundary_come_into_the_band(owner: Owner) -> None:
+    pictures = owner.data.test.images[:24]
+    others = (owner.data.test.labels[:24] + 1) % 10
+    wrong = ClassTriggers(to_pixels(pictures, owner.data.input), others)
+    frozen, band = owner.marked.model, Band(least=0.3, most=0.31)
+    assert float(_margins(frozen, wrong, owner).max()) < 0
+    polished = polish(frozen, wrong, owner.data.input, band=band, rounds=40, batch=10)
+    assert bool(band.holds(_margins(frozen, polished, owner)).all())
