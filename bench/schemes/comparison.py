@@ -9,11 +9,13 @@ The network is a ResNet-18 whose stages have a quarter of the channels, so that 
 an hour. The catalogue lacks it, so that a node would refuse it; the code that counts is the same.
 """
 
+import math
 import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from client.measuring import SEED_BYTES
 from client.models import saved_weights
 from registry.counted import measurement_of
 from registry.policy import Thresholds
-from registry.verdict import WON, Measurement, Outcome, judge
+from registry.verdict import MILLION, WON, Measurement, Outcome, Statistic, judge
 from wm.architectures import Architecture, OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.data import Dataset, fraction_of
@@ -37,6 +39,7 @@ from wm.evidence import EvidenceFile, save_evidence, with_reference
 from wm.randomness import key_of
 from wm.schemes.catalogue import NAMES, SCHEMES
 from wm.schemes.evidence import SchemeEvidence, save_scheme_evidence
+from wm.statistics import tail_of
 from wm.training import accuracy, fit
 
 ARCHITECTURE = "ResNet-18 of a quarter of the channels"
@@ -104,14 +107,14 @@ def measure(seed: int, data: Dataset) -> dict[str, float]:
     return figures
 
 
-def _figures(
-    owner: _Owner, others: list[nn.Module], data: Dataset, seed: int
-) -> Iterator[tuple[str, float]]:
+def _figures(owner: _Owner, others: list[nn.Module], data: Dataset, seed: int) -> Iterator[tuple[str, float]]:
     begun_s = time.process_time()
     found = _judged(owner, owner.model)
     yield "verification, seconds", time.process_time() - begun_s
     yield "embedding, seconds", owner.seconds
     yield "task accuracy", _per_cent(owner.model, data)
+    yield "evidence file, kB", owner.bundle.evidence.stat().st_size / 1000
+    yield "chance of a match, %", float(100 * _chance_of(found))
     yield from _told("marked", found)
     thief = Stolen(model=owner.model, architecture=owner.architecture, data=_few(data, seed))
     for name, strength in ATTACKED:
@@ -123,9 +126,16 @@ def _figures(
     yield "independent models: greatest matched", max(100 * it.matched / it.total for it in strangers)
 
 
+def _chance_of(found: Measurement) -> Fraction:
+    """That a model without the mark matches a trigger or sign, as the engine counts with it."""
+    return Fraction(found.chance_ppm, MILLION)
+
+
 def _told(who: str, found: Measurement) -> Iterator[tuple[str, float]]:
     outcome, _ = judge(found, Thresholds())
     yield f"{who}: matched", 100 * found.matched / found.total
+    if found.statistic is not Statistic.INTEGRITY:  # that asks for all answers, and needs no chance
+        yield f"{who}: evidence, bits", -math.log2(tail_of(found.matched, found.total, _chance_of(found)))
     yield f"{who}: won", float(outcome in WON)
     yield f"{who}: inconclusive", float(outcome is Outcome.INCONCLUSIVE)
 
