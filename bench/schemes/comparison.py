@@ -29,9 +29,10 @@ from client.bundle import Bundle
 from client.keystore import WatermarkKeyFile
 from client.measuring import SEED_BYTES
 from client.models import saved_weights
+from registry.binomial import MILLION
 from registry.counted import measurement_of
 from registry.policy import Thresholds
-from registry.verdict import MILLION, WON, Measurement, Outcome, Statistic, judge
+from registry.verdict import WON, Measurement, Outcome, Statistic, judge
 from wm.architectures import Architecture, OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.data import Dataset, fraction_of

@@ -6,10 +6,11 @@ pixels of a trigger below the band climb the gradient of the label's log-posteri
 The log-posterior and not the margin, which is the distance to one other class and turns to and fro between two.
 
 Then the triggers come down into the band. Rounding to 8 bits moves them by more than the margin that is wanted. So in
-rounds: the gradient of a trigger's margin tells what one level of each pixel does to it, and pixels are chosen greedily,
-one level each, that bring it to the target: at each step the one whose effect is nearest to what is still missing.
-There are thousands of pixels, of all effects down to almost none, so that a few levels hit a target far finer than one
-level of one pixel. It does for what is near alone: a hundred pixels do not carry a trigger over a boundary far away.
+rounds: the gradient of a trigger's margin tells what one level of each pixel does to it, and pixels are chosen
+greedily, one level each, that bring it to the target: at each step the one whose effect is nearest to what is still
+missing. There are thousands of pixels, of all effects down to almost none, so that a few levels hit a target far finer
+than one level of one pixel. It does for what is near alone: a hundred pixels a round do not carry a trigger over a
+boundary that is far away.
 
 Source: ours.
 """
@@ -80,7 +81,7 @@ def polish(
 def _climb(  # noqa: PLR0913 (the state of a loop)
     model: nn.Module, pixels: Tensor, labels: Tensor, spec: InputSpec, part: Tensor, *, least: float, rounds: int
 ) -> None:
-    """Move all pixels of the triggers of a part, in place, a level a round, until their margins are not below the least."""
+    """Move all pixels of a part's triggers, in place, a level a round, until no margin is below the least."""
     place = device_of(model)
     for _ in range(rounds):
         images = from_pixels(pixels[part], spec).to(place).requires_grad_()
