@@ -1,6 +1,6 @@
 """Making the triggers of a model that stays as it is.
 
-generator -> [noise measured -> triggers polished into the band of margins -> what is left behind begun anew] ...
+generator -> [noise measured -> triggers climb and are polished into the band -> what is left behind begun anew] ...
 
 Noise is measured on the triggers themselves, since it grows with the size of what a network computes, and again after
 they have been moved; it is over when all margins lie above the least and as many as possible below the most.
