@@ -48,6 +48,11 @@ class History:
             kept = value.detach() if isinstance(value, Tensor) else torch.tensor(value)
             self._pending.setdefault(name, []).append(kept.double())
 
+    @property
+    def latest(self) -> dict[str, Tensor]:
+        """The last values of the present row by name, scalars, not read yet; none when no row is under way."""
+        return {name: kept[-1].max() for name, kept in self._pending.items()}
+
     def note(self, name: str, share: float) -> None:
         """Put a share of all triggers into a curve, as of now."""
         self.curves[name].append([self.steps, share])

@@ -145,6 +145,11 @@ class Mark:
         return self._history.curves
 
     @property
+    def latest(self) -> dict[str, Tensor]:
+        """What the last `loss` measured, scalars by name as in `history`; reading a value waits for a GPU."""
+        return self._history.latest
+
+    @property
     def steps_done(self) -> int:
         """How often `loss` was called."""
         return self._history.steps
