@@ -46,8 +46,10 @@ _FURTHER: dict[str, dict[str, tuple[type, int, int]]] = {
     "vit_b_32": {"image_size": _PIXELS},
 }
 
+# Our own, beside torchvision's; docs/architectures.md tells what an entry is asked for.
+_CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {}
 _TEXTS: dict[str, Callable[..., nn.Module]] = {"bilstm": bilstm.BiLSTM}
-_OURS = _TEXTS | mask_rcnn.BUILDERS
+_OURS = _CLASSIFIERS | _TEXTS | mask_rcnn.BUILDERS
 
 # What a builder must be told so that it answers with one tensor and initialises itself without a warning.
 _FIXED: dict[str, dict[str, bool]] = {
@@ -119,7 +121,7 @@ def names() -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def classifiers() -> tuple[str, ...]:
     """Return the names of the networks that give a picture one of several classes, in alphabetical order."""
-    return _listed(torchvision.models)
+    return tuple(sorted([*_listed(torchvision.models), *_CLASSIFIERS]))
 
 
 def text_classifiers() -> tuple[str, ...]:
