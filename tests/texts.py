@@ -20,7 +20,15 @@ WORDS = WordList(tuple(f"{kind}{number}" for number in range(100) for kind in ("
 ARCHITECTURE = Architecture("bilstm", {"num_classes": 2, "vocabulary": WORDS.vocabulary, "dimension": 16, "hidden": 16})
 SPEC = TextSpec(32, WORDS.vocabulary, WORDS.sha256)
 SETTINGS = wm.EmbedSettings(
-    triggers=100, hidden=32, steps=6, trigger_batch=50, primary_batch=16, shadows=2, shadow_steps=2, head_steps=150
+    triggers=100,
+    hidden=32,
+    steps=6,
+    trigger_batch=50,
+    primary_batch=16,
+    shadows=2,
+    shadow_steps=2,
+    head_steps=150,
+    feature_noise=0.3,
 )
 
 

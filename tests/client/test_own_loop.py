@@ -11,7 +11,7 @@ from wm.architectures import Architecture, build
 
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 SETTINGS = wm.EmbedSettings(
-    triggers=100, hidden=32, trigger_batch=20, tuning_regularizer="none", head_steps=80, feature_noise=0
+    triggers=100, hidden=32, trigger_batch=20, tuning_regularizer="none", head_steps=160, feature_noise=0
 )
 
 
