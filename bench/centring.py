@@ -1,4 +1,4 @@
-"""What tuning moves, and what centring brings back: `make bench NAME=centring`, MNIST and CIFAR-10, three seeds.
+"""What tuning moves, and what centring brings back: `make bench NAME=centring`, MNIST, three seeds.
 
 The owner's network and data are those of the small setting of `bench.paper`, and so are the thief's: a tenth of the
 data. Each attacked network is read in three ways: as it is, aligned, and aligned and centred. Of its features there is
@@ -8,7 +8,6 @@ network of the same task and a fresh one. Data as of `bench.paper`; test data ar
 """
 
 import os
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,7 +28,7 @@ from wm.evidence import SALT_BYTES
 from wm.training import fit
 from wm.triggers import make_triggers
 
-TASKS, SEEDS = ("MNIST", "CIFAR-10"), (1, 2, 3)
+TASKS, SEEDS = ("MNIST",), (1, 2, 3)  # of the tasks in bench.paper.settings
 STRANGERS_SEED = 1000  # of the independent and the fresh network, added to the owner's
 AFTER_TUNING = Goal(says="≥ 90 %", least=90)
 AFTER_PRUNING = Goal(says="≥ 85 %", least=85)
@@ -62,9 +61,9 @@ def _measured(task: str, seed: int) -> _Figures:
     clean, stranger = (subject.fresh_model(seed=seed + added) for added in (0, STRANGERS_SEED))
     for model, added in ((clean, 0), (stranger, STRANGERS_SEED)):
         fit(model, subject.data, epochs=subject.task.epochs, lr=1e-3, seed=seed + added)
-    key, begun_s = subject.key_file.binding.watermark_key, time.process_time()
+    key = subject.key_file.binding.watermark_key
     made = wm.embed(clean, subject.data, key, architecture=subject.architecture, seed=seed)
-    figures: _Figures = {"embedding": (time.process_time() - begun_s, "s")}
+    figures: _Figures = {}
     evidence = wm.with_reference(wm.EvidenceFile(made.head, made.info, bytes(SALT_BYTES)), made.model)
     branch = Branch(
         evidence.head,
