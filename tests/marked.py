@@ -6,19 +6,20 @@ very weakness that makes a publication before the release necessary (SCHEMES 0);
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch.nn import functional
 
+from wm.alignment import make_reference, probing_for
 from wm.architectures import Architecture, build, default_taps, skeleton
 from wm.backbone import describe_taps, feature_count, features_in_evaluation
 from wm.evidence import EvidenceFile, load_evidence, save_evidence
 from wm.head import Head, initial_head
 from wm.info import Info
 from wm.triggers import InputSpec, Normalisation, make_triggers
-from wm.weights import save_weights
+from wm.weights import load_backbone, save_weights
 
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 INPUT = InputSpec(channels=3, height=32, width=32, normalisation=Normalisation(mean=("0.5",) * 3, std=("0.5",) * 3))
@@ -50,6 +51,18 @@ def declaring(marked: MarkedFiles, base: Path, path: Path) -> Path:
     digest = hashlib.sha256(base.read_bytes()).hexdigest()
     info = evidence.info.with_files(model_sha256=evidence.info.model_sha256, base_sha256=digest)
     save_evidence(path, EvidenceFile(evidence.head, info, evidence.salt))
+    return path
+
+
+def centred_at(value: float, marked: MarkedFiles, path: Path) -> Path:
+    """Write the same evidence, but that every suspect's mean answers are moved to this value."""
+    evidence = load_evidence(marked.evidence)
+    info = replace(
+        evidence.info, reference=probing_for(evidence.info.taps, pooling=evidence.info.pooling, centred=True)
+    )
+    reference = make_reference(load_backbone(marked.model, info), info)
+    moved = replace(reference, centre=torch.full_like(reference.centre, value))
+    save_evidence(path, replace(evidence, info=info, reference=moved))
     return path
 
 

@@ -104,6 +104,23 @@ def test_a_permuted_copy_is_lost_to_evidence_without_a_reference(owner, few_digi
     assert not found.aligned
 
 
+@pytest.mark.parametrize(("value", "is_counted"), [(3.4e38, False), (-1e30, True), (1e-45, True)])
+def test_a_centre_out_of_all_bounds_is_an_error_that_is_named_or_convicts_nobody(
+    owner, tmp_path: Path, value: float, *, is_counted: bool
+) -> None:
+    evidence = wm.load_evidence(owner.evidence_path)
+    centre = torch.full_like(evidence.reference.centre, value)
+    wm.save_evidence(tmp_path / "evidence", replace(evidence, reference=replace(evidence.reference, centre=centre)))
+    save_weights(build(owner.architecture, seed=99), tmp_path / "other")
+    hostile = replace(owner, evidence_path=tmp_path / "evidence")
+    if is_counted:
+        assert measured(tmp_path / "other", hostile).matched <= 75
+    else:
+        with pytest.raises(ValueError, match="not finite"):
+            measured(tmp_path / "other", hostile)
+        assert measured(owner.model_path, hostile).matched >= 95  # which is read as it is
+
+
 def test_a_widened_copy_is_recognised_if_there_is_something_to_align_it_to(owner, few_digits, tmp_path: Path) -> None:
     hidden = attacked_file(owner, few_digits, tmp_path / "hidden", dummy_neurons=0.1)
     found = measured(hidden, owner, controls=1)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fakes import good_measurement
 from jobs import evidence_bytes, job, on_files
-from marked import MarkedFiles, declaring, make_demanding, make_marked
+from marked import MarkedFiles, centred_at, declaring, make_demanding, make_marked
 from nodeset import JOB
 from safetensors.numpy import load, save
 
@@ -282,6 +282,20 @@ def test_a_model_whose_answers_are_not_finite_is_unverifiable(marked: MarkedFile
     tensors["conv1.weight"] = np.full_like(tensors["conv1.weight"], 3e38)
     settled = answer(on_files(marked, tmp_path, model=save(tensors)), device="cpu")
     assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [3.4e38, 1e-45])
+def test_evidence_whose_centre_is_out_of_all_bounds_is_unverifiable_or_counts_by_chance(
+    marked: MarkedFiles, tmp_path: Path, value: float
+):
+    hostile = dataclasses.replace(marked, evidence=centred_at(value, marked, tmp_path / "centred"))
+    found = answer(on_files(hostile, tmp_path, model=marked.independent.read_bytes()), device="cpu")
+    if found.measurement is None:
+        assert (found.outcome, found.reason) == (Outcome.UNVERIFIABLE, "malformed")
+    else:
+        assert abs(value) < 1
+        assert found.measurement.matched < 360
 
 
 async def ask_the_real_process(job: Job, *, readable: Path) -> Answer:
