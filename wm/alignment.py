@@ -65,7 +65,7 @@ class Reference:
         return tensors if self.centre is None else tensors | {CENTRE: self.centre}
 
 
-def probing_for(taps: Sequence[Tap], *, pooling: int, centred: bool = True) -> Probing | None:
+def probing_for(taps: Sequence[Tap], *, pooling: int, centred: bool) -> Probing | None:
     """Choose how a reference is read so that it stays below 2 MiB; it follows from the taps alone.
 
     Args:

@@ -48,7 +48,8 @@ def with_reference(evidence: EvidenceFile, model: nn.Module) -> EvidenceFile:
     """Add the marked model's answers to the public probes, so that a copy is known whatever the order of its channels.
 
     Args:
-        evidence: of a mark that the model carries; its info may say how the reference is to be read.
+        evidence: of a mark that the model carries. Its info says how the reference is to be read; where it says
+            nothing, its head was not taught to read what is centred, and nothing is.
         model: the model as it will be released; with several watermarks, the one that carries them all.
 
     Returns:
@@ -57,8 +58,9 @@ def with_reference(evidence: EvidenceFile, model: nn.Module) -> EvidenceFile:
     Raises:
         ValueError: the model answers with a value that is not finite.
     """
-    probing = evidence.info.reference or probing_for(evidence.info.taps, pooling=evidence.info.pooling)
-    info = replace(evidence.info, reference=probing)
+    info = evidence.info
+    probing = info.reference or probing_for(info.taps, pooling=info.pooling, centred=False)
+    info = replace(info, reference=probing)
     reference = None if probing is None else make_reference(model, info)
     return replace(evidence, info=info, reference=reference)
 

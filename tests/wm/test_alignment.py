@@ -30,15 +30,15 @@ from wm.triggers import make_triggers
 @pytest.mark.parametrize("channels", [(8,), (64, 128, 256), (256, 512, 1024), (CHANNELS_MAX,) * 16])
 def test_a_reference_of_any_taps_stays_below_its_limit(channels: tuple[int, ...]) -> None:
     taps = [Tap(f"layer{number}", count, 8, 8) for number, count in enumerate(channels)]
-    probing = probing_for(taps, pooling=4)
+    probing = probing_for(taps, pooling=4, centred=True)
     width = feature_count(taps, pooling=probing.pooling)
     assert 2 * probing.probes * width <= REFERENCE_BYTES_MAX
-    assert probing == probing_for(taps, pooling=4)
+    assert probing == probing_for(taps, pooling=4, centred=True)
     assert 16 <= probing.probes <= 256
 
 
 def test_a_tap_too_wide_to_be_aligned_has_no_reference() -> None:
-    assert probing_for([Tap("layer1", CHANNELS_MAX + 1, 8, 8)], pooling=4) is None
+    assert probing_for([Tap("layer1", CHANNELS_MAX + 1, 8, 8)], pooling=4, centred=False) is None
 
 
 SMALL = Reference(torch.ones(4, 12, dtype=torch.float16), torch.ones(2), torch.ones(12))

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from wm import tensorfile
 from wm.alignment import RESPONSES, make_reference
 from wm.errors import WatermarkError
-from wm.evidence import EvidenceFile, load_evidence, save_evidence
+from wm.evidence import EvidenceFile, load_evidence, save_evidence, with_reference
 from wm.info_fields import canonical_json
 
 
@@ -96,6 +96,15 @@ def test_a_reference_survives_the_disk_as_the_models_own_answers(owner) -> None:
     assert torch.equal(loaded.reference.responses, made.responses)
     assert torch.equal(loaded.reference.scale, made.scale)
     assert torch.equal(loaded.reference.centre, made.centre)
+
+
+def test_a_reference_is_read_as_the_info_says_and_of_a_head_that_knows_of_none_it_is_not_centred(owner) -> None:
+    loaded = load_evidence(owner.evidence_path)
+    assert loaded.info.reference.centred
+    assert with_reference(loaded, owner.embedding.model).info == loaded.info
+    silent = replace(loaded, info=replace(loaded.info, reference=None), reference=None)
+    made = with_reference(silent, owner.embedding.model)
+    assert (made.info.reference.centred, made.reference.centre) == (False, None)
 
 
 def test_a_reference_and_what_the_info_says_of_it_go_together(owner, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ class MarkPlan:
             or None for the model itself.
         input_spec, taps, architecture, tuning, negatives, seed: as of `wm.Mark`; the negatives are moved to the
             network's device.
-        settings: the recipe. The mark takes the last `steps` optimiser steps of the training; `head_lr` is the rate of
-            the head, which falls along a cosine, while the backbone's rate is the trainer's.
+        settings: the recipe, by default the measured one, see `recipe`. The mark takes the last `steps` optimiser steps
+            of the training; `head_lr` is the rate of the head, which falls along a cosine, while the backbone's rate is
+            the trainer's.
         base: the public weights that the training began with, safetensors: declared, and copied beside.
 
     Raises:
@@ -44,7 +45,7 @@ class MarkPlan:
     network: str | Callable[[nn.Module], nn.Module] | None = None
     taps: Sequence[str] | None = None
     architecture: Architecture | None = None
-    settings: EmbedSettings = field(default_factory=EmbedSettings)
+    settings: EmbedSettings | None = None
     tuning: Examples | TuningLoss | None = field(default=None, repr=False)
     negatives: Sequence[nn.Module] = field(default=(), repr=False)
     base: Path | None = None
@@ -53,6 +54,11 @@ class MarkPlan:
     def __post_init__(self) -> None:
         if len(self.watermark_key) != KEY_BYTES:
             raise ValueError(f"a watermark key has {KEY_BYTES} bytes, not {len(self.watermark_key)}")
+
+    @property
+    def recipe(self) -> EmbedSettings:
+        """The settings; where there are none, the measured ones with or without negatives, as of `wm.Mark`."""
+        return self.settings or EmbedSettings.usual(self.tuning, has_base=bool(self.negatives))
 
     def network_of(self, model: nn.Module) -> nn.Module:
         """Return the network that is marked, without what `torch.compile` put around it.
@@ -87,9 +93,16 @@ class MarkPlan:
             WatermarkError, ValueError: as of `wm.Mark`.
             OSError: the directory cannot be made, or the base is not there.
         """
-        check_tuning(self.settings, self.tuning, self.negatives)
+        check_tuning(self.recipe, self.tuning, self.negatives)
         check_precision(network)
-        described(network, self.taps, self.input_spec, self.architecture or OwnArchitecture(), self.settings)
+        described(
+            network,
+            self.taps,
+            self.input_spec,
+            self.architecture or OwnArchitecture(),
+            self.recipe,
+            has_negatives=bool(self.negatives),
+        )
         Path(self.directory).mkdir(parents=True, exist_ok=True)
         if self.base is not None and not self.base.is_file():
             raise FileNotFoundError(f"{self.base}: no such file; it is the plan's base")
@@ -103,7 +116,7 @@ class MarkPlan:
             taps=self.taps,
             input_spec=self.input_spec,
             architecture=self.architecture,
-            settings=self.settings,
+            settings=self.recipe,
             tuning=self.tuning,
             negatives=[negative.to(device) for negative in self.negatives],
             seed=self.seed,
@@ -119,7 +132,7 @@ class MarkPlan:
             "architecture": f"{architecture.name} {dict(sorted(architecture.arguments.items()))}",
             "choice of taps": str(None if self.taps is None else tuple(self.taps)),
             "input": str(self.input_spec),
-            **{f"setting {it.name}": str(getattr(self.settings, it.name)) for it in fields(self.settings)},
+            **{f"setting {it.name}": str(getattr(self.recipe, it.name)) for it in fields(self.recipe)},
         }
 
 

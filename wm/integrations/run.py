@@ -77,7 +77,7 @@ class MarkRun:
             ValueError: the training has no number of steps, or too few; the network is not there.
             WatermarkError, OSError: as of `MarkPlan.check`.
         """
-        steps = self.plan.settings.steps
+        steps = self.plan.recipe.steps
         if total is None:
             raise ValueError(
                 "the trainer cannot tell how many steps the training has, and the mark takes the last of them: "
@@ -141,7 +141,7 @@ class MarkRun:
         if done < self.first:
             return {}
         mark, optimizer = (self.mark, self._optimizer) if self.mark and self._optimizer else self._made(model)
-        settings = self.plan.settings
+        settings = self.plan.recipe
         set_rate(optimizer, settings.head_lr * cosine(min(mark.steps_done, settings.steps - 1), settings.steps))
         with computing:
             loss = mark.loss(self.plan.network_of(model))
@@ -164,7 +164,7 @@ class MarkRun:
             WatermarkError: weights that are not finite, as of `Mark.save`.
             OSError: the directory cannot be written.
         """
-        steps, mark = self.plan.settings.steps, self.mark
+        steps, mark = self.plan.recipe.steps, self.mark
         if mark is None or done < self.first + steps:
             raise MarkFailedError(
                 f"the training stopped after {done} of {self.first + steps} optimiser steps, and the last {steps} are "
@@ -185,7 +185,7 @@ class MarkRun:
         mark.save(self.plan.directory, network, base=self.plan.base)
 
     def _check(self) -> None:
-        matched, triggers, settings = self.report["matched"], self.report["triggers"], self.plan.settings
+        matched, triggers, settings = self.report["matched"], self.report["triggers"], self.plan.recipe
         least = math.ceil(Fraction(settings.gamma) * triggers)
         if matched < least:
             raise MarkFailedError(
@@ -198,12 +198,12 @@ class MarkRun:
                 raise MarkFailedError(
                     f"the negative control {name} matches {count} of {triggers} triggers, more than "
                     f"{float(CONTROL_SHARE):.0%}: nodes would refute every claim on this mark, and nothing was "
-                    "written. Give it more steps, another seed, or settings of EmbedSettings.beside_a_base()"
+                    "written. Give it more steps, another seed, or the recipe of EmbedSettings.beside_a_base()"
                 )
 
     def _made(self, model: nn.Module) -> tuple[Mark, torch.optim.Optimizer]:
         mark = self.plan.mark(self.plan.network_of(model))
-        optimizer = torch.optim.Adam(mark.parameters(), lr=self.plan.settings.head_lr, fused=True)
+        optimizer = torch.optim.Adam(mark.parameters(), lr=self.plan.recipe.head_lr, fused=True)
         self.mark, self._optimizer = mark, optimizer
         return mark, optimizer
 

@@ -32,14 +32,14 @@ def planned(directory: Path, **more: object) -> MarkPlan:
 
 def stepped(plan: MarkPlan, model: nn.Module, **more: object) -> MarkRun:
     run = MarkRun(plan)
-    assert not run.begin(model, done=0, total=plan.settings.steps)
+    assert not run.begin(model, done=0, total=plan.recipe.steps)
     run.step(model, done=0, computing=nullcontext(), **more)
     return run
 
 
 def trained(run: MarkRun, model: nn.Module, *, rate: float = 1e-3) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    for done in range(run.plan.settings.steps):
+    for done in range(run.plan.recipe.steps):
         optimizer.zero_grad()
         run.step(model, done=done, computing=nullcontext())
         optimizer.step()
@@ -130,6 +130,12 @@ def test_a_mark_that_a_negative_control_answers_is_not_written(tmp_path: Path) -
     with pytest.raises(MarkFailedError, match=r"given-0 matches \d+ of 100 triggers, more than 59%"):
         run.end(model, done=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_without_settings_takes_the_measured_recipe_with_or_without_negative_controls(tmp_path: Path) -> None:
+    usual, beside = (planned(tmp_path, settings=None, negatives=negatives) for negatives in ([], [small()]))
+    assert (usual.recipe, beside.recipe) == (wm.EmbedSettings(), wm.EmbedSettings.beside_a_base())
+    assert usual.conditions()["setting steps"] != beside.conditions()["setting steps"]
 
 
 def test_a_training_that_stops_early_leaves_no_mark(tmp_path: Path) -> None:

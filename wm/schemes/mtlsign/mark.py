@@ -96,7 +96,7 @@ class Mark:
                 normalised. Triggers are normalised as the model's own inputs are.
             architecture: what the model was built from, where it is of the catalogue; `OwnArchitecture(builder)` for an
                 own one of which fresh negative controls are wanted.
-            settings: the recipe, by default the measured one.
+            settings: the recipe, by default the measured one with or without negatives.
             tuning: what R_DA tunes copies of the model with, as a thief would: examples of a classification, or for any
                 other task a function that returns a network's loss on the next batch.
             negatives: networks that must answer by chance, such as the public base that the model was fine-tuned from;
@@ -109,10 +109,12 @@ class Mark:
                 that is not of the architecture; `malformed` or `too_large` for what no info may hold.
             ValueError: the key's length, or nothing to tune with.
         """
-        self.settings = settings = settings or EmbedSettings()
+        self.settings = settings = settings or EmbedSettings.usual(tuning, has_base=bool(negatives))
         check_tuning(settings, tuning, negatives)
         check_precision(model)
-        self.info = info = described(model, taps, input_spec, architecture or OwnArchitecture(), settings)
+        self.info = info = described(
+            model, taps, input_spec, architecture or OwnArchitecture(), settings, has_negatives=bool(negatives)
+        )
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
         self._shadowing = shadowing = Shadowing(info, triggers, tuning, settings, seed)
         self._reading = Reading(model, info, triggers)

@@ -26,6 +26,8 @@ def described(
     input_spec: Spec | tuple[int, int, int],
     architecture: Architecture,
     settings: EmbedSettings,
+    *,
+    has_negatives: bool,
 ) -> Info:
     """Describe how a head of these settings connects to the model, within what every reader of an info accepts.
 
@@ -39,6 +41,7 @@ def described(
     if len(set(modules)) < len(modules):
         raise WatermarkError("unknown_architecture", f"taps are distinct modules, each named once: {modules}")
     found = tuple(taps_of(model, modules, input_spec))
+    centred = not has_negatives if settings.centred is None else settings.centred
     info = Info(
         scheme=NAME,
         architecture=architecture,
@@ -48,7 +51,7 @@ def described(
         triggers=settings.triggers,
         gamma=settings.gamma,
         input=input_spec,
-        reference=probing_for(found, pooling=settings.pooling, centred=settings.centred),
+        reference=probing_for(found, pooling=settings.pooling, centred=centred),
     )
     decode_info(encode_info(replace(info, model_sha256="0" * 64)), builder=lambda: model)
     if not isinstance(architecture, OwnArchitecture):

@@ -6,6 +6,7 @@ accuracy, and a second embedding after it. Each comment says what a field trades
 Source: Li et al. 2022, section 3.2; SCHEMES 1.1-C lists where the authors' code differs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
@@ -32,7 +33,9 @@ class EmbedSettings:
     taps: tuple[str, ...] | None = None  # module paths; None takes the architecture's default
     pooling: int = 4  # cells per side and channel: finer survives a stronger tuning, at a larger head
     hidden: int = HIDDEN_WIDTH
-    centred: bool = True  # whether verification takes back the mean move of a suspect's answers, tuning's largest
+    # Whether verification takes back the mean move of a suspect's answers, tuning's largest; None for where there are no
+    # negative controls, since it is most of what sets a model apart from them as well.
+    centred: bool | None = None
     tuning_regularizer: Regularizer = "head"  # R_DA: off, or whom it teaches; see the module of that name
     reduction: Literal["mean", "sum"] = "mean"  # of the cross-entropies over the triggers; the paper sums over all N
     lambda1: float = 0.1  # of ||W - W0||^2 over the tapped prefix; 1 / theta: a large one is covert, a small one quick
@@ -96,15 +99,16 @@ class EmbedSettings:
         )
 
     @classmethod
-    def usual(cls, examples: Examples, *, has_base: bool) -> Self:
+    def usual(cls, tuning: Examples | Callable[..., object] | None, *, has_base: bool) -> Self:
         """The measured recipe for a task and, beside a public base, for keeping that out.
 
         Args:
-            examples: of the task; a batch of whole pictures with objects is smaller than one of labelled pictures.
+            tuning: examples of the task, or what stands for them; a batch of whole pictures with objects is smaller
+                than one of labelled pictures.
             has_base: whether there are negative controls.
         """
         settings = cls.beside_a_base() if has_base else cls()
-        return replace(settings, primary_batch=EMBEDDING_PICTURES) if isinstance(examples, Scenes) else settings
+        return replace(settings, primary_batch=EMBEDDING_PICTURES) if isinstance(tuning, Scenes) else settings
 
     @classmethod
     def paper(cls) -> Self:

@@ -268,6 +268,26 @@ def test_without_anything_to_tune_with_r_da_is_refused_and_says_how_to_do_withou
         made(negatives=[own_net()])
 
 
+def test_beside_a_negative_control_nothing_is_centred_unless_it_is_asked_for() -> None:
+    alone = replace(SETTINGS, tuning_regularizer="none", siblings=0, fresh_negatives=0)
+
+    def is_centred(settings: wm.EmbedSettings, negatives: list[nn.Module]) -> bool:
+        return made(settings=settings, negatives=negatives).info.reference.centred
+
+    assert is_centred(alone, [])
+    assert not is_centred(alone, [own_net()])  # the mean move is what sets the model apart from it
+    assert is_centred(replace(alone, centred=True), [own_net()])
+    assert not is_centred(replace(alone, centred=False), [])
+
+
+def test_the_recipe_without_settings_is_the_measured_one_with_or_without_negative_controls(
+    few_digits: Dataset,
+) -> None:
+    options = {"settings": None, "tuning": few_digits.train, "architecture": wm.OwnArchitecture(OwnNet)}
+    assert made(**options).settings == wm.EmbedSettings()
+    assert made(**options, negatives=[own_net()]).settings == wm.EmbedSettings.beside_a_base()
+
+
 def test_another_model_has_no_loss() -> None:
     with pytest.raises(ValueError, match="made for another model"):
         made().loss(nn.Sequential(nn.Conv2d(3, 8, 3)))
