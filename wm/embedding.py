@@ -113,8 +113,8 @@ def embed(  # noqa: PLR0913 (the public face)
         watermark_key: 32 bytes.
         architecture: what the model was built from.
         scheme: its name, one of `wm.schemes.catalogue.NAMES`.
-        settings: the scheme's recipe, its own class of settings; by default the measured one of MTLSign, with or without
-            negatives, and of the others their paper's.
+        settings: the scheme's recipe, its own class of settings; by default the measured one of MTLSign, with or
+            without negatives, and of the others their paper's.
         negatives: networks that must answer by chance, such as the public base that the model was fine-tuned from; of
             the architecture in front of the last tap, on the model's device, left untouched. For MTLSign alone.
         seed: with one seed and one thread count the result is bit-identical on one machine.
