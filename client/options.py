@@ -47,6 +47,16 @@ class NewPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class PolicyPath(click.Path):
+    """The path of a policy file; where it is missing, there are two ways to name one."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """Say what would do instead of the option; see click, whose version 8.1 gives no context."""
+        profiles = load_profiles()
+        known = ", ".join(sorted(profiles.ledgers)) or "none"
+        return f"Give it, or --ledger NAME, a profile of {profiles.path}, which has {known}"
+
+
 class Percent(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
     """A share written as a percentage, "1%" or "0.5%", above 0 % and up to 100 %; an exact fraction."""
 
@@ -92,7 +102,7 @@ def policy(function: Function) -> Function:
         click.option(
             "--policy",
             "policy_path",
-            type=FILE,
+            type=PolicyPath(exists=True, dir_okay=False, path_type=Path),
             envvar="WMREG_POLICY",
             required=True,
             show_envvar=True,

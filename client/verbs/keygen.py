@@ -45,7 +45,7 @@ def command(
         if out is not None:
             raise InputError("--out: not with --watermark-key, which goes into its directory")
         if policy_path is None:
-            raise InputError("--watermark-key: give the ledger that it is for, as --policy")
+            raise InputError("--watermark-key: give the ledger that it is for, as --policy or --ledger")
         return _watermark_key(directory, signing_key_path, policy_path)
     return _signing_key(out or signing_key_path, asks=asks)
 

@@ -35,12 +35,24 @@ def test_the_default_profile_is_taken_where_none_is_named(home, wmreg):
 
 
 def test_without_a_default_or_a_name_no_profile_is_meant(config, wmreg):
-    config('[ledger.home]\npolicy = "policy.txt"\n')
+    path = config('[ledger.home]\npolicy = "policy.txt"\n')
 
     answer = wmreg("log")
 
     assert answer.code == 2
     assert "Missing option '--policy'" in answer.err
+    assert f"--ledger NAME, a profile of {path}, which has home" in answer.err
+
+
+def test_without_a_configuration_file_a_missing_policy_says_where_one_would_be(config, wmreg, tmp_path, monkeypatch):
+    monkeypatch.delenv("WMREG_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+
+    answer = wmreg("log")
+
+    assert answer.code == 2
+    assert "Missing option '--policy'" in answer.err
+    assert f"--ledger NAME, a profile of {tmp_path / 'none' / 'wmreg' / 'config.toml'}, which has none" in answer.err
 
 
 def test_a_profile_is_named_by_option_or_environment(ledger, config, wmreg, monkeypatch):
