@@ -122,9 +122,11 @@ def test_a_key_with_a_passphrase_is_read_back_with_it_and_worth_nothing_without(
 
 
 def test_a_plain_key_needs_no_passphrase_and_nobody_is_asked(tmp_path):
-    create_signing_key(tmp_path / "key.pem")
+    created = create_signing_key(tmp_path / "key.pem")
 
-    load_signing_key(tmp_path / "key.pem", passphrase=lambda: pytest.fail("asked"))
+    loaded = load_signing_key(tmp_path / "key.pem", passphrase=lambda: pytest.fail("asked"))
+
+    assert loaded.private_bytes_raw() == created.private_bytes_raw()
 
 
 def test_an_encrypted_key_of_another_kind_is_refused(tmp_path):

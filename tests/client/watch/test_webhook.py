@@ -62,6 +62,11 @@ def test_any_2xx_takes_it(receiver, status):
 
     deliver(receiver.url)
 
+    (request,) = receiver.requests
+    sent_s = int(request.headers["webhook-timestamp"])
+    assert request.body == EVENT.encode()
+    assert request.headers["webhook-signature"] == signature(SECRET, EVENT.id, sent_s, request.body)
+
 
 @pytest.mark.parametrize("status", [302, 307, 400, 404, 410, 429, 500, 503])
 def test_any_other_answer_does_not_and_no_redirect_is_followed(receiver, status):
