@@ -227,7 +227,7 @@ def read_json(body: bytes) -> dict[str, object]:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Why a connection failed, in few words."""
+    """Why a connection failed, in few words and one line, which hold nothing of the URL: that may be a secret."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, UnicodeError | aiohttp.InvalidURL):
@@ -237,7 +237,9 @@ def describe_failure(error: BaseException) -> str:
         return f"its certificate is not trusted: {why} (--ca-file names other authorities)"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {os.strerror(error.errno) if error.errno else error.os_error}"
-    return str(error) or "the connection was lost"
+    if isinstance(error, aiohttp.ClientResponseError):  # its own text ends with the URL
+        return f"its answer is no HTTP: {' '.join(error.message.split())}"
+    return " ".join(str(error).split()) or "the connection was lost"
 
 
 def tls_trust(ca_file: Path | None) -> ssl.SSLContext | bool:

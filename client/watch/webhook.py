@@ -19,7 +19,7 @@ import hmac
 import ipaddress
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -52,8 +52,8 @@ class Webhook:
         tls: who vouches for the receiver; True for the system's authorities.
     """
 
-    url: str
-    secret: bytes
+    url: str = field(repr=False)
+    secret: bytes = field(repr=False)
     tls: ssl.SSLContext | bool = True
     timeout_s: float = TIMEOUT_S
 

@@ -148,6 +148,32 @@ def test_neither_the_cursors_name_nor_what_is_shown_holds_the_path_of_the_url():
     assert hook.name != replace(hook, url="https://hooks.example/other").name
 
 
+def test_neither_the_url_nor_the_secret_is_shown_where_the_hook_is():
+    assert "secret" not in repr(Webhook("https://hooks.example/secret-token", b"secret" * 4)).lower()
+
+
+@pytest.mark.parametrize(
+    "answer", ["garbage\r\n\r\n", "HTTP/1.1 9999 \r\n\r\n", f"HTTP/1.1 200 ok\r\nX: {'x' * 20_000}\r\n\r\n"]
+)
+def test_an_answer_that_is_no_http_shows_nothing_of_the_url_either(answer):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer.encode())
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await Webhook(f"http://127.0.0.1:{port}/secret-token", SECRET).deliver(EVENT)
+
+    with pytest.raises(HookError) as refused:
+        asyncio.run(run())
+    assert "answer" in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 GOOD = f"whsec_{base64.b64encode(SECRET).decode()}"
 
 
