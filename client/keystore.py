@@ -46,6 +46,7 @@ def create_signing_key(path: Path, *, passphrase: bytes | None = None) -> Ed2551
 
     Raises:
         InputError: the file exists; a key that published something must never be lost to a second one.
+        ValueError: the passphrase is empty or longer than 1023 bytes.
         OSError: the directory cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

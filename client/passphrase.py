@@ -13,6 +13,7 @@ from client.errors import InputError
 from client.files import check_private, read_text
 
 FILE_BYTES_MAX = 4096
+PASSPHRASE_BYTES_MAX = 1023  # more is refused by what encrypts the key
 
 
 def find(key: Path, file: Path | None) -> bytes:
@@ -23,7 +24,7 @@ def find(key: Path, file: Path | None) -> bytes:
         file: what holds the passphrase; None to ask.
 
     Raises:
-        InputError: the file holds none, or others may read it; there is no terminal to ask on.
+        InputError: the file holds none, or others may read it; it is too long; there is no terminal to ask on.
         OSError: the file cannot be read.
     """
     if file is not None:
@@ -44,14 +45,14 @@ def read(file: Path) -> bytes:
     """The first line of a file, without its end.
 
     Raises:
-        InputError: it is empty or no text, or others may read it.
+        InputError: it is empty, too long or no text, or others may read it.
         OSError: it cannot be read.
     """
     check_private(file)
     line = read_text(file, FILE_BYTES_MAX).partition("\n")[0].removesuffix("\r")
     if not line:
         raise InputError(f"{file}: its first line is empty, and should be a passphrase", code="passphrase")
-    return line.encode()
+    return _limited(line, called=f"{file}: its first line")
 
 
 def _check_terminal(key: Path) -> None:
@@ -63,4 +64,12 @@ def _check_terminal(key: Path) -> None:
 
 def _ask(words: str, *, is_new: bool) -> bytes:
     text: str = click.prompt(words, hide_input=True, confirmation_prompt=is_new, err=True)
-    return text.encode()
+    return _limited(text, called=words)
+
+
+def _limited(text: str, *, called: str) -> bytes:
+    passphrase = text.encode()
+    if len(passphrase) > PASSPHRASE_BYTES_MAX:
+        message = f"{called}: {len(passphrase)} bytes; take a passphrase of at most {PASSPHRASE_BYTES_MAX}"
+        raise InputError(message, code="passphrase")
+    return passphrase

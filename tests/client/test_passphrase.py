@@ -33,6 +33,18 @@ def test_a_file_without_a_passphrase_is_refused(secret, content):
         passphrase.read(secret)
 
 
+def test_a_passphrase_that_no_key_can_be_encrypted_with_is_refused_before_there_is_a_key(wmreg, secret, tmp_path):
+    secret.write_bytes(b"x" * passphrase.PASSPHRASE_BYTES_MAX + b"\n")
+    assert wmreg("keygen", "--out", tmp_path / "longest.pem", "--passphrase-file", secret).code == 0
+
+    secret.write_bytes(b"x" * (passphrase.PASSPHRASE_BYTES_MAX + 1) + b"\n")
+    refused = wmreg("keygen", "--out", tmp_path / "key.pem", "--passphrase-file", secret)
+
+    assert refused.code == 2
+    assert "at most 1023" in refused.err
+    assert not (tmp_path / "key.pem").exists()
+
+
 def test_a_passphrase_that_others_may_read_is_refused(secret):
     secret.chmod(0o644)
 
