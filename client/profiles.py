@@ -70,7 +70,12 @@ class Profiles:
 
     def _file(self, name: str, key: str) -> str:
         """The file that a key names; raises InputError when there is none."""
-        path = self.path.parent.absolute() / Path(str(self.ledgers[name][key])).expanduser()
+        named = Path(str(self.ledgers[name][key]))
+        try:
+            path = self.path.parent.absolute() / named.expanduser()
+        except RuntimeError as error:  # pathlib's way to say that there is no such user
+            message = f"{self.path}: [ledger.{name}] {key}: {named}: nobody's home directory; give the whole path"
+            raise InputError(message, code="file") from error
         if not path.is_file() and (key not in _MADE_LATER or path.exists()):
             message = f"{self.path}: [ledger.{name}] {key}: {path}: no such file; paths are relative to {self.path}"
             raise InputError(message, code="file")

@@ -117,6 +117,7 @@ MISTAKES = [
     ("[ledger.home]\npolicy = 3\n", "[ledger.home] policy: expected the path"),
     ("[ledger.home]\npolicy = ''\n", "[ledger.home] policy: expected the path"),
     ("[ledger.home]\npolicy = 'absent.txt'\n", "[ledger.home] policy: "),
+    ("[ledger.home]\npolicy = '~no-such-user/policy.txt'\n", "[ledger.home] policy: ~no-such-user/policy.txt: nobody"),
     ("[ledger.home]\npatience_s = 'long'\n", "[ledger.home] patience_s: expected a number"),
     ("[ledger.home]\npatience_s = true\n", "[ledger.home] patience_s: expected a number"),
     ("[ledger.home]\npatience_s = nan\n", "[ledger.home] patience_s: nan is not"),
