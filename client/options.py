@@ -224,12 +224,12 @@ def load_policy(path: Path) -> "TrustPolicy":
     return policy_file.load_policy(path)
 
 
-def load_key(path: Path) -> "Ed25519PrivateKey":
-    """Read the owner's signing key, with its passphrase if it has one; see `client.keystore`."""
+def load_key(path: Path, passphrase_file: Path | None = None) -> "Ed25519PrivateKey":
+    """Read a signing key, with its passphrase if it has one, of this file or --passphrase-file; see `client.keystore`."""
     from client.keystore import load_signing_key
     from client.passphrase import find
 
-    return load_signing_key(path, passphrase=lambda: find(path, given_passphrase_file()))
+    return load_signing_key(path, passphrase=lambda: find(path, passphrase_file or given_passphrase_file()))
 
 
 def given_ca_file() -> Path | None:

@@ -95,6 +95,21 @@ def test_a_key_with_a_passphrase_publishes(ledger, wmreg, make_party, secret, mo
     assert b"ENCRYPTED" in secret.with_name("next.pem").read_bytes()
 
 
+def test_a_key_with_another_passphrase_is_moved_to(ledger, wmreg, secret):
+    other = secret.with_name("other")
+    other.write_text("incorrect horse\n")
+    other.chmod(0o600)
+    wmreg("keygen", "--out", secret.with_name("dora.pem"), "--passphrase-file", secret)
+    wmreg("keygen", "--out", secret.with_name("next.pem"), "--passphrase-file", other)
+
+    with_one = wmreg("rotate", secret.with_name("next.pem"), *who(ledger, secret))
+    with_both = wmreg("rotate", secret.with_name("next.pem"), *who(ledger, secret), "--new-passphrase-file", other)
+
+    assert with_one.code == 1
+    assert "next.pem: wrong passphrase" in with_one.err
+    assert with_both.code == 0, with_both.err
+
+
 def who(ledger, secret):
     """The options of the owner with the passphrase."""
     key = ["--policy", ledger.policy_path, "--signing-key", secret.with_name("dora.pem")]
