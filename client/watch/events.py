@@ -15,7 +15,7 @@ from client.output import counted, printable, utc
 from client.watch.watched import VERDICT, Touch
 from registry.checkpoint import Checkpoint
 from registry.claims import ClaimState, Verdict
-from registry.endpoint import is_endpoint_pointer
+from registry.endpoint import endpoint_named
 from registry.entry import Placed
 from registry.messages import (
     Challenge,
@@ -132,6 +132,7 @@ def verdict_event(
             "claim_index": state.claim.index,
             "claimant": state.claim.signed.signer.hex(),
             "model_sha256": state.message.model_sha256.hex(),
+            "endpoint": endpoint_named(state.message.model_pointer),
             "publication": state.publication.signed.hash.hex(),
             "publication_index": state.publication.index,
             "outcome": str(verdict.outcome),
@@ -213,9 +214,8 @@ def _members(message: Genesis | PolicyChange) -> str:
 
 
 def _model(claim: Claim) -> str:
-    if is_endpoint_pointer(claim.model_pointer):
-        return f"the endpoint {claim.model_pointer.partition('+')[2]}"
-    return f"the model {claim.model_sha256.hex()}"
+    endpoint = endpoint_named(claim.model_pointer)
+    return f"the model {claim.model_sha256.hex()}" if endpoint is None else f"the endpoint {endpoint}"
 
 
 def _because(sentence: str, touches: Sequence[Touch]) -> str:
