@@ -34,6 +34,12 @@ class _Kept(OrderedDict[Key, Value], Generic[Key, Value]):
         super().__init__()
         self._count_max = count_max
 
+    def find(self, key: Key) -> Value | None:
+        value = self.get(key)
+        if value is not None:
+            self.move_to_end(key)
+        return value
+
     def keep(self, key: Key, value: Value) -> Value:
         self[key] = value
         self.move_to_end(key)
@@ -81,7 +87,7 @@ class Resolver:
 
     async def subject(self, digest: bytes) -> Subject:
         """The message with this hash; raises QuorumError, see `_fetch`."""
-        if (known := self._subjects.get(digest)) is not None:
+        if (known := self._subjects.find(digest)) is not None:
             return known
         placed, entry = await self._fetch(digest)
         subject = Subject(kind=placed.signed.message.KIND, terms=terms_of(entry, placed.signed))
@@ -93,7 +99,7 @@ class Resolver:
         Raises:
             QuorumError: the nodes that answer do not show the claim, its policy, or the votes before.
         """
-        state = self._tallies.get(vote.claim)
+        state = self._tallies.find(vote.claim)
         if state is None:
             state = await self._begin(vote, before=placed.index)
         member = state.policy.member_of(placed.signed.signer)
@@ -145,7 +151,7 @@ class Resolver:
         return votes
 
     async def _policy(self, digest: bytes) -> Policy:
-        if (known := self._policies.get(digest)) is not None:
+        if (known := self._policies.find(digest)) is not None:
             return known
         placed, _entry = await self._fetch(digest)
         message = placed.signed.message
