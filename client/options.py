@@ -225,7 +225,7 @@ def load_policy(path: Path) -> "TrustPolicy":
 
 
 def load_key(path: Path, passphrase_file: Path | None = None) -> "Ed25519PrivateKey":
-    """Read a signing key, with its passphrase if it has one, of this file or --passphrase-file; see `client.keystore`."""
+    """Read a signing key, with its passphrase, if it has one, from that file or --passphrase-file's."""
     from client.keystore import load_signing_key
     from client.passphrase import find
 

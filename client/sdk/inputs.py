@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.acts import Acts
 from client.api import Recorded
 from client.bundle import Bundle, open_bundle
-from client.digests import hash_of
+from client.digests import HASH, PUBLIC_KEY, hash_of
 from client.errors import InputError, InvalidError
 from client.files import sha256_file, state_directory
 from client.keystore import load_signing_key
@@ -75,12 +75,13 @@ def bundle_of(bundle: AnyBundle) -> Bundle:
     return open_bundle(bundle.directory if isinstance(bundle, Bundle) else Path(bundle))
 
 
-def digest_of(value: AnyMessage, *, what: str) -> bytes:
+def digest_of(value: AnyMessage, *, what: str, kind: str = HASH) -> bytes:
     """A hash or public key: what was recorded, 32 bytes, or 64 hexadecimal digits in lower case.
 
     Args:
-        value: the hash.
+        value: the hash, or the key.
         what: names the argument in the error.
+        kind: says there which of the two it should be.
 
     Raises:
         InputError: it is none.
@@ -88,9 +89,9 @@ def digest_of(value: AnyMessage, *, what: str) -> bytes:
     if isinstance(value, Recorded):
         return value.hash
     if isinstance(value, str):
-        return hash_of(value, what=what)
+        return hash_of(value, what=what, kind=kind)
     if len(value) != 32:
-        raise InputError(f"{what}: expected 32 bytes, got {len(value)}")
+        raise InputError(f"{what}: expected {kind}, 32 bytes, got {len(value)}")
     return value
 
 
@@ -127,7 +128,7 @@ def watched_of(
     keys = [owners] if isinstance(owners, bytes | str) else owners
     return read_watched(
         [_named(one) for one in what],
-        [digest_of(key, what="owners").hex() for key in keys],
+        [digest_of(key, what="owners", kind=PUBLIC_KEY) for key in keys],
         kinds=[kinds] if isinstance(kinds, str) else kinds,
         with_policy=with_policy,
         origin=origin,

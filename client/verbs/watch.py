@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
+from client.digests import PUBLIC_KEY, hash_of
 from client.output import json_text, printable
 from client.watch.hook_options import HookOptions, hook_options
 
@@ -103,7 +104,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     from client.watching import Pace
 
     trust = options.load_policy(policy_path)
-    watched = read_watched(what, owners, kinds=kinds, with_policy=with_policy, origin=trust.origin)
+    keys = [hash_of(owner, what="--owner", kind=PUBLIC_KEY) for owner in owners]
+    watched = read_watched(what, keys, kinds=kinds, with_policy=with_policy, origin=trust.origin)
     followers: list[Hook] = [Printer(as_json), *hooks.hooks()]
     path = cursor_path or CursorFile.default_path(trust.origin)
     with open_cursors(path, trust.origin) as cursors:

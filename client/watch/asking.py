@@ -18,13 +18,13 @@ _CLAIMS_MAX = 4096
 
 def read_watched(
     whats: Iterable[str | bytes | Path],
-    owners: Iterable[str],
+    owners: Iterable[bytes],
     *,
     kinds: Iterable[str],
     with_policy: bool,
     origin: str,
 ) -> Watched:
-    """Read WHAT and --owner.
+    """Read WHAT; the owners' keys have been read.
 
     Args:
         whats: each a model's file, a bundle's directory, the URL of an endpoint or a hash as text; bytes are a hash,
@@ -54,7 +54,7 @@ def read_watched(
             hashes[endpoint_at(what).sha256] = label
         else:
             hashes[_hash(what)] = _short(str(what))
-    keys = {hash_of(digits, what="--owner"): f"owner {_short(digits)}" for digits in owners}
+    keys = {key: f"owner {_short(key.hex())}" for key in owners}
     told = frozenset(kinds)
     _check_kinds(told)
     return Watched(hashes=hashes, owners=keys, publishers=publishers, kinds=told, with_policy=with_policy)

@@ -428,11 +428,12 @@ def test_another_past_is_an_alarm_for_who_watches(watch, ledger):
 
 
 WRONG = {
-    "what: expected 32 bytes": ((b"short",), {}),
+    "what: expected a SHA-256 hash, 32 bytes, got 5": ((b"short",), {}),
     "neither a file": (("zz",), {}),
     "not/there.*neither a file": ((Path("not/there"),), {}),
     "not the URL of a model's endpoint": (("https://api.example/it",), {}),
-    "owners: expected": ((), {"owners": "zz"}),
+    "owners: expected a public key, 64 hexadecimal digits": ((), {"owners": "zz"}),
+    "owners: expected a public key, 32 bytes, got 2": ((), {"owners": b"zz"}),
     "kinds: 'clam' is none of": ((), {"kinds": ["clam"]}),
     "start: -1": ((), {"start": -1}),
     "2: the ledger has 1 entries": ((), {"start": 2}),

@@ -267,7 +267,7 @@ def test_two_that_would_move_one_cursor_are_one_too_many(ledger, service, watch)
 WRONG = [
     (["zz"], "neither a file"),
     (["{tmp}"], "wmreg publish"),
-    (["--owner", "12"], "--owner: expected"),
+    (["--owner", "12"], "--owner: expected a public key, 64 hexadecimal digits"),
     (["--kind", "nonsense"], "--kind"),
     (["--from", "7"], "(--from) 7: the ledger has 1 entries"),
     (["--from", "-1"], "--from"),

@@ -38,7 +38,8 @@ def tell(ledger, tmp_path: Path) -> Callable[..., list[Event]]:
         warn: Callable[[str], None] = lambda _text: None,
     ) -> list[Event]:
         whats = [str(one) for one in what]
-        watched = read_watched(whats, owners, kinds=kinds, with_policy=with_policy, origin=ledger.trust.origin)
+        keys = [bytes.fromhex(owner) for owner in owners]
+        watched = read_watched(whats, keys, kinds=kinds, with_policy=with_policy, origin=ledger.trust.origin)
 
         async def run() -> list[Event]:
             async with open_ledger(ledger.trust, Timing(patience_s=0.2)) as api:
