@@ -207,9 +207,10 @@ class Reader:
     async def entries(self, *, start: int = 0) -> AsyncGenerator[LogLine]:
         """Every entry of the log from an index on, by one node's word, page after page; ends with the last one."""
         check_page(start, PAGE_MAX)
+        await self._compare()
         following_page: int | None = start
         while following_page is not None:
-            page = await self.log(start=following_page, limit=PAGE_MAX)
+            page = await self.api.entries(start=following_page, limit=PAGE_MAX)
             for line in page.lines:
                 yield line
             following_page = page.following

@@ -470,6 +470,9 @@ def test_long_logs_are_paged_through(ledger, policy):
             return [line.index async for line in sdk.entries(start=10)]
 
     assert asyncio.run(run()) == list(range(10, 151))
+    pages = [request for node in ledger.nodes for request in node.requests if request == "GET /v1/entries"]
+    assert len(pages) == 2
+    assert [node.requests.count("GET /checkpoint") for node in ledger.nodes] == [1, 1, 1]  # compared once, not by page
 
 
 @pytest.mark.parametrize("form", [str, Path, Path.read_text, lambda path: TrustPolicy.parse(path.read_text())])
