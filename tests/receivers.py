@@ -56,6 +56,7 @@ class MailReceiver:
         refusals: answers to the next DATA, such as "451 later", instead of taking it.
         tls: offers STARTTLS with this certificate.
         user, password: wanted before any e-mail.
+        farewell: the answer to QUIT.
         lines: every line that was sent outside of an e-mail.
     """
 
@@ -63,6 +64,7 @@ class MailReceiver:
     tls: ssl.SSLContext | None = None
     user: str | None = None
     password: str = ""
+    farewell: str = "221 bye"
     lines: list[str] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
@@ -92,7 +94,7 @@ class _Session:
             self.server.lines.append(line)
             word = line.split(" ")[0].upper()
             if word == "QUIT":
-                await self.say("221 bye")
+                await self.say(self.server.farewell)
                 return
             await self.say(await self.answer(word, line))
             if word == "STARTTLS" and self.server.tls is not None:

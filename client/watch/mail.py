@@ -11,7 +11,7 @@ import re
 import smtplib
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import policy
 from email.message import EmailMessage
@@ -56,11 +56,19 @@ class MailServer:
 
     @contextmanager
     def session(self) -> Iterator[smtplib.SMTP]:
-        """A session, logged in where there is a user; raises what smtplib does."""
-        with self._connected() as session:
+        """A session, logged in where there is a user; raises what smtplib does.
+
+        However the server takes its leave, what it took it has: smtplib's own context manager would raise for that.
+        """
+        session = self._connected()
+        try:
             if self.user is not None:
                 session.login(self.user, self.password or "")
             yield session
+            with suppress(smtplib.SMTPException, OSError):
+                session.quit()
+        finally:
+            session.close()
 
     def _connected(self) -> smtplib.SMTP:
         if self.is_smtps:

@@ -68,6 +68,15 @@ def test_an_e_mail_says_what_where_and_since_when(server):
     assert server.recipients == [f"<{RECEIVER}>"]
 
 
+@pytest.mark.parametrize("farewell", ["221 bye", "421 too busy to say goodbye", "garbage"])
+def test_what_was_taken_is_not_sent_again_however_the_server_takes_its_leave(server, farewell):
+    server.farewell = farewell
+
+    deliver(local(server))
+
+    assert len(server.mails) == 1
+
+
 def test_what_is_refused_was_not_taken(server):
     server.refusals = ["451 later\x1b[2J"]
 
