@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from client.errors import INCONSISTENT, USAGE
+from client.errors import INCONSISTENT, INVALID, USAGE
 from node.config import load_config
 from node.main import EXIT_CONFIG, EXIT_LEFT, EXIT_STATE
 
@@ -30,7 +30,7 @@ def test_systemd_does_not_restart_what_needs_a_person():
 
 
 def test_systemd_does_not_restart_a_watch_that_raised_an_alarm_or_was_called_wrongly():
-    assert setting("RestartPreventExitStatus", WATCH) == [f"{USAGE} {INCONSISTENT}"]
+    assert setting("RestartPreventExitStatus", WATCH) == [f"{INVALID} {USAGE} {INCONSISTENT}"]
     assert setting("ExecStart", WATCH) == ["/opt/wmreg/bin/wmreg watch $WMREG_WATCH"]
 
 
