@@ -35,8 +35,10 @@ def check_like_marked(model: Path, sha256: bytes, evidence: EvidenceFile, bundle
     unlike, outline = None, read_outline(model)
     try:
         unlike = difference(outline, read_outline(bundle.model))
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         unlike = f"{bundle.model} is not there to compare it with"
+    except ValueError as error:
+        unlike = f"{bundle.model}, to compare it with, is no file of weights: {error}"
     if unlike is not None:
         message = f"{model}: {unlike}; whether nodes could verify a claim on it can be told only with torch"
         raise NotInstalledError(f"{message}: pip install 'wmreg[wm]'; {_NONE_MADE}")

@@ -101,10 +101,10 @@ def difference(suspect: Mapping[str, Tensor], marked: Mapping[str, Tensor]) -> s
 
 
 def first_not_finite(path: Path, outline: Mapping[str, Tensor]) -> str | None:
-    """Name a tensor of single precision that holds an infinity or no number; None when all are finite.
+    """Name a tensor of single precision that holds an infinity or no number, or was cut off; None when all are finite.
 
     Raises:
-        OSError: the file cannot be read, or was cut off meanwhile.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
         for name, tensor in outline.items():

@@ -89,7 +89,11 @@ def test_without_torch_and_the_marked_model_only_that_very_file_is_claimed(alice
     publish(alice)
     moved = alice.model.rename(alice.model.with_name("elsewhere.safetensors"))
 
-    assert "is not there to compare" in claim(alice, changed(moved, "conv1.weight", LIKE)).err
+    suspect = changed(moved, "conv1.weight", LIKE)
+    assert "is not there to compare" in claim(alice, suspect).err
+    alice.model.write_bytes(b"damaged")
+    assert "to compare it with, is no file of weights" in claim(alice, suspect).err
+    alice.model.unlink()
     assert claim(alice, moved, "--no-wait").code == 0
 
 
