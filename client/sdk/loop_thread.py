@@ -5,10 +5,11 @@ Rejected: `asyncio.run` in the caller's thread, which no notebook could use, sin
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+_CLOSED = "the client was closed while it was used"
 
 
 class LoopThread:
@@ -17,6 +18,7 @@ class LoopThread:
     def __init__(self) -> None:
         runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop, self._closing = runner.get_loop(), asyncio.Event()
+        self._lock, self._is_closed = threading.Lock(), False
         # A daemon, so that a program that forgets to close it can still end.
         self._thread = threading.Thread(target=self._serve, args=(runner,), name="wmreg", daemon=True)
         self._thread.start()
@@ -27,19 +29,23 @@ class LoopThread:
         What interrupts the waiting, such as KeyboardInterrupt, cancels the coroutine and is raised when that has ended.
 
         Raises:
-            RuntimeError: this is the loop's own thread, which would wait for itself.
+            RuntimeError: this is the loop's own thread, which would wait for itself; or the loop is closed meanwhile.
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a callback of a client must not call the client")
-        call = _Call(self._loop, coroutine)
+        call, is_arranged = _Call(self._loop, coroutine), False
         try:
-            self._loop.call_soon_threadsafe(call.begin)
-            call.ended.wait()
+            is_arranged = self._arrange(call.begin)
+            if is_arranged:
+                call.ended.wait()
         except BaseException:
-            self._loop.call_soon_threadsafe(call.abandon)
-            call.ended.wait()
+            if self._arrange(call.abandon):  # else closing cancels it
+                call.ended.wait()
             raise
+        if not is_arranged:
+            coroutine.close()
+            raise RuntimeError(_CLOSED)
         return call.result()
 
     def close(self) -> None:
@@ -53,6 +59,16 @@ class LoopThread:
 
     async def _wait(self) -> None:
         await self._closing.wait()
+        with self._lock:
+            self._is_closed = True
+        await asyncio.sleep(0)  # what was arranged before begins now, so that the end of the runner cancels it as well
+
+    def _arrange(self, step: Callable[[], None]) -> bool:
+        """Let the loop do something; False when it is closed, and would never come to it."""
+        with self._lock:
+            if not self._is_closed:
+                self._loop.call_soon_threadsafe(step)
+            return not self._is_closed
 
 
 class _Call(Generic[T]):
@@ -78,6 +94,8 @@ class _Call(Generic[T]):
         """What the coroutine returned or raised, after its end."""
         if self._task is None:
             raise RuntimeError("the call was abandoned")
+        if self._task.cancelled():  # not by `abandon`, whose caller does not ask for the result
+            raise RuntimeError(_CLOSED)
         return self._task.result()
 
     def _end(self, task: asyncio.Task[T]) -> None:
