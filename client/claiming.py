@@ -87,8 +87,8 @@ async def submit_claim(  # noqa: PLR0913 (what a claim is made of, and two optio
         UnfinishedError: it is recorded, but a file could not be written.
     """
     origin, part = api.trust.origin, bundle.part(watermark)
-    evidence, declared = blob_of(part.evidence), await asyncio.to_thread(_declared_blobs, part)
-    claim = make_claim(bundle, owner, suspect, evidence, origin=origin, watermark=watermark)
+    evidence, *declared = await asyncio.to_thread(_blobs, part)
+    claim = await asyncio.to_thread(make_claim, bundle, owner, suspect, evidence, origin=origin, watermark=watermark)
     path = part.claim(suspect.sha256, suspect.pointer)
     path.parent.mkdir(exist_ok=True)
     saved = None if again else _saved(path, claim, owner, origin=origin)
@@ -123,9 +123,10 @@ async def check_published(api: Api, memory: Memory, bundle: Bundle) -> None:
     await keep_seen(api, memory, recorded)
 
 
-def _declared_blobs(part: Bundle) -> list[Blob]:
+def _blobs(part: Bundle) -> list[Blob]:
+    """The evidence, and the models that it declares."""
     base_path, null_paths = declared_models(part, part.load_evidence())
-    return [blob_of(path) for path in filter(None, (base_path, *null_paths))]
+    return [blob_of(path) for path in filter(None, (part.evidence, base_path, *null_paths))]
 
 
 def _check_fits(suspect: Suspect, declared: Sequence[Blob], part: Bundle, whole: Bundle) -> None:

@@ -5,6 +5,8 @@
     ClientError            .code as in registry.errors, .exit_code
     ├── InvalidError   1   a file or an answer that says no
     ├── InputError     2   a path or an option that cannot be used
+    │   └── NotInstalledError  what it takes comes with an extra of the package (client.extras)
+    ├── HookError      4   a webhook or a mailbox has not taken an event yet (client.watch.delivery)
     ├── PendingError   4   nothing is wrong; there is no verdict yet. Its .state says how the claim stands
     └── UnfinishedError 70 it is done in the ledger, but could not be finished on this machine
 

@@ -116,7 +116,7 @@ class Reader:
         Raises:
             PendingError: there is no verdict in time, or none that counts; its `state` says how the claim stands.
             RefusedError: code not_found, there is no such claim.
-            UnfinishedError: the certificate could not be written; wait again.
+            UnfinishedError: the certificate could not be written; wait again. OSError, if only the hash was given.
         """
         api, digest, tell = self.api, digest_of(claim, what="claim"), on_change or _ignore
         with finishing(claim) if isinstance(claim, Recorded) else nullcontext():

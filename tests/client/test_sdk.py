@@ -32,9 +32,11 @@ from client import (
     SyncClient,
     UntrustedError,
     VerifiedReceipt,
+    claiming,
     create_signing_key,
     endpoint_at,
     load_signing_key,
+    publishing,
     verify,
 )
 from client.memory import Memory
@@ -147,6 +149,27 @@ def test_a_callback_that_calls_the_client_is_told_so_instead_of_waiting_for_itse
         claimed = sdk.claim(stolen, alice.directory)
         with pytest.raises(RuntimeError, match="callback"):
             sdk.wait_for_verdict(claimed, on_change=lambda state: sdk.status(state.claim))
+
+
+def test_nothing_is_hashed_in_the_thread_that_asks_the_nodes(policy, alice, stolen, monkeypatch):
+    threads = []
+
+    def noting(function):
+        def noted(*given, **more):
+            threads.append(threading.current_thread().name)
+            return function(*given, **more)
+
+        return noted
+
+    for name in ("blob_of", "make_claim"):
+        monkeypatch.setattr(claiming, name, noting(getattr(claiming, name)))
+    monkeypatch.setattr(publishing, "make_publication", noting(publishing.make_publication))
+    with opened_sync(policy, alice) as sdk:
+        sdk.publish(alice.directory)
+        sdk.claim(stolen, alice.directory)
+
+    assert len(threads) >= 3
+    assert "wmreg" not in threads
 
 
 def test_several_threads_use_one_sync_client(ledger, policy):
