@@ -16,7 +16,6 @@ line and the environment, and before the defaults: it is click's default map. No
 name: what was seen of it, and the owner's acts in it, are kept by its origin.
 """
 
-import math
 import os
 import tomllib
 from collections.abc import Callable, Collection, Mapping
@@ -27,12 +26,14 @@ from pathlib import Path
 from client.errors import InputError
 from client.files import read_text
 
-CONFIG_BYTES_MAX = 256 * 1024
+CONFIG_BYTES_MAX = 64 * 1024
+LINE_CHARACTERS_MAX = 4096  # a key's depth is within it: tomllib takes the square of that in time
 PATIENCE_S_MAX = 86_400
 _TOP = frozenset({"default", "ledger"})
 _FILES = {"policy": "policy_path", "signing_key": "signing_key_path", "passphrase_file": "passphrase_file"}
 _FILES |= {"ca_file": "ca_file"}  # each key and the command's parameter for it
 _PATIENCE = "patience_s"
+_SHOWN_BITS_MAX = 64
 _MADE_LATER = frozenset({"signing_key"})  # wmreg keygen may be about to make it
 KEYS = (*_FILES, _PATIENCE)
 
@@ -102,9 +103,16 @@ def load_profiles() -> Profiles:
     path, is_named = config_path()
     if not is_named and not path.exists():
         return Profiles(path=path, default=None, ledgers={})
+    text = read_text(path, CONFIG_BYTES_MAX)
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > LINE_CHARACTERS_MAX:
+            message = f"{path}: line {number} has more than {LINE_CHARACTERS_MAX} characters; a profile needs no such line"
+            raise InputError(message, code="malformed")
     try:
-        content = tomllib.loads(read_text(path, CONFIG_BYTES_MAX))
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply; a profile is a table, [ledger.NAME]", code="malformed") from error
+    except ValueError as error:  # also of a number with too many digits
         raise InputError(f"{path}: not TOML: {error}", code="malformed") from error
     try:
         return _read(path, content)
@@ -132,14 +140,19 @@ def _ledger(name: str, told: object) -> dict[str, str | float]:
         raise TypeError(f"ledger.{name}: expected a table, [ledger.{name}]")
     _check_keys(where, told, KEYS)
     for key in set(_FILES) & set(told):
-        if not isinstance(told[key], str) or not told[key]:
+        if not isinstance(told[key], str) or not told[key] or "\0" in told[key]:
             raise TypeError(f'{where}{key}: expected the path of a file in quotes, such as "{key}.pem"')
     patience_s = told.get(_PATIENCE, 0)
     if isinstance(patience_s, bool) or not isinstance(patience_s, int | float):
         raise TypeError(f"{where}{_PATIENCE}: expected a number of seconds, such as 60")
-    if not math.isfinite(patience_s) or not 0 <= patience_s <= PATIENCE_S_MAX:
-        raise ValueError(f"{where}{_PATIENCE}: {patience_s} is not from 0 to {PATIENCE_S_MAX} seconds")
+    if not 0 <= patience_s <= PATIENCE_S_MAX:  # nan is not, either
+        raise ValueError(f"{where}{_PATIENCE}: {_shown(patience_s)} is not from 0 to {PATIENCE_S_MAX} seconds")
     return told
+
+
+def _shown(number: float) -> str:
+    """A number as text; one of hexadecimal digits may be too long for Python to write it in decimal ones."""
+    return str(number) if isinstance(number, float) or number.bit_length() <= _SHOWN_BITS_MAX else "that number"
 
 
 def _check_keys(where: str, told: Mapping[str, object], known: Collection[str]) -> None:

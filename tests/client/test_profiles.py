@@ -125,6 +125,14 @@ MISTAKES = [
     ("[ledger.away]\n", "no profile [ledger.home]; it has away"),
     ("", "no profile [ledger.home]; it has none"),
     ("# \xe9", "not a text file"),
+    ("a = " + "[" * 2000 + "]" * 2000, "nested too deeply"),
+    ("a." * 2500 + "b = 1", "line 1 has more than 4096 characters"),
+    ("\n" * 64 * 1024 + "a = 1", "larger than the 65536 bytes"),
+    ("a = " + "9" * 4090, "a: no such key"),
+    ("[ledger.home]\npatience_s = " + "9" * 4000, "[ledger.home] patience_s: that number is not"),
+    ("[ledger.home]\npatience_s = 0x" + "f" * 4000, "[ledger.home] patience_s: that number is not"),
+    ("[ledger.home]\npolicy = '~nobody.of.this.name/x'\n", "[ledger.home] policy: ~nobody.of.this.name/x: "),
+    ("[ledger.home]\npolicy = \"a\\u0000b\"\n", "[ledger.home] policy: expected the path"),
 ]
 
 
