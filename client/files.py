@@ -17,6 +17,7 @@ from client.errors import ClientError, InputError, UnfinishedError
 from registry.errors import RegistryError
 
 CHUNK_BYTES = 1 << 20
+_OF_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 
 
 def state_directory() -> Path:
@@ -92,13 +93,40 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def check_no_pipe(path: Path) -> None:
+    """Check that opening a file for reading cannot wait for ever, as it does at a pipe into which nobody writes.
+
+    Pipes that the shell has opened, /dev/stdin and those of `<(command)`, are no such.
+
+    Raises:
+        InputError: it is a named pipe or a socket.
+        OSError: there is no such file.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISSOCK(mode) or (stat.S_ISFIFO(mode) and not str(path).startswith(_OF_SHELL)):
+        raise InputError(f"{path}: a pipe or socket; give a file", code="file")
+
+
+def check_regular(path: Path) -> None:
+    """Check that a file has an end and can be read again: no pipe, and no device such as /dev/zero.
+
+    Raises:
+        InputError: it is something else.
+        OSError: there is no such file.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a directory says by itself that it is one
+        raise InputError(f"{path}: a pipe, socket or device; give a file", code="file")
+
+
 def read_limited(path: Path, bytes_max: int) -> bytes:
     """Read a file of at most `bytes_max` bytes.
 
     Raises:
-        InputError: it is larger.
+        InputError: it is larger, or a pipe into which nobody may ever write.
         OSError: it cannot be read.
     """
+    check_no_pipe(path)
     with path.open("rb") as stream:
         content = stream.read(bytes_max + 1)
     if len(content) > bytes_max:
@@ -158,8 +186,10 @@ def sha256_file(path: Path) -> tuple[bytes, int]:
     """Hash a file while streaming it; return the hash and the number of bytes.
 
     Raises:
+        InputError: it is a pipe or a device, which may have no end.
         OSError: it cannot be read.
     """
+    check_regular(path)
     digest, bytes_total = hashlib.sha256(), 0
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):

@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from client.errors import InputError
-from client.files import state_directory
+from client.files import check_no_pipe, state_directory
 from client.output import printable
 from client.profiles import load_profiles
 from client.task import Task
@@ -47,7 +47,20 @@ class NewPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-class PolicyPath(click.Path):
+class GivenFile(click.Path):
+    """A file to be read; a named pipe is none, for whoever opens one waits until somebody writes into it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Refuse a pipe; see click."""
+        path = super().convert(value, param, ctx)
+        try:
+            check_no_pipe(path)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+        return path
+
+
+class PolicyPath(GivenFile):
     """The path of a policy file; where it is missing, there are two ways to name one."""
 
     def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
@@ -83,7 +96,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = GivenFile(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = NewPath(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_DIRECTORY = NewPath(file_okay=False, path_type=Path)

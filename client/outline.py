@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from client.files import CHUNK_BYTES
+from client.files import CHUNK_BYTES, check_regular
 
 HEADER_BYTES_MAX = 1 << 20  # of the nodes' reader of models
 TENSORS_MAX = 8192
@@ -49,8 +49,10 @@ def read_outline(path: Path) -> Mapping[str, Tensor]:
 
     Raises:
         ValueError: no such file, with the reason.
+        InputError: it is a pipe or a device.
         OSError: it cannot be read.
     """
+    check_regular(path)
     with path.open("rb") as stream:
         header_bytes = int.from_bytes(stream.read(_HEADER_AT), "little")
         header = stream.read(min(header_bytes, HEADER_BYTES_MAX))

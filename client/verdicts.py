@@ -13,10 +13,11 @@ from pathlib import Path
 from client.api import Api, Recorded, is_quorum
 from client.bundle import Bundle
 from client.claim_state import ClaimState
-from client.files import write_atomic
+from client.errors import InputError
+from client.files import read_limited, write_atomic
 from client.memory import Memory
 from client.publishing import keep_seen, keep_seen_certificate
-from registry.certificate import Story, verify_certificate
+from registry.certificate import CERTIFICATE_BYTES_MAX, Story, verify_certificate
 from registry.errors import RefusedError, RegistryError, UntrustedError
 from registry.messages import Claim
 from registry.trust import TrustPolicy
@@ -192,6 +193,6 @@ def keep_certificate(bundle: Bundle, content: bytes, digest: bytes, trust: Trust
 
 def _is_certificate_of(path: Path, digest: bytes, trust: TrustPolicy) -> bool:
     try:
-        return verify_certificate(path.read_bytes(), trust).claim_hash == digest
-    except RegistryError:
+        return verify_certificate(read_limited(path, CERTIFICATE_BYTES_MAX), trust).claim_hash == digest
+    except (RegistryError, InputError):
         return False

@@ -10,6 +10,7 @@ half a file.
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -88,7 +89,11 @@ def sha256_of(path: Path) -> str:
 
 
 def _check_outline(path: Path, file_bytes_max: int) -> None:
-    file_bytes = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        # Opening a pipe would wait for whoever writes into it; opening a directory says by itself that it is one.
+        raise WatermarkError("malformed", f"{path.name} is no file but a pipe, a socket or a device")
+    file_bytes = status.st_size
     if file_bytes > file_bytes_max:
         raise WatermarkError("too_large", f"{path.name} has {file_bytes} bytes, the limit is {file_bytes_max}")
     with path.open("rb") as file:

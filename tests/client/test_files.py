@@ -3,16 +3,42 @@
 import errno
 import hashlib
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client.errors import InputError, UnfinishedError, exit_code_of
-from client.files import check_writable, read_limited, sha256_file, staged_directory, staged_file, write_atomic
+from client.files import (
+    check_writable,
+    read_limited,
+    read_text,
+    sha256_file,
+    staged_directory,
+    staged_file,
+    write_atomic,
+)
+from client.outline import read_outline
 
 
 class HalfWayError(Exception):
     """Whatever stops a write half-way."""
+
+
+@pytest.fixture
+def pipe(tmp_path) -> Iterator[Path]:
+    """A named pipe into which nobody writes; who waits for it is woken by an error."""
+
+    def wake(_number: int, _frame: object) -> None:
+        raise TimeoutError("it waits for a writer")
+
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    before = signal.signal(signal.SIGALRM, wake)
+    signal.alarm(5)
+    yield tmp_path / "pipe"
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -132,6 +158,58 @@ def test_a_file_of_the_greatest_size_is_read_and_a_larger_one_is_not(tmp_path):
     assert read_limited(tmp_path / "file", 5) == b"12345"
     with pytest.raises(InputError, match="file"):
         read_limited(tmp_path / "file", 4)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+@pytest.mark.parametrize("read", [lambda path: read_limited(path, 9), sha256_file, read_outline])
+def test_a_pipe_is_refused_and_nobody_waits_for_its_writer(pipe, is_linked, read):
+    path = pipe
+    if is_linked:
+        path = pipe.with_name("link")
+        path.symlink_to(pipe)
+
+    with pytest.raises(InputError, match=f"{path.name}: a pipe"):
+        read(path)
+
+
+@pytest.mark.parametrize("option", ["--policy", "--passphrase-file", "--ca-file"])
+def test_an_option_takes_no_pipe(wmreg, ledger, pipe, option):
+    words = {"--policy": ledger.policy_path, option: pipe}
+
+    answer = wmreg("rotate", ledger.policy_path, *(word for pair in words.items() for word in pair))
+
+    assert answer.code == 2
+    assert f"'{option}'" in answer.err.replace('"', "'")
+    assert "a pipe or socket; give a file" in answer.err
+
+
+@pytest.mark.parametrize("name", ["config.toml", "signing_key.pem"])
+def test_a_file_that_the_command_finds_by_itself_is_no_pipe(wmreg, ledger, pipe, monkeypatch, name):
+    pipe.rename(pipe.with_name(name))
+    if name == "config.toml":
+        monkeypatch.setenv("WMREG_CONFIG", str(pipe.with_name(name)))
+
+    words = ("--signing-key", pipe.with_name(name)) if name == "signing_key.pem" else ()
+    answer = wmreg("rotate", ledger.policy_path, "--policy", ledger.policy_path, *words)
+
+    assert answer.code == 2
+    assert f"{name}: a pipe or socket; give a file" in answer.err
+
+
+def test_a_pipe_of_the_shell_is_read():
+    reading, writing = os.pipe()
+    os.write(writing, b"secret\n")
+    os.close(writing)
+    try:
+        assert read_text(Path(f"/dev/fd/{reading}"), 9) == "secret\n"
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.parametrize("read", [sha256_file, read_outline])
+def test_a_device_without_an_end_is_refused(read):
+    with pytest.raises(InputError, match="/dev/zero: a pipe, socket or device; give a file"):
+        read(Path("/dev/zero"))
 
 
 def test_finished_work_whose_place_was_taken_meanwhile_is_kept_and_named(tmp_path):

@@ -1,6 +1,7 @@
 """Promised: a header that lies about its tensors is refused with a code, whatever it lies about."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -190,3 +191,15 @@ def test_one_number_that_is_not_finite_is_refused(good: Path, tmp_path: Path, va
     tensors[WEIGHT].view(-1)[-1] = value
     save_file(tensors, tmp_path / "bad")
     assert refused(tmp_path / "bad", (tmp_path / "bad").read_bytes()) == "malformed"
+
+
+def test_a_pipe_is_refused_and_nobody_waits_for_its_writer(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    writing = os.open(tmp_path / "pipe", os.O_RDWR)  # who would open it for reading would not wait here
+    os.write(writing, bytes(9))
+    try:
+        with pytest.raises(WatermarkError, match="pipe is no file but a pipe") as caught:
+            load_weights(tmp_path / "pipe", ARCHITECTURE)
+    finally:
+        os.close(writing)
+    assert caught.value.code == "malformed"
