@@ -1,6 +1,7 @@
 """Options that several verbs share, with one meaning and one environment variable each."""
 
 import math
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -54,7 +55,7 @@ class GivenFile(click.Path):
         """Refuse a pipe; see click."""
         path = super().convert(value, param, ctx)
         try:
-            check_no_pipe(path)
+            check_no_pipe(Path(os.fsdecode(path)))
         except InputError as error:
             self.fail(str(error), param, ctx)
         return path

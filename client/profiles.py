@@ -33,7 +33,6 @@ _TOP = frozenset({"default", "ledger"})
 _FILES = {"policy": "policy_path", "signing_key": "signing_key_path", "passphrase_file": "passphrase_file"}
 _FILES |= {"ca_file": "ca_file"}  # each key and the command's parameter for it
 _PATIENCE = "patience_s"
-_SHOWN_BITS_MAX = 64
 _MADE_LATER = frozenset({"signing_key"})  # wmreg keygen may be about to make it
 KEYS = (*_FILES, _PATIENCE)
 
@@ -106,7 +105,7 @@ def load_profiles() -> Profiles:
     text = read_text(path, CONFIG_BYTES_MAX)
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > LINE_CHARACTERS_MAX:
-            message = f"{path}: line {number} has more than {LINE_CHARACTERS_MAX} characters; a profile needs no such line"
+            message = f"{path}: line {number} has more than {LINE_CHARACTERS_MAX} characters; no profile needs so many"
             raise InputError(message, code="malformed")
     try:
         content = tomllib.loads(text)
@@ -146,13 +145,8 @@ def _ledger(name: str, told: object) -> dict[str, str | float]:
     if isinstance(patience_s, bool) or not isinstance(patience_s, int | float):
         raise TypeError(f"{where}{_PATIENCE}: expected a number of seconds, such as 60")
     if not 0 <= patience_s <= PATIENCE_S_MAX:  # nan is not, either
-        raise ValueError(f"{where}{_PATIENCE}: {_shown(patience_s)} is not from 0 to {PATIENCE_S_MAX} seconds")
+        raise ValueError(f"{where}{_PATIENCE}: expected from 0 to {PATIENCE_S_MAX} seconds")
     return told
-
-
-def _shown(number: float) -> str:
-    """A number as text; one of hexadecimal digits may be too long for Python to write it in decimal ones."""
-    return str(number) if isinstance(number, float) or number.bit_length() <= _SHOWN_BITS_MAX else "that number"
 
 
 def _check_keys(where: str, told: Mapping[str, object], known: Collection[str]) -> None:
