@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.results import silent
 from client.bundle import Bundle
-from client.embedding import embed, write_bundle
 from client.keystore import create_watermark_key, save_watermark_key
-from client.measuring import Trial, measure
-from client.task import MEASURES, Task, measured_by
+from client.marking.embedding import embed, write_bundle
+from client.marking.measuring import Trial, measure
+from client.marking.task import MEASURES, Task, measured_by
 from registry.policy import Thresholds
 from registry.verdict import Outcome, judge
 

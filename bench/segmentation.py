@@ -25,7 +25,7 @@ from bench.owners import ORIGIN, Figures, counted, judged, with_random_key
 from bench.results import Goal, Row, silent, write
 from client.bundle import Bundle
 from client.keystore import create_watermark_key, save_watermark_key
-from client.measuring import Trial, measure
+from client.marking.measuring import Trial, measure
 from registry.policy import Thresholds
 from registry.verdict import Outcome, judge
 from wm.architectures import Architecture, build

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from bench.owners import Figures, counted, embedded, judged, with_random_key
 from bench.results import Goal, Row, silent, summary, write
-from client.models import architecture_of, load_data, task_score, trained_model
-from client.task import Task
+from client.marking.models import architecture_of, load_data, task_score, trained_model
+from client.marking.task import Task
 from wm.data import Dataset, fraction_of
 from wm.training import fit
 from wm.weights import load_weights, save_weights

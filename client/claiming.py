@@ -139,7 +139,7 @@ def _check_fits(suspect: Suspect, declared: Sequence[Blob], part: Bundle, whole:
         if suspect.blob is not None:
             check_like_marked(suspect.blob.path, suspect.sha256, part.load_evidence(), whole)
         return
-    from client.fitting import check_fits  # with torch
+    from client.marking.fitting import check_fits  # with torch
 
     for blob in filter(None, (suspect.blob, *declared)):
         check_fits(blob.path, part)
@@ -147,7 +147,7 @@ def _check_fits(suspect: Suspect, declared: Sequence[Blob], part: Bundle, whole:
 
 async def _check_endpoint(url: str, part: Bundle) -> None:
     require("node")  # asked by a node's own code
-    from client.fitting import check_endpoint  # with torch
+    from client.marking.fitting import check_endpoint  # with torch
 
     await check_endpoint(url, part)
 

@@ -1,8 +1,8 @@
 """Whether nodes could count anything in a suspect's file, on a machine without torch: by the marked model beside it.
 
 A claim reveals the watermark key for good, so a file that nodes may be unable to read must not be claimed unseen, and
-skipping the check of `client.fitting` would do that. Nodes read the marked model; a file of the same outline whose
-numbers are finite they read as well. Of any other file only the network itself can tell.
+skipping the check of `client.marking.fitting` would do that. Nodes read the marked model; a file of the same outline
+whose numbers are finite they read as well. Of any other file only the network itself can tell.
 """
 
 from pathlib import Path

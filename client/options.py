@@ -16,9 +16,9 @@ from click.core import ParameterSource
 
 from client.errors import InputError
 from client.files import check_no_pipe, state_directory
+from client.marking.task import Task
 from client.output import printable
 from client.profiles import load_profiles
-from client.task import Task
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

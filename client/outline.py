@@ -3,7 +3,7 @@
 It tells a client without torch whether nodes could count anything in a model: where the outline is that of the marked
 model, which nodes are known to read, and every number in it is finite, they could. Where it is not, they may or may not
 (an owner's other classes behind the last tap do no harm, a missing layer does), and only the network itself tells
-(`client.fitting`).
+(`client.marking.fitting`).
 """
 
 import json

@@ -95,7 +95,7 @@ def endpoint_at(url: str) -> Suspect:
 def check_model_file(path: Path) -> None:
     """Check the outline of a safetensors file, from its header alone: names, shapes and places of the tensors.
 
-    Whether it holds the network that the evidence names is looked at later; see `client.fitting`.
+    Whether it holds the network that the evidence names is looked at later; see `client.marking.fitting`.
 
     Raises:
         InvalidError: no such file, with the reason.

@@ -19,7 +19,7 @@ from bench.paper.settings import SMALL_NET, SMALL_TAPS
 from bench.paper.subjects import Subject, examined, examined_file, is_verified, key_file, per_cent, write_evidence
 from client.bundle import Bundle
 from client.keystore import save_watermark_key
-from client.models import device_of, saved_weights
+from client.marking.models import device_of, saved_weights
 from registry.policy import Thresholds
 from registry.verdict import Measurement
 from wm.architectures import Architecture, build

@@ -15,8 +15,8 @@ from bench.paper.settings import THIEFS_FRACTION, Setting, Task
 from bench.results import silent
 from client.bundle import Bundle
 from client.keystore import WatermarkKeyFile, save_watermark_key
-from client.measuring import Trial, measure
-from client.models import device_of, saved_weights
+from client.marking.measuring import Trial, measure
+from client.marking.models import device_of, saved_weights
 from registry.policy import Thresholds
 from registry.verdict import Measurement, Outcome, judge
 from registry.watermark_key import NONCE_BYTES, bind

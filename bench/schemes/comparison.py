@@ -27,8 +27,8 @@ import wm
 from bench.paper.subjects import key_file
 from client.bundle import Bundle
 from client.keystore import WatermarkKeyFile
-from client.measuring import SEED_BYTES
-from client.models import saved_weights
+from client.marking.measuring import SEED_BYTES
+from client.marking.models import saved_weights
 from registry.binomial import MILLION
 from registry.counted import measurement_of
 from registry.policy import Thresholds

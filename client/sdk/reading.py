@@ -39,7 +39,7 @@ from client.searching import Found, Query, search
 from client.transport import Timing
 from client.watch.cursor import Cursor
 from client.watch.telling import Step, Warn
-from client.watching import Pace, watch
+from client.watch.watching import Pace, watch
 from registry.certificate import Story
 from registry.errors import QuorumError
 from registry.trust import TrustPolicy

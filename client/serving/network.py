@@ -10,7 +10,7 @@ from torch import nn
 import wm
 from client.bundle import Bundle
 from client.errors import InputError, InvalidError
-from client.models import device_of, watermark_errors
+from client.marking.models import device_of, watermark_errors
 from wm.architectures import SIDE_MAX, classifiers
 from wm.pixels import from_pixels
 from wm.schemes import mtlsign

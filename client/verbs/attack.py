@@ -11,8 +11,8 @@ import click
 from client import options
 from client.errors import InputError
 from client.files import read_text, staged_directory, write_atomic
+from client.marking.task import MEASURES, Task
 from client.output import Report, table
-from client.task import MEASURES, Task
 
 if TYPE_CHECKING:
     from client.bundle import Bundle
@@ -61,8 +61,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 
     Exit codes: 0 the attacks were run, whatever came of them.
     """
-    from client.attacking import Plan, methods_of, run
     from client.bundle import open_bundle
+    from client.marking.attacking import Plan, methods_of, run
     from client.progress import phases
 
     if keep_models and out is None:
@@ -116,7 +116,7 @@ def _trained_on(bundle: "Bundle") -> str:
 
 
 def _write(report: dict[str, Any], directory: Path) -> None:
-    from client.attack_plot import plot_attacks
+    from client.marking.attack_plot import plot_attacks
 
     write_atomic(directory / "attack.json", (json.dumps(report, indent=1) + "\n").encode())
     plot_attacks(report, directory / "attack.png")

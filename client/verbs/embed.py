@@ -10,12 +10,12 @@ import click
 from client import options
 from client.errors import InputError
 from client.files import check_output, sha256_file, staged_directory
+from client.marking.task import MEASURES, Task, measured_by
 from client.output import Report
-from client.task import MEASURES, Task, measured_by
 
 if TYPE_CHECKING:
     from client.keystore import WatermarkKeyFile
-    from client.savepoints import Savepoints
+    from client.marking.savepoints import Savepoints
 
 MTLSIGN = "mtlsign"
 SCHEMES = (MTLSIGN, "frontier_stitching", "margin", "locked_parameters", "fragile")  # wm.schemes.catalogue has them
@@ -103,7 +103,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     private_key = options.load_key(signing_key_path)
 
     from client.keystore import create_watermark_key
-    from client.savepoints import kept_in
+    from client.marking.savepoints import kept_in
 
     with kept_in(savepoint, every_s=savepoint_s, out=out) as savepoints:
         key_files = [
@@ -137,9 +137,9 @@ def _check_options(scheme: str, *, quick: bool, single_precision: bool, has_save
 
 def _make(task: Task, key_files: "list[WatermarkKeyFile]", recipe: _Recipe, *, out: Path) -> dict[str, Any]:
     from client.bundle import Bundle
-    from client.embedding import embed, write_bundle
+    from client.marking.embedding import embed, write_bundle
+    from client.marking.scheme_bundle import embed_scheme, settings_of, write_scheme_bundle
     from client.progress import phases
-    from client.scheme_bundle import embed_scheme, settings_of, write_scheme_bundle
 
     base_sha256 = None
     with staged_directory(out) as staging:

@@ -42,7 +42,7 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
     INTACT for a mark of integrity, else 1.
     """
     from client.bundle import open_bundle
-    from client.measuring import Trial, measure
+    from client.marking.measuring import Trial, measure
     from client.progress import phases
 
     if public and not controls:

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from client import options
+from client.marking.task import MEASURES, Task
 from client.output import Report
-from client.task import MEASURES, Task
 
 
 @click.command("train", epilog="Example:  wmreg train --arch resnet18 --data digits --out baseline.safetensors")
@@ -17,10 +17,9 @@ from client.task import MEASURES, Task
 def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path) -> Report:
     """Train a model without a watermark: a baseline, a control, or a model of one's own."""
     from client.files import staged_file
-    from client.models import architecture_of, load_data, saved_weights, task_score, trained_model
+    from client.marking.models import architecture_of, load_data, measured_score, saved_weights, trained_model
+    from client.marking.savepoints import kept_in
     from client.progress import phases
-    from client.savepoints import kept_in
-    from wm.training import measure_of
 
     with kept_in(savepoint, every_s=savepoint_s, out=out) as savepoints, staged_file(out) as staging:
         dataset = load_data(task)
@@ -28,7 +27,7 @@ def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path
         with phases() as show:
             first = None if savepoints is None else savepoints.training()
             model = trained_model(task, architecture, dataset, show, savepoint=first)
-        measure, score = measure_of(dataset.test), task_score(model, dataset)
+        measure, score = measured_score(model, dataset)
         sha256 = saved_weights(model, staging)
     return Report(
         document={"path": str(out), "sha256": sha256, "arch": task.arch, "seed": task.seed, f"test_{measure}": score},

@@ -101,7 +101,7 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     from client.watch.asking import read_watched
     from client.watch.cursor import CursorFile, open_cursors
     from client.watch.delivery import Delivery, Warner
-    from client.watching import Pace
+    from client.watch.watching import Pace
 
     trust = options.load_policy(policy_path)
     keys = [hash_of(owner, what="--owner", kind=PUBLIC_KEY) for owner in owners]

@@ -22,7 +22,7 @@ from client.watch.cursor import CursorFile
 from client.watch.events import Event, alarm_event
 from client.watch.telling import Warn
 from client.watch.watched import Watched
-from client.watching import Pace, first_cursor, watch
+from client.watch.watching import Pace, first_cursor, watch
 from registry.errors import ConsistencyError, QuorumError
 
 PAUSE_FIRST_S, PAUSE_LAST_S = 1.0, 300.0

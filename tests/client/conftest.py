@@ -629,8 +629,8 @@ def poor() -> Measurement:
 @pytest.fixture(scope="session")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Owner]:
     """A bundle of a real network, with a mark that was only just embedded; and the owner who made it."""
-    from client.embedding import embed, write_bundle
-    from client.task import Task
+    from client.marking.embedding import embed, write_bundle
+    from client.marking.task import Task
     from wm import EmbedSettings
 
     place = tmp_path_factory.mktemp("marked")

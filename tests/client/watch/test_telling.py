@@ -18,7 +18,7 @@ from client.watch.asking import read_watched
 from client.watch.cursor import Cursor
 from client.watch.events import DOCUMENT_BYTES_MAX, Event
 from client.watch.watched import Watched
-from client.watching import Pace, watch
+from client.watch.watching import Pace, watch
 from registry.envelope import seal
 from registry.errors import QuorumError
 from registry.messages import Challenge, Rotation, Withdrawal

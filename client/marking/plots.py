@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from client.task import MEASURES, measured_by
+from client.marking.task import MEASURES, measured_by
 from registry.policy import Thresholds
 
 _MARK, _TASK, _TUNED, _OTHERS, _MOVED, _GREY = "#2166ac", "#b35806", "#1b7837", "#c51b7d", "#6a51a3", "#8c8c8c"

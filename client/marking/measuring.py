@@ -10,7 +10,7 @@ from pathlib import Path
 
 import wm
 from client.bundle import Bundle, declared_models
-from client.models import Show, device_of, reporting, watermark_errors
+from client.marking.models import Show, device_of, reporting, watermark_errors
 from registry.counted import measurement_of
 from registry.verdict import Measurement
 

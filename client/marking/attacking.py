@@ -18,9 +18,9 @@ from torch import nn
 from client.bundle import Bundle
 from client.errors import InputError, InvalidError
 from client.keystore import WatermarkKeyFile, save_watermark_key
-from client.measuring import Trial, measure
-from client.models import Show, device_of, load_data, reporting, saved_weights, task_score, watermark_errors
-from client.task import Task
+from client.marking.measuring import Trial, measure
+from client.marking.models import Show, device_of, load_data, reporting, saved_weights, task_score, watermark_errors
+from client.marking.task import Task
 from registry.errors import RefusedError
 from registry.policy import Thresholds
 from registry.verdict import WON, Measurement, Outcome, judge

@@ -10,13 +10,13 @@ import safetensors.torch
 import torch
 
 from client.bundle import Bundle
-from client.embedding import _check_base_out, embed, write_bundle
 from client.errors import InputError, InvalidError
 from client.files import staged_directory
 from client.keystore import WatermarkKeyFile, create_signing_key, create_watermark_key, save_watermark_key
-from client.models import saved_weights, watermark_errors
+from client.marking.embedding import _check_base_out, embed, write_bundle
+from client.marking.models import saved_weights, watermark_errors
+from client.marking.task import Task
 from client.publishing import make_publication
-from client.task import Task
 from client.verbs.measure import _with_controls
 from registry.messages import Publication
 from wm import EmbedSettings

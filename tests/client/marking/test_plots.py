@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from client.plots import _draw_curves, _draw_losses, plot_report
+from client.marking.plots import _draw_curves, _draw_losses, plot_report
 
 CURVES = {"marked": [[6, 0.5], [12, 0.6], [18, 1.0]], "unseen_shadow": [[6, 0.5], [12, 0.55]], "negative": []}
 HISTORY = [

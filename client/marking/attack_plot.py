@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from client.task import MEASURES
+from client.marking.task import MEASURES
 from registry.policy import Thresholds
 
 _MARK, _TASK, _GREY = "#2166ac", "#b35806", "#8c8c8c"
@@ -21,7 +21,7 @@ def plot_attacks(report: dict[str, Any], path: Path) -> None:
     """Draw one curve for each attack and forgery of a report.
 
     Args:
-        report: from `client.attacking.run`, with at least one of them.
+        report: from `client.marking.attacking.run`, with at least one of them.
         path: the PNG to write.
 
     Raises:

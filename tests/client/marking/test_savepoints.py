@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from client.errors import InputError, InvalidError
 from client.keystore import create_signing_key
-from client.savepoints import Savepoints, kept_in
+from client.marking.savepoints import Savepoints, kept_in
 from wm.evidence import load_evidence
 
 ORIGIN = "test.example/ledger"

@@ -14,7 +14,7 @@ from torch import nn
 
 import wm
 from client.errors import InputError, InvalidError
-from client.task import Task
+from client.marking.task import Task
 from wm import datasets, tensorfile
 from wm.architectures import Architecture, build, classifiers, default_taps, instance_segmenters, text_classifiers
 from wm.data import Dataset, fraction_of
@@ -23,7 +23,7 @@ from wm.datasets.word_list import WordList, load_word_list
 from wm.networks import bilstm, mask_rcnn
 from wm.progress import Progress, ProgressCallback
 from wm.scenes import Scenes
-from wm.training import fit, score
+from wm.training import fit, measure_of, score
 from wm.triggers import TextSpec
 from wm.weights import MODEL_BYTES_MAX, load_transferred, load_weights, save_weights
 
@@ -255,6 +255,11 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         raise InputError(f"--device {name}: no such device here") from error
     return device
+
+
+def measured_score(model: nn.Module, data: Dataset) -> tuple[str, float]:
+    """Return what a model is scored by on the test set, such as "accuracy", and its score in [0, 1]."""
+    return measure_of(data.test), task_score(model, data)
 
 
 def task_score(model: nn.Module, data: Dataset) -> float:

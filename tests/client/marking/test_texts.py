@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from client.bundle import Bundle
-from client.embedding import embed, write_bundle
-from client.fitting import check_fits
 from client.keystore import create_signing_key, create_watermark_key
+from client.marking.embedding import embed, write_bundle
+from client.marking.fitting import check_fits
+from client.marking.task import Task
 from client.publishing import Owner, make_publication
-from client.task import Task
 from wm import EmbedSettings
 from wm.info import decode_info
 

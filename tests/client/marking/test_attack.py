@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import wm
-from client.attacking import methods_of
 from client.bundle import Bundle
 from client.errors import InputError
 from client.keystore import create_signing_key, create_watermark_key, save_watermark_key
+from client.marking.attacking import methods_of
 from client.verbs.attack import _numbers, _text
 from wm import data
 from wm.architectures import Architecture, build
@@ -197,7 +197,7 @@ def test_the_command_goes_on_if_it_is_told_to_and_judges_forgeries(wmreg, marked
 
 
 def test_the_page_about_attacks_lists_them_all_with_their_usual_strengths():
-    page = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text().partition("## Measured")[0]
+    page = (Path(__file__).parents[3] / "docs" / "attacks.md").read_text().partition("## Measured")[0]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
     told = {row[0].strip("`"): row for row in cells}
 

@@ -16,7 +16,7 @@ from client.watch.cursor import Cursor
 from client.watch.events import Event
 from client.watch.telling import Step
 from client.watch.watched import Watched
-from client.watching import Pace, watch
+from client.watch.watching import Pace, watch
 from registry import merkle, tiles
 from registry.errors import ConsistencyError, QuorumError
 
@@ -59,7 +59,7 @@ def test_every_entry_is_told_once_and_in_order(ledger, steps, size):
 
 def test_a_long_way_is_gone_in_stretches_each_of_which_is_proven(ledger, steps, monkeypatch):
     ledger.grow(700)
-    monkeypatch.setattr("client.watching.STRETCH_BYTES_MAX", 1)
+    monkeypatch.setattr("client.watch.watching.STRETCH_BYTES_MAX", 1)
 
     assert indexes(steps(start=3)) == list(range(3, 701))
 

@@ -1,8 +1,8 @@
 """Making a bundle of a scheme without a branch: train plainly, embed, measure, and write it all at once.
 
-What a bundle of MTLSign is made of says `client.embedding`. Here the evidence holds the scheme's payload instead of a
-head, and a scheme whose chance is measured on null models gets some: models of the same training with other seeds,
-which go with a claim as a declared base does.
+What a bundle of MTLSign is made of says `client.marking.embedding`. Here the evidence holds the scheme's payload
+instead of a head, and a scheme whose chance is measured on null models gets some: models of the same training with
+other seeds, which go with a claim as a declared base does.
 """
 
 import json
@@ -19,7 +19,7 @@ from client.bundle import Bundle
 from client.errors import InvalidError
 from client.files import write_atomic
 from client.keystore import WatermarkKeyFile, save_watermark_key
-from client.models import (
+from client.marking.models import (
     Show,
     architecture_of,
     load_data,
@@ -29,8 +29,8 @@ from client.models import (
     trained_model,
     watermark_errors,
 )
-from client.plots import plot_scheme_report
-from client.task import Task
+from client.marking.plots import plot_scheme_report
+from client.marking.task import Task
 from registry.binomial import MILLION, p_value
 from registry.verdict import Statistic
 from wm.data import Dataset
@@ -103,7 +103,7 @@ def embed_scheme(
             progress=reporting(show),
         )
     if not isinstance(embedding, wm.SchemeEmbedding):
-        raise TypeError(f"{scheme} has a branch; client.embedding embeds it")
+        raise TypeError(f"{scheme} has a branch; client.marking.embedding embeds it")
     nulls = _trained_nulls(task, architecture, data, show) if found.statistic == "calibrated" else ()
     report = {
         "scheme": scheme,

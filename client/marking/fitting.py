@@ -8,7 +8,7 @@ from pathlib import Path
 
 from client.bundle import Bundle
 from client.errors import InvalidError
-from client.models import watermark_errors
+from client.marking.models import watermark_errors
 from wm.verification import check_suspect
 
 

@@ -8,7 +8,7 @@ import torch
 import wm
 from client.bundle import Bundle, declared_models
 from client.errors import InvalidError
-from client.measuring import Trial, measure
+from client.marking.measuring import Trial, measure
 from registry.policy import Thresholds
 from registry.verdict import Outcome, Statistic, judge
 from wm.architectures import Architecture

@@ -17,7 +17,7 @@ from client.bundle import Bundle
 from client.errors import InvalidError
 from client.files import write_atomic
 from client.keystore import WatermarkKeyFile, save_watermark_key
-from client.models import (
+from client.marking.models import (
     Show,
     architecture_of,
     check_taps,
@@ -30,9 +30,9 @@ from client.models import (
     trained_model,
     watermark_errors,
 )
-from client.plots import plot_report
-from client.savepoints import Savepoints
-from client.task import Task
+from client.marking.plots import plot_report
+from client.marking.savepoints import Savepoints
+from client.marking.task import Task
 from registry.binomial import p_value
 from registry.policy import Thresholds
 from wm.branch import count_matched

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from client.bundle import Bundle
-from client.embedding import embed, write_bundle
-from client.fitting import check_fits
 from client.keystore import create_signing_key, create_watermark_key
-from client.models import FINE_TUNING, MASKS_FROM_SCRATCH, schedule_of
+from client.marking.embedding import embed, write_bundle
+from client.marking.fitting import check_fits
+from client.marking.models import FINE_TUNING, MASKS_FROM_SCRATCH, schedule_of
+from client.marking.task import Task, measured_by
 from client.publishing import Owner, make_publication
-from client.task import Task, measured_by
 from client.verbs.attack import _text
 from wm import EmbedSettings
 from wm.data import digits
