@@ -57,9 +57,15 @@ class InputSpec:
 
     def draw(self, integers: NDArray[np.uint32]) -> Tensor:
         """Map integers to normalised QR codes, float32, shape (n, channels, height, width)."""
+        black, white = self.normalisation.apply(torch.tensor([0.0, 1.0])[:, None, None, None]).flatten(1)
         dark = qr.symbols(integers)
-        images = qr.render(dark, channels=self.channels, height=self.height, width=self.width)
-        return self.normalisation.apply(images)
+        return qr.render(
+            dark,
+            black=black.expand(self.channels),
+            white=white.expand(self.channels),
+            height=self.height,
+            width=self.width,
+        )
 
 
 @dataclass(frozen=True, slots=True)

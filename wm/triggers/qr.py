@@ -67,23 +67,25 @@ def symbols(integers: NDArray[np.uint32]) -> NDArray[np.bool_]:
     if integers.size and int(integers.max()) >= 1 << PAYLOAD_BITS:
         raise ValueError(f"an integer of {int(integers.max())} needs more than {PAYLOAD_BITS} bits")
     bits = integers[:, None] >> np.arange(PAYLOAD_BITS, dtype=np.uint32) & np.uint32(1)
-    # A sum modulo 2 is the xor, and at most 30 terms fit a byte.
-    dark: NDArray[np.uint8] = (bits.astype(np.uint8) @ _BASIS[1:] + _BASIS[0]) & 1
-    return dark.reshape(-1, MODULES, MODULES).astype(bool)
+    # A sum modulo 2 is the xor; of at most 31 ones it is exact in floating point, whose product of matrices is fast.
+    ones = bits.astype(np.float32) @ _BASIS[1:] + _BASIS[0]
+    dark: NDArray[np.bool_] = (ones.astype(np.uint8) & 1).astype(bool)
+    return dark.reshape(-1, MODULES, MODULES)
 
 
-def render(dark: NDArray[np.bool_], *, channels: int, height: int, width: int) -> Tensor:
+def render(dark: NDArray[np.bool_], *, black: Tensor, white: Tensor, height: int, width: int) -> Tensor:
     """Draw symbols as large as whole pixels per module allow, centred on white.
 
     Args:
         dark: shape (n, 21, 21).
-        channels: how often the picture is repeated.
+        black: what a dark module is in each channel, float32, shape (channels,).
+        white: the same of a light one, and of the margin.
         height: at least 21 pixels.
         width: at least 21 pixels.
 
     Returns:
-        float32, shape (n, channels, height, width), white 1 and black 0, contiguous. An odd margin leaves the
-        larger part below and to the right.
+        float32, shape (n, channels, height, width), contiguous. An odd margin leaves the larger part below and to the
+        right.
 
     Raises:
         ValueError: the image is smaller than a symbol. Nothing is ever cropped.
@@ -91,18 +93,20 @@ def render(dark: NDArray[np.bool_], *, channels: int, height: int, width: int) -
     scale = min(height, width) // MODULES
     if scale < 1:
         raise ValueError(f"a QR code needs {MODULES} x {MODULES} pixels, the input has {height} x {width}")
-    top, left = (height - scale * MODULES) // 2, (width - scale * MODULES) // 2
-    light = torch.from_numpy((~dark).astype(np.float32))
-    light = light.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
-    images = torch.ones(len(dark), height, width)
-    images[:, top : top + scale * MODULES, left : left + scale * MODULES] = light
-    return images[:, None].repeat(1, channels, 1, 1)
+    side = scale * MODULES
+    top, left = (height - side) // 2, (width - side) // 2
+    black, white = black[:, None, None], white[:, None, None]
+    images = torch.empty(len(dark), len(white), height, width).copy_(white)
+    modules = torch.where(torch.from_numpy(dark)[:, None], black, white)
+    inside = images[:, :, top : top + side, left : left + side]
+    inside.view(*images.shape[:2], MODULES, scale, MODULES, scale).copy_(modules[:, :, :, None, :, None])
+    return images
 
 
-def _unpacked_basis() -> NDArray[np.uint8]:
+def _unpacked_basis() -> NDArray[np.float32]:
     packed = np.frombuffer(base64.b64decode(_SYMBOLS_BASE64), dtype=np.uint8)
     modules = MODULES * MODULES
-    return np.unpackbits(packed, count=(1 + PAYLOAD_BITS) * modules).reshape(-1, modules)
+    return np.unpackbits(packed, count=(1 + PAYLOAD_BITS) * modules).reshape(-1, modules).astype(np.float32)
 
 
 _BASIS = _unpacked_basis()

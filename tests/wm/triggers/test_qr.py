@@ -18,6 +18,10 @@ def one(integer: int) -> np.ndarray:
     return symbols(np.array([integer], dtype=np.uint32))[0]
 
 
+def drawn(dark: np.ndarray, *, channels: int, height: int, width: int) -> torch.Tensor:
+    return render(dark, black=torch.zeros(channels), white=torch.ones(channels), height=height, width=width)
+
+
 def by_qrcode(integer: int) -> np.ndarray:
     code = qrcode.QRCode(version=1, error_correction=qrcode.constants.ERROR_CORRECT_H, border=0, mask_pattern=3)
     code.add_data(QRData(integer.to_bytes(4, "big"), mode=MODE_8BIT_BYTE), optimize=0)
@@ -68,7 +72,7 @@ def test_an_integer_of_more_than_thirty_bits_is_refused() -> None:
 )
 def test_a_picture_is_scaled_by_whole_pixels_and_centred_on_white(side: int, scale: int, margin: int) -> None:
     dark = symbols(np.array([5], dtype=np.uint32))
-    image = render(dark, channels=3, height=side, width=side)
+    image = drawn(dark, channels=3, height=side, width=side)
     end = margin + 21 * scale
     assert image.shape == (1, 3, side, side)
     middle = image[0, 0, margin:end:scale, margin:end:scale]
@@ -81,4 +85,13 @@ def test_a_picture_is_scaled_by_whole_pixels_and_centred_on_white(side: int, sca
 
 def test_a_picture_that_would_have_to_be_cropped_is_refused() -> None:
     with pytest.raises(ValueError, match="21 x 21"):
-        render(symbols(np.array([5], dtype=np.uint32)), channels=1, height=20, width=32)
+        drawn(symbols(np.array([5], dtype=np.uint32)), channels=1, height=20, width=32)
+
+
+def test_every_channel_has_a_black_and_a_white_of_its_own() -> None:
+    dark = symbols(np.array([5, 6], dtype=np.uint32))
+    black, white = torch.tensor([0.5, -2.0]), torch.tensor([4.0, 3.0])
+    image = render(dark, black=black, white=white, height=70, width=45)
+    plain = drawn(dark, channels=2, height=70, width=45)
+    assert image.is_contiguous()
+    assert torch.equal(image, torch.where(plain == 1, white[:, None, None], black[:, None, None]))
