@@ -68,8 +68,8 @@ def symbols(integers: NDArray[np.uint32]) -> NDArray[np.bool_]:
         raise ValueError(f"an integer of {int(integers.max())} needs more than {PAYLOAD_BITS} bits")
     bits = integers[:, None] >> np.arange(PAYLOAD_BITS, dtype=np.uint32) & np.uint32(1)
     # A sum modulo 2 is the xor; of at most 31 ones it is exact in floating point, whose product of matrices is fast.
-    ones = bits.astype(np.float32) @ _BASIS[1:] + _BASIS[0]
-    dark: NDArray[np.bool_] = (ones.astype(np.uint8) & 1).astype(bool)
+    ones = torch.from_numpy(bits.astype(np.float32)) @ _BASIS[1:] + _BASIS[0]
+    dark: NDArray[np.bool_] = (ones.to(torch.uint8) & 1).bool().numpy()
     return dark.reshape(-1, MODULES, MODULES)
 
 
@@ -103,10 +103,11 @@ def render(dark: NDArray[np.bool_], *, black: Tensor, white: Tensor, height: int
     return images
 
 
-def _unpacked_basis() -> NDArray[np.float32]:
+def _unpacked_basis() -> Tensor:
     packed = np.frombuffer(base64.b64decode(_SYMBOLS_BASE64), dtype=np.uint8)
     modules = MODULES * MODULES
-    return np.unpackbits(packed, count=(1 + PAYLOAD_BITS) * modules).reshape(-1, modules).astype(np.float32)
+    bits = np.unpackbits(packed, count=(1 + PAYLOAD_BITS) * modules).reshape(-1, modules)
+    return torch.from_numpy(bits.astype(np.float32))
 
 
 _BASIS = _unpacked_basis()
