@@ -13,8 +13,8 @@ _TITLE = """# Results: the paper's tables, measured
 
 Made by `python -m bench.paper.report` from `bench/results/paper-*.json`, which `make bench-paper` measures; nothing in
 this file is typed by hand. A cell is the median over the seeds [least, greatest]; counts are matched triggers, per cent
-of 600, as nodes count: aligned where the plain count does not convict. **Not met** means that at least one seed misses
-the goal in the column's head.
+of 600; what an attack leaves is counted as it is and aligned, and the greater count is told (nodes align only where the
+plain count does not convict). **Not met** means that at least one seed misses the goal in the column's head.
 """
 
 

@@ -1,7 +1,8 @@
 """The rows of one task and seed: the owner's embedding, what nodes make of it, and what each attack leaves of it.
 
-A unit is a function from a subject to figures by name. `owner` comes first, since the others read its files. Counts are
-those of nodes: aligned where the plain count does not convict; per cent of the triggers.
+A unit is a function from a subject to figures by name. `owner` comes first, since the others read its files. What an
+attack leaves is the greater of two counts, as it is and aligned, per cent of the triggers; nodes stop at the first that
+convicts.
 """
 
 import time
@@ -105,12 +106,11 @@ def overwriting(subject: Subject) -> Figures:
     """Embed the thief's mark as in the authors' code."""
     figures: Figures = {}
     epochs = subject.setting.overwriting_epochs
-    before = per_cent(counted(subject.stolen.model, subject.bundle, subject.directory))
+    before = _left(subject, subject.stolen.model)
     models = overwritten(subject.stolen, epochs=tuple(epochs.values()), seed=subject.seed)
     for papers, (_, model, own) in zip(epochs, models, strict=True):
         name = f"overwriting, the paper's {papers} epochs"
-        found = counted(model, subject.bundle, subject.directory)
-        figures[f"{name}: lost"] = before - per_cent(found)
+        figures[f"{name}: lost"] = before - _left(subject, model)
         figures[f"{name}: thief's own matched"] = 100 * own
     return figures | {"task accuracy after overwriting": subject.task_accuracy(model)}
 
@@ -204,10 +204,8 @@ def _matched_by(subject: Subject, model: nn.Module, *, aligned: bool) -> float:
 
 
 def _matched_or_aligned(subject: Subject, embedding: wm.Embedding, model: nn.Module) -> float:
-    """As nodes count: aligned where the plain count does not convict and the aligned one is greater."""
+    """As it is or aligned, whichever is more."""
     plain = _matched(subject, embedding, model)
-    if plain >= GAMMA_PER_CENT:
-        return plain
     evidence = wm.with_reference(wm.EvidenceFile(embedding.head, embedding.info, bytes(SALT_BYTES)), embedding.model)
     key = subject.key_file.binding.watermark_key
     aligned = count_matched(model, evidence.head, evidence.info, key, reference=evidence.reference)
@@ -215,8 +213,13 @@ def _matched_or_aligned(subject: Subject, embedding: wm.Embedding, model: nn.Mod
 
 
 def _after(subject: Subject, model: nn.Module, what: str) -> Figures:
-    found = counted(model, subject.bundle, subject.directory)
-    return {f"matched after {what}": per_cent(found), f"task accuracy after {what}": subject.task_accuracy(model)}
+    return {f"matched after {what}": _left(subject, model), f"task accuracy after {what}": subject.task_accuracy(model)}
+
+
+def _left(subject: Subject, model: nn.Module) -> float:
+    """What an attack leaves of the mark: as nodes count, or aligned where that is more."""
+    found = per_cent(counted(model, subject.bundle, subject.directory))
+    return max(found, _matched_by(subject, model, aligned=True))
 
 
 def _until_it_fails(subject: Subject, name: str, strengths: tuple[float, ...]) -> Figures:
