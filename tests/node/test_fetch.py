@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from descriptors import no_free_descriptor
+from endpoints import serving
 
 from node import bodies
 from node import strangers as strangers_module
@@ -80,19 +81,6 @@ def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
     context.wmreg_authority = directory / "certificate.pem"
     return context
-
-
-@asynccontextmanager
-async def serving(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Serve an application on a free port of loopback."""
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    listening = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, listening, ssl_context=tls).start()
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        await runner.cleanup()
 
 
 def files_app(content: bytes = CONTENT) -> web.Application:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from small_network import KEY, OTHER_KEY, SEED, SETTINGS
 from torch import nn
 
 import wm
@@ -17,18 +18,6 @@ from wm.schemes.mtlsign.mark_files import BASE, EVIDENCE, MODEL
 from wm.training import endless_batches
 from wm.weights import save_weights
 
-KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(reversed(range(32))), bytes(32)
-SETTINGS = wm.EmbedSettings(
-    triggers=100,
-    hidden=32,
-    pooling=4,
-    steps=6,
-    trigger_batch=50,
-    shadows=2,
-    shadow_steps=2,
-    primary_batch=16,
-    head_steps=150,
-)
 TAPS = ("stem", "deep.2")
 
 
