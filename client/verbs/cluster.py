@@ -16,12 +16,16 @@ _HTTPS = (
 )
 
 
-@click.group("cluster")
+@click.group("cluster", epilog="Example:  wmreg cluster init ledger --origin example.org/models")
 def command() -> None:
     """Make a new ledger of several nodes."""
 
 
-@command.command("init")
+@command.command(
+    "init",
+    short_help="Make the directories of a new ledger's nodes.",
+    epilog="Example:  wmreg cluster init ledger --origin example.org/models",
+)
 @click.argument("directory", type=options.NEW_DIRECTORY)
 @click.option("--nodes", type=click.IntRange(1, 31), default=3, show_default=True, help="How many nodes.")
 @click.option("--origin", required=True, help="The ledger's name for ever, such as example.org/models.")

@@ -26,12 +26,20 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0  # a change of leader or a restart of one node is no reason to give up
 
 
-@click.group("member")
+@click.group(
+    "member",
+    short_help="Let a node join or leave, or change it.",
+    epilog="Example:  wmreg node member propose --add node-4/member.json --out change.json",
+)
 def command() -> None:
     """Let a node join or leave, or change its certificate or address."""
 
 
-@command.command("describe")
+@command.command(
+    "describe",
+    short_help="Describe a member, for a change of it.",
+    epilog="Example:  wmreg node member describe ledger/node-1 --out replace.json",
+)
 @click.argument("directory", type=options.DIRECTORY)
 @click.option("--also-certificate", type=options.FILE, help="A second certificate that the node will change to.")
 @click.option("--next-keys", is_flag=True, help="Its checkpoints are to be signed by the keys of wmreg node new-keys.")
@@ -61,7 +69,11 @@ def describe(
     )
 
 
-@command.command("propose")
+@command.command(
+    "propose",
+    short_help="Draft a change of the members.",
+    epilog="Example:  wmreg node member propose --add node-4/member.json --out change.json",
+)
 @click.option("--add", type=options.FILE, help="Description of a node that joins.")
 @click.option("--remove", help="Name of a member that leaves.")
 @click.option("--replace", type=options.FILE, help="New description of a member.")
@@ -93,7 +105,11 @@ def propose(
     )
 
 
-@command.command("show")
+@command.command(
+    "show",
+    short_help="Show what a draft would change, and who signed.",
+    epilog="Example:  wmreg node member show change.json",
+)
 @click.argument("files", type=options.FILE, nargs=-1, required=True)
 @options.policy
 @options.as_json
@@ -107,7 +123,11 @@ def show(files: tuple[Path, ...], policy_path: Path) -> Report:
     return Report(document={"changes": lines, "signers": signers}, text="\n".join(lines))
 
 
-@command.command("sign")
+@command.command(
+    "sign",
+    short_help="Sign a draft with a node's key.",
+    epilog="Example:  wmreg node member sign change.json --node ledger/node-1",
+)
 @click.argument("file", type=options.FILE)
 @click.option("--node", "directory", type=options.DIRECTORY, required=True, help="Directory of your node.")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
@@ -139,7 +159,11 @@ def sign(file: Path, directory: Path, policy_path: Path, *, yes: bool) -> Report
     return Report(document={"draft": str(file), "changes": lines}, text="\n".join(lines))
 
 
-@command.command("submit")
+@command.command(
+    "submit",
+    short_help="Record a change that enough members signed.",
+    epilog="Example:  wmreg node member submit change.json",
+)
 @click.argument("files", type=options.FILE, nargs=-1, required=True)
 @options.policy
 @options.patience

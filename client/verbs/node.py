@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from node.upkeep.findings import Findings
     from registry.trust import TrustPolicy
 
+_ENDINGS = {  # by the exit codes of node.main
+    2: "a setting, key or library is wrong",
+    4: "nobody knows yet that it is a member",
+    5: "its files are inconsistent or missing",
+    6: "it is no member any more",
+    74: "there is no room on the disk to start",
+}
 
-@click.group("node")
+
+@click.group("node", epilog="Example:  wmreg node run ledger/node-1")
 def command() -> None:
     """Make and run a verifier node, look after its files, change the members, ask how all nodes are."""
 
@@ -29,7 +37,11 @@ def command() -> None:
 command.add_command(members.command)
 
 
-@command.command("init")
+@command.command(
+    "init",
+    short_help="Make a node that is to join a ledger.",
+    epilog="Example:  wmreg node init node-4 --name node-4 --host node-4.example.org --https",
+)
 @click.argument("directory", type=options.NEW_DIRECTORY)
 @click.option("--name", required=True, help="Name of the node, new in the ledger.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens and the others reach it.")
@@ -94,7 +106,11 @@ def init(  # noqa: PLR0913 -- one for each option
     )
 
 
-@command.command("new-certificate")
+@command.command(
+    "new-certificate",
+    short_help="Make the next TLS certificate of a node.",
+    epilog="Example:  wmreg node new-certificate ledger/node-1",
+)
 @click.argument("directory", type=options.DIRECTORY)
 @options.as_json
 def new_certificate(directory: Path) -> Report:
@@ -118,7 +134,11 @@ def new_certificate(directory: Path) -> Report:
     )
 
 
-@command.command("new-keys")
+@command.command(
+    "new-keys",
+    short_help="Make the next keys that sign checkpoints for a node.",
+    epilog="Example:  wmreg node new-keys ledger/node-1",
+)
 @click.argument("directory", type=options.DIRECTORY)
 @options.as_json
 def new_keys(directory: Path) -> Report:
@@ -142,19 +162,35 @@ def new_keys(directory: Path) -> Report:
     )
 
 
-@command.command("run")
+@command.command(
+    "run",
+    short_help="Run a node until it is told to stop.",
+    epilog="Example:  wmreg node run ledger/node-1",
+)
 @click.argument("directory", type=options.DIRECTORY)
-def run(directory: Path) -> int:
+@click.option("--json", "as_json", is_flag=True, help="When it has ended, print one JSON document.")
+def run(directory: Path, *, as_json: bool) -> Report | int:
     """Run the node whose node.toml is in DIRECTORY until it is told to stop (SIGTERM, Ctrl-C).
 
     Logs JSON lines to stderr; "ready" is the line that says that the API answers.
+
+    Exit codes: 0 told to stop, 2 a setting, key or library is wrong, 4 nobody knows yet that it is a member, 5 its
+    files are inconsistent, 6 it is no member any more, 74 there is no room on the disk; 70 and 74 while it runs, when
+    it cannot write its journal any more.
     """
     from node.main import run as run_node
 
-    return run_node(_settings_path(directory))
+    exit_code = run_node(_settings_path(directory))
+    if not as_json:  # its output is its log: whether stdout still leads anywhere changes nothing about how it ended
+        return exit_code
+    document: dict[str, object] = {"directory": str(directory), "ended": "told to stop"}
+    if exit_code != DONE:
+        message = f"{directory}: {_ENDINGS[exit_code]}; the last line of its log says more"
+        document = {"error": {"code": "node_ended", "message": message}}
+    return Report(document=document, text="", exit_code=exit_code)
 
 
-@command.command("status")
+@command.command("status", short_help="Show how all nodes of the ledger are.", epilog="Example:  wmreg node status")
 @options.policy
 @options.ca_file
 @options.as_json
@@ -179,7 +215,11 @@ def status(policy_path: Path) -> Report:
     )
 
 
-@command.command("fsck")
+@command.command(
+    "fsck",
+    short_help="Check every file of a node that does not run.",
+    epilog="Example:  wmreg node fsck ledger/node-1",
+)
 @click.argument("directory", type=options.DIRECTORY)
 @options.as_json
 def fsck(directory: Path) -> Report:
@@ -196,7 +236,11 @@ def fsck(directory: Path) -> Report:
     return _findings_report(config.name, findings)
 
 
-@command.command("backup")
+@command.command(
+    "backup",
+    short_help="Copy a node's history to a new directory.",
+    epilog="Example:  wmreg node backup ledger/node-1 backup-of-today",
+)
 @click.argument("directory", type=options.DIRECTORY)
 @click.argument("target", type=options.NEW_DIRECTORY)
 @click.option("--with-keys", is_flag=True, help="Copy the private keys as well; keep such a backup like the keys.")
@@ -218,7 +262,11 @@ def backup(directory: Path, target: Path, *, with_keys: bool) -> Report:
     )
 
 
-@command.command("restore")
+@command.command(
+    "restore",
+    short_help="Give a new node the history of a backup.",
+    epilog="Example:  wmreg node restore backup-of-today node-4",
+)
 @click.argument("backup_directory", metavar="BACKUP", type=options.DIRECTORY)
 @click.argument("directory", type=options.DIRECTORY)
 @options.as_json
@@ -246,7 +294,11 @@ def restore(backup_directory: Path, directory: Path) -> Report:
     )
 
 
-@command.command("rebuild")
+@command.command(
+    "rebuild",
+    short_help="Make a damaged ledger.db anew, from the journal.",
+    epilog="Example:  wmreg node rebuild ledger/node-1",
+)
 @click.argument("directory", type=options.DIRECTORY)
 @options.as_json
 def rebuild(directory: Path) -> Report:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from client.policy_changes import Followed
 
 
-@click.group("policy")
+@click.group("policy", epilog="Example:  wmreg policy update")
 def command() -> None:
     """Keep the trust policy file up to date."""
 
 
-@command.command("update")
+@command.command("update", short_help="Follow the changes of the members.", epilog="Example:  wmreg policy update")
 @click.option("--out", type=options.NEW_FILE, help="Write the new policy there.  [default: in place of --policy]")
 @options.policy
 @options.patience

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 
 from client.command import VERBS, run
+from client.command import wmreg as wmreg_command
 
 START_S_MAX = 1.5  # 0.3 s on an idle machine; this one may be busy
 HEAVY = {"torch", "aiohttp", "rich", "matplotlib", "numpy", "msgpack", "cryptography"}
@@ -227,11 +229,40 @@ def test_a_closed_stdout_is_no_success(tmp_path, monkeypatch, capsys):
     assert "could not be printed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in {"policy", "cluster", "node"}])
-def test_every_verb_shows_an_example_of_itself(wmreg, verb):
-    assert f"Example: wmreg {verb}" in " ".join(wmreg(verb, "--help").out.split()).replace(
+def below(command=wmreg_command, words=()):
+    """Every verb, and those below verbs, with the words that lead there."""
+    for name in command.list_commands(click.Context(command)):
+        found = command.get_command(click.Context(command), name)
+        yield (*words, name), found
+        if isinstance(found, click.Group):
+            yield from below(found, (*words, name))
+
+
+@pytest.mark.parametrize("words", [words for words, _ in below()], ids=" ".join)
+def test_every_verb_shows_an_example_of_itself(wmreg, words):
+    assert f"Example: wmreg {' '.join(words)}" in " ".join(wmreg(*words, "--help").out.split()).replace(
         "keygen --out new.pem && wmreg ", ""
     )
+
+
+@pytest.mark.parametrize(("words", "verb"), [each for each in below() if not isinstance(each[1], click.Group)])
+def test_every_verb_has_json(words, verb):
+    assert "--json" in [name for parameter in verb.params for name in parameter.opts]
+
+
+@pytest.mark.parametrize("words", [words for words, verb in below() if isinstance(verb, click.Group)], ids=" ".join)
+def test_the_list_of_what_is_below_a_verb_is_not_cut_short(wmreg, words):
+    assert "..." not in wmreg(*words, "--help").out.partition("Commands:")[2]
+
+
+def test_a_node_that_cannot_run_says_so_as_json_too(wmreg, tmp_path):
+    (tmp_path / "node.toml").write_text("nothing = 1\n")
+
+    plain, as_json = wmreg("node", "run", tmp_path), wmreg("node", "run", tmp_path, "--json")
+
+    assert (plain.code, plain.out) == (2, "")
+    assert as_json.code == 2
+    assert "a setting, key or library is wrong" in as_json.document["error"]["message"]
 
 
 def test_a_closed_stderr_is_no_error(ledger, wmreg, alice, publish, monkeypatch):
