@@ -54,6 +54,7 @@ VERBS = {
     "node": "Make, run and look after a verifier node, change the members, ask how all nodes are.",
     "serve-model": "Serve a model to whoever asks, as a prediction endpoint that nodes can be sent to.",
     "demo": "Play the whole life of a model on this machine.",
+    "bench": "Make a measurement of bench/ again, in a checkout.",
 }
 
 
