@@ -155,6 +155,8 @@ def load_config(path: Path) -> Config:
     """
     try:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; is {path.parent} the directory of a node?") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     try:

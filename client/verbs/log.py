@@ -45,4 +45,5 @@ def _line(followed: "Followed") -> str:
 def _text(page: "LogPage") -> str:
     rows = [[line.index, utc(line.recorded_s), line.kind, line.message_hash] for line in page.lines]
     more = f"\n\nmore: --start {page.following}" if page.following is not None else ""
-    return f"{table(['index', 'recorded', 'kind', 'message'], rows)}\n\n{page.size} entries in all{more}"
+    entries = "entry" if page.size == 1 else "entries"
+    return f"{table(['index', 'recorded', 'kind', 'message'], rows)}\n\n{page.size} {entries} in all{more}"

@@ -15,7 +15,7 @@ import click
 
 from client import options
 from client.errors import InputError
-from client.files import write_atomic, write_new
+from client.files import read_text, write_atomic, write_new
 from client.output import Report
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from node.config import Config
     from registry.trust import TrustPolicy
 
+_PEM_BYTES_MAX = 64 * 1024
 PATIENCE_S = 30.0  # a change of leader or a restart of one node is no reason to give up
 
 
@@ -50,17 +51,15 @@ def describe(
     directory: Path, also_certificate: Path | None, out: Path, policy_path: Path, *, next_keys: bool
 ) -> Report:
     """Describe the member whose node.toml is in DIRECTORY, with the certificate that it has now."""
-    from node.identity import certificate_ders
     from node.init import describe_member
     from registry.joint import encode_member
 
-    config = _config(directory)
+    config, also = _config(directory), _certificates(also_certificate)
     followed = asyncio.run(_follow(options.load_policy(policy_path)))
     member = next((m for m in followed.in_force.policy.members if m.name == config.name), None)
     if member is None:
         raise InputError(f"{config.name} is no member; a node that joins is described by wmreg node init")
     with _config_errors():
-        also = certificate_ders(also_certificate.read_text(encoding="ascii")) if also_certificate else ()
         described = describe_member(config, member, certificates=also, with_next_keys=next_keys)
     write_new(out, encode_member(described))
     return Report(
@@ -89,6 +88,8 @@ def propose(
     """Draft a change of the policy in force; it takes effect when enough members have signed it."""
     from client.membership import Wish, describe_draft, draft_change, load_member
 
+    if (add, remove, replace, quorum) == (None, None, None, None):
+        raise click.UsageError("nothing changes: give --add, --remove, --replace or another --quorum")
     wish = Wish(
         add=load_member(add) if add else None,
         remove=remove,
@@ -196,6 +197,18 @@ async def _follow(trust: "TrustPolicy") -> "Followed":
 
     async with options.ledger(trust, PATIENCE_S) as api:
         return await follow_changes(api)
+
+
+def _certificates(path: Path | None) -> tuple[bytes, ...]:
+    """The certificates of a PEM file, as DER; raises InputError when it holds none."""
+    from node.errors import ConfigError
+    from node.identity import certificate_ders
+
+    try:
+        return () if path is None else certificate_ders(read_text(path, _PEM_BYTES_MAX))
+    except (ConfigError, InputError) as error:
+        message = f"{path}: no TLS certificate (PEM); wmreg node new-certificate makes one"
+        raise InputError(message, code="malformed") from error
 
 
 def _config(directory: Path) -> "Config":

@@ -119,15 +119,10 @@ def new_certificate(directory: Path) -> Report:
     It is used when node.toml names it, and not before the policy lists both: wmreg node member describe
     --also-certificate.
     """
-    from node.config import load_config
-    from node.errors import ConfigError
     from node.identity import make_next_certificate
 
-    try:
-        config = load_config(directory / "node.toml")
+    with _config_of(directory) as config, _made_once():
         path = make_next_certificate(config.keys, name=config.name)
-    except ConfigError as error:
-        raise InputError(str(error)) from error
     return Report(
         document={"certificate": str(path), "private_key": str(path.with_suffix(".pem"))},
         text=f"{path}\nNext: wmreg node member describe {directory} --also-certificate {path} --out replace.json",
@@ -148,14 +143,10 @@ def new_keys(directory: Path) -> Report:
     the node stops, they are moved over the present ones, and it starts again. The key that signs votes and changes of
     the policy stays: with its name it is the member.
     """
-    from node.config import load_config
-    from node.errors import ConfigError
     from node.identity import make_next_keys
 
-    try:
-        note, cosigner = make_next_keys(load_config(directory / "node.toml").keys)
-    except ConfigError as error:
-        raise InputError(str(error)) from error
+    with _config_of(directory) as config, _made_once():
+        note, cosigner = make_next_keys(config.keys)
     return Report(
         document={"note": str(note), "cosigner": str(cosigner)},
         text=f"{note}\n{cosigner}\nNext: wmreg node member describe {directory} --next-keys --out replace.json",
@@ -341,7 +332,7 @@ def _settings_path(directory: Path) -> Path:
 
     path = directory / "node.toml"
     if not path.is_file():
-        raise InputError(f"{path}: no such file; wmreg cluster init makes it")
+        raise InputError(f"{path}: no such file; wmreg cluster init or wmreg node init makes the directory of a node")
     return path
 
 
@@ -352,6 +343,17 @@ def _config_of(directory: Path) -> Iterator["Config"]:
 
     with _mending():
         yield load_config(_settings_path(directory))
+
+
+@contextmanager
+def _made_once() -> Iterator[None]:
+    """What was made earlier may be listed in the policy already: it is not made again."""
+    try:
+        yield
+    except FileExistsError as error:
+        made = Path(error.filename)
+        message = f"{made}: made earlier; use it, or remove {made.parent}/*-next.* if no policy lists it"
+        raise InputError(message, code="exists") from error
 
 
 @contextmanager

@@ -190,7 +190,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _load(path: Path, origin: str) -> dict[str, Cursor]:
-    text = read_text(path, _FILE_BYTES_MAX)
+    try:
+        text = read_text(path, _FILE_BYTES_MAX)
+    except InputError as error:
+        raise InputError(f"{error}, so no cursor; choose another --cursor", code=error.code) from error
     try:
         content = json.loads(text)
         _check_whole(content, FORMAT)
@@ -200,7 +203,10 @@ def _load(path: Path, origin: str) -> dict[str, Cursor]:
         followers = answers.mapping(content["followers"])
         return {name: Cursor.read(answers.mapping(one), origin) for name, one in followers.items()}
     except _DAMAGE as error:
-        message = f"{path}: damaged ({error}); remove it to begin afresh, with --from where you last stood"
+        message = (
+            f"{path}: no cursor, or a damaged one ({error}); choose another --cursor, or remove it to begin afresh, "
+            "with --from where you last stood"
+        )
         raise InvalidError(message, code="malformed") from error
 
 

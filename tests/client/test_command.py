@@ -98,6 +98,9 @@ BAD_COMMAND_LINES = [
     (["cluster", "init", "{tmp}/new", "--origin", "x", "--host", "a", "--host", "b", "--host", "c"], 2, "ports given"),
     (["cluster", "init", "{tmp}/new", "--origin", "example.org/x", "--api-port", "1", "--raft-port", "2"], 2, "twice"),
     (["node", "run", "{tmp}"], 2, "node.toml"),
+    (["node", "new-keys", "{tmp}"], 2, "wmreg cluster init"),
+    (["node", "new-certificate", "{tmp}"], 2, "wmreg cluster init"),
+    (["node", "member", "propose", "--out", "{tmp}/new", "--policy", "{tmp}/nowhere"], 2, "--remove"),
     (["keygen", "--out", ""], 2, "empty path"),
     (["train", "--out", "{tmp}/new", "--fraction", "nan"], 2, "finite"),
     (["log", "--policy", "{tmp}/policy", "--patience-s", "nan"], 2, "finite"),
@@ -253,6 +256,34 @@ def test_every_verb_has_json(words, verb):
 @pytest.mark.parametrize("words", [words for words, verb in below() if isinstance(verb, click.Group)], ids=" ".join)
 def test_the_list_of_what_is_below_a_verb_is_not_cut_short(wmreg, words):
     assert "..." not in wmreg(*words, "--help").out.partition("Commands:")[2]
+
+
+@pytest.fixture
+def node(wmreg, tmp_path):
+    """The directory of a node that does not run."""
+    wmreg("cluster", "init", tmp_path / "ledger", "--nodes", "1", "--origin", "example.org/x")
+    return tmp_path / "ledger" / "node-1"
+
+
+@pytest.mark.parametrize("verb", ["new-keys", "new-certificate"])
+def test_what_a_node_changes_to_is_made_once(wmreg, node, verb):
+    first, second = wmreg("node", verb, node), wmreg("node", verb, node)
+
+    assert (first.code, second.code) == (0, 2)
+    assert "made earlier; use it, or remove" in second.err
+    assert second.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"\xa3\xff", b"five words are no certificate\n"])
+def test_what_is_no_certificate_is_named_before_the_ledger_is_asked(wmreg, node, tmp_path, content):
+    (tmp_path / "next.crt").write_bytes(content)
+    words = ["--also-certificate", tmp_path / "next.crt", "--policy", tmp_path / "ledger" / "policy.txt"]
+
+    answer = wmreg("node", "member", "describe", node, *words, "--out", tmp_path / "new.json")
+
+    assert answer.code == 2
+    assert f"{tmp_path}/next.crt: no TLS certificate" in answer.err
+    assert answer.err.count("\n") == 1
 
 
 def test_a_node_that_cannot_run_says_so_as_json_too(wmreg, tmp_path):

@@ -205,7 +205,7 @@ def test_a_page_of_the_ledger_of_other_types_is_passed_over(ledger, wmreg, chang
     shown = wmreg("log", "--policy", ledger.policy_path)
 
     assert shown.code == 0
-    assert "1 entries in all" in shown.out
+    assert "1 entry in all" in shown.out
 
 
 def test_a_kind_that_would_garble_the_terminal_is_shown_without_its_escapes(ledger, wmreg):

@@ -80,6 +80,18 @@ def test_what_is_no_cursor_file_is_refused(path, text):
         pass
 
 
+@pytest.mark.parametrize("content", [b"caf\xe9\n", b"{", bytes(5 * 2**20)])
+def test_a_file_that_was_given_by_mistake_is_refused_with_what_to_do(path, content):
+    path.write_bytes(content)
+
+    with (
+        pytest.raises((InputError, InvalidError), match=r"no cursor.*choose another --cursor"),
+        open_cursors(path, ORIGIN),
+    ):
+        pass
+    assert path.read_bytes() == content
+
+
 def test_another_ledgers_cursor_is_refused(path):
     other = LedgerMaker().origin
     with pytest.raises(InputError, match=f"in {ORIGIN}, not in {other}"), open_cursors(path, other):
