@@ -69,8 +69,12 @@ nginx_config() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=node.example.org -days 1 \
     -keyout "$work/privkey.pem" -out "$work/fullchain.pem" || return 1
   sed "s|/etc/ssl/wmreg|$work|" deploy/proxy/nginx.conf > "$work/site.conf"
-  printf 'pid %s/pid; error_log stderr; events {}\nhttp { access_log off; include %s/site.conf; }\n' "$work" "$work" \
-    > "$work/nginx.conf"
+  {
+    printf 'pid %s/pid; error_log stderr; events {}\nhttp { access_log off; include %s/site.conf;\n' "$work" "$work"
+    # It makes these when it checks, by default where only root may.
+    printf '%s_temp_path '"$work"'/%s;\n' client_body body proxy proxy fastcgi fastcgi uwsgi uwsgi scgi scgi
+    echo '}'
+  } > "$work/nginx.conf"
   nginx -t -q -p "$work" -c "$work/nginx.conf"
 }
 
