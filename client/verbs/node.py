@@ -328,11 +328,16 @@ def _findings_report(name: str, findings: "Findings") -> Report:
 
 
 def _settings_path(directory: Path) -> Path:
-    from client.errors import InputError
+    from node.upkeep.manifest import MANIFEST_FILE
 
     path = directory / "node.toml"
     if not path.is_file():
         raise InputError(f"{path}: no such file; wmreg cluster init or wmreg node init makes the directory of a node")
+    if (directory / MANIFEST_FILE).is_file() and not (directory / "state").exists():
+        message = (
+            f"{directory}: a backup, not a node's directory; wmreg node restore checks it and gives it to a new node"
+        )
+        raise InputError(message)
     return path
 
 
@@ -359,7 +364,6 @@ def _made_once() -> Iterator[None]:
 @contextmanager
 def _mending() -> Iterator[None]:
     """What is wrong with a node's settings, or with what is asked of it, is an error of usage."""
-    from client.errors import InputError
     from node.errors import ConfigError, InconsistentStateError
     from registry.errors import ConsistencyError
 

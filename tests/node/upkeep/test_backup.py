@@ -155,3 +155,19 @@ def test_the_command_tells_what_was_copied(node: StoredNode, tmp_path: Path):
     assert (done.returncode, json.loads(done.stdout)["size"]) == (0, 6)
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "usage")
+
+
+@pytest.mark.parametrize("verb", ["fsck", "rebuild", "run"])
+def test_a_backup_that_is_taken_for_a_node_is_called_a_backup_and_no_alarm(node: StoredNode, tmp_path: Path, verb: str):
+    back_up(settings(node), tmp_path / "backup")
+    done = subprocess.run(
+        [sys.executable, "-m", "client.command", "node", verb, str(tmp_path / "backup")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "a backup, not a node's directory; wmreg node restore checks it" in done.stderr
+    assert files(tmp_path / "backup") == PLAIN
