@@ -59,6 +59,8 @@ class Profiles:
         """
         if name not in self.ledgers:
             known = f"it has {', '.join(sorted(self.ledgers))}" if self.ledgers else "it has none"
+            if not self.path.exists():
+                known = "there is no such file yet"
             raise InputError(f"{self.path}: no profile [ledger.{name}]; {known}")
         told = self.ledgers[name]
         values: dict[str, Callable[[], object]] = {

@@ -42,6 +42,7 @@ def test_all_verbs_are_completed_and_none_is_imported():
         (["wmreg", "node", "member", "pro"], ["propose"]),
         (["wmreg", "publish", "--sign"], ["--signing-key"]),
         (["wmreg", "embed", "--scheme", "mar"], ["margin"]),
+        (["wmreg", "bench", "led"], ["ledger"]),
     ],
 )
 def test_verbs_options_and_values_are_completed_without_torch(words, expected):

@@ -160,6 +160,16 @@ def test_a_file_that_the_environment_names_must_be_there(config, wmreg, monkeypa
     assert "absent.toml" in answer.err
 
 
+def test_a_profile_of_a_file_that_is_not_there_is_told_as_that(wmreg, tmp_path, monkeypatch):
+    monkeypatch.delenv("WMREG_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    answer = wmreg("log", "--ledger", "home")
+
+    assert answer.code == 2
+    assert f"{tmp_path}/wmreg/config.toml: no profile [ledger.home]; there is no such file yet" in answer.err
+
+
 def test_where_the_file_is(monkeypatch, tmp_path):
     monkeypatch.delenv("WMREG_CONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
