@@ -162,6 +162,8 @@ def read_classes(raw: bytes, model: Model, count: int) -> list[int]:
         raise _malformed(f"{len(data)} values in an output of shape {list(tensor.shape)}")
     if model.gives_classes:
         return [_class(value) for value in data]
+    if row == 1:
+        raise EndpointError("wrong_input", "it gives one score for each picture, which tells no class")
     return [_greatest(data[first : first + row]) for first in range(0, len(data), row)]
 
 
@@ -228,7 +230,9 @@ def _chosen(outputs: list[Tensor]) -> Tensor:
         if tensor.datatype in _INTEGERS and (len(tensor.shape) == 1 or tensor.shape[1:] in {(1,), (-1,)}):
             return tensor
     for tensor in outputs:
-        if tensor.datatype in _FLOATS and len(tensor.shape) == 2 and tensor.shape[1] <= CLASSES_MAX:
+        # Of one score alone the greatest is always the first: whatever it means, it is no class.
+        is_row = len(tensor.shape) == 2 and (tensor.shape[1] == -1 or 2 <= tensor.shape[1] <= CLASSES_MAX)
+        if tensor.datatype in _FLOATS and is_row:
             return tensor
     raise EndpointError("wrong_input", "none of its outputs is a class or a row of scores for each picture")
 
