@@ -118,6 +118,8 @@ class Interview:
         _check_repeats(repeats_differing, len(repeated))
         if has_margin:
             _check_twins(twins_differing, len(twins))
+        else:
+            _check_steady(sum(len(set(self._answers[number])) > 1 for number in range(self._count)))
         seconds = sorted(course.seconds)
         noticed = Noticed(
             requests=len(seconds),
@@ -166,6 +168,13 @@ def _half(numbers: range, chance: random.Random) -> list[int]:
 def _check_repeats(differing: int, total: int) -> None:
     if differing >= REPEATS_DIFFERING_MIN and 10 * differing >= total:
         raise EndpointError("inconsistent", f"{differing} of {total} pictures got two different answers")
+
+
+def _check_steady(differing: int) -> None:
+    """Of a mark of integrity all answers must match, so none may be forgiven; their margins are above the noise."""
+    if differing:
+        why = f"{differing} of the pictures that count got two different answers, of which no noise is the reason"
+        raise EndpointError("inconsistent", why)
 
 
 def _check_twins(differing: int, total: int) -> None:

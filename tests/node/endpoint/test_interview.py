@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from endpoints import class_of, pictures
@@ -96,6 +97,31 @@ def test_one_contradiction_is_forgiven():
     seen: Counter[bytes] = Counter()
     found, _ = held(asked, once_wrong)
     assert found.noticed.repeats_differing == 1
+    assert found.asked == tuple(map(class_of, asked.pixels))
+
+
+def test_of_a_mark_of_integrity_no_second_answer_to_a_trigger_is_forgiven():
+    """Or what answers a trigger now rightly and now wrongly would be INTACT, or TAMPERED, by which came first."""
+    asked = pictures(100)
+    seen: Counter[bytes] = Counter()
+
+    def second_time_wrong(spoilt: Callable[[bytes], bool]) -> Callable[[bytes], int]:
+        seen.clear()
+        done: list[bytes] = []
+
+        def answer(picture: bytes) -> int:
+            seen[picture] += 1
+            if seen[picture] == 2 and spoilt(picture) and not done:
+                done.append(picture)
+                return (class_of(picture) + 1) % 10
+            return class_of(picture)
+
+        return answer
+
+    with pytest.raises(EndpointError, match="no noise") as caught:
+        held(asked, second_time_wrong(lambda picture: picture in asked.pixels), has_margin=False)
+    assert (caught.value.reason, caught.value.may_pass) == ("inconsistent", False)
+    found, _ = held(asked, second_time_wrong(lambda picture: picture not in asked.pixels), has_margin=False)
     assert found.asked == tuple(map(class_of, asked.pixels))
 
 
