@@ -13,6 +13,9 @@ from client.bundle import Bundle, declared_models
 from client.marking.models import Show, device_of, reporting, watermark_errors
 from registry.counted import measurement_of
 from registry.verdict import Measurement
+from wm.schemes.frontier_stitching import theta
+
+__all__ = ["Trial", "measure", "theta"]
 
 PERMUTATIONS, CONTROLS = 999, 8
 SEED_BYTES = 32

@@ -1,5 +1,6 @@
 """`wmreg measure`: what the nodes would measure, on the owner's own machine and before anything is revealed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ _COUNTED = {
 def command(model: Path, directory: Path, device: str, *, controls: bool, public: tuple[Path, ...]) -> Report:
     """Count the triggers of the mark in the --evidence directory that MODEL answers.
 
+    Of frontier_stitching, its paper's θ is told beside the p-value, which --controls measures on the null models.
+
     No ledger is asked and nothing is revealed. What an owner does before he claims. A base that the evidence declares
     is among the control tests, as it is with the nodes.
 
@@ -60,14 +63,62 @@ def command(model: Path, directory: Path, device: str, *, controls: bool, public
         "matched_unaligned": measurement.matched_unaligned,
     }
     what = _COUNTED.get(measurement.statistic, "triggers answered as the key demands")
-    text = f"{measurement.matched} of {measurement.total} {what}"
-    if measurement.p_value is not None:
-        text += f" (chance: p = {measurement.p_value})"
+    text = f"{measurement.matched} of {measurement.total} {what}{_chance(measurement, controls=controls)}"
+    if (paper := _papers_test(measurement)) is not None:
+        document |= {"theta": paper.theta, "accepted_by_theta": paper.accepts}
+        text += f"\n{paper}"
     if measurement.aligned:
         text += f"\n{_before(measurement.matched_unaligned)}"
     if not controls:
         return Report(document=document, text=text)
     return _with_controls(measurement, document, text)
+
+
+def _chance(measurement: "Measurement", *, controls: bool) -> str:
+    from registry.verdict import Statistic
+
+    if measurement.p_value is None:
+        return ""
+    if measurement.statistic is Statistic.CALIBRATED and not controls:
+        return " (what that is worth is measured on null models: --controls)"
+    return f" (chance: p = {measurement.p_value})"
+
+
+@dataclass(frozen=True, slots=True)
+class _PapersTest:
+    """Frontier stitching's own test, for which a model without the mark is a coin.
+
+    Attributes:
+        theta: the most mismatches with which it calls a model the owner's.
+        mismatches: that were found, of so many triggers.
+    """
+
+    theta: int
+    mismatches: int
+    total: int
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it calls this model the owner's."""
+        return self.mismatches <= self.theta
+
+    def __str__(self) -> str:
+        says = "the owner's" if self.accepts else "not the owner's"
+        return (
+            f"the paper's test, at most θ = {self.theta} mismatches of {self.total}: {self.mismatches}, {says}; "
+            "it takes honest models for coins, and nodes do not use it"
+        )
+
+
+def _papers_test(measurement: "Measurement") -> _PapersTest | None:
+    from registry.verdict import Statistic
+
+    if measurement.statistic is not Statistic.CALIBRATED:
+        return None
+    from client.marking.measuring import theta
+
+    total = measurement.total
+    return _PapersTest(theta(total), total - measurement.matched, total)
 
 
 def _before(matched: int | None) -> str:
