@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import wm
+from registry.verdict import NULLS_MIN
 from wm import data
 from wm.architectures import Architecture, build
 from wm.pixels import to_pixels
@@ -21,7 +22,7 @@ from wm.schemes.info import SchemeInfo, decode_scheme_info, encode_scheme_info
 from wm.schemes.locked_parameters import LockedPayload, lockable, positions
 from wm.schemes.locked_parameters.places import signs
 from wm.schemes.margin import MarginPayload
-from wm.schemes.measuring import chance_of
+from wm.schemes.measuring import NULLS_LEAST, chance_of
 from wm.schemes.scheme import answers
 from wm.statistics import clopper_pearson_upper
 from wm.training import fit
@@ -198,6 +199,52 @@ def test_a_model_that_does_not_do_the_task_is_no_null_model(model, tmp_path):
     assert found.chance > Fraction(found.controls[0].matched, found.total)
     alone = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0)
     assert alone.chance == 1
+
+
+def told_apart(path: Path, one: torch.Tensor, other: torch.Tensor, classes: tuple[int, int]) -> nn.Module:
+    """A network that gives some pictures one class and some others another."""
+    network, seen = build(SMALL, seed=3).eval(), list[torch.Tensor]()
+    hook = network.fc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    answers(network, torch.cat([one, other]), DIGITS.input)
+    hook.remove()
+    features = torch.cat(seen)
+    means = features[: len(one)].mean(0), features[len(one) :].mean(0)
+    weight, bias = torch.zeros(10, features.shape[1]), torch.full((10,), -1e6)
+    weight[classes[1]] = (means[1] - means[0]) / (means[1] - means[0]).norm()
+    bias[classes[0]], bias[classes[1]] = 0.0, -float(weight[classes[1]] @ (means[0] + means[1]) / 2)
+    network.fc.weight.data, network.fc.bias.data = weight, bias
+    save_weights(network, path)
+    return network
+
+
+@pytest.mark.parametrize(("nulls", "is_listed"), [(3, True), (2, False)])
+def test_an_owner_cannot_get_rid_of_a_public_model_by_pictures_on_which_it_fails(tmp_path, nulls, is_listed):
+    """His pictures have classes that only his null models give; they fail on the triggers, which others answer."""
+    pixels = torch.randint(0, 60, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    tensors = {
+        "originals": pixels,
+        "directions": torch.full((20, 3 * 32 * 32 // 8), 255, dtype=torch.uint8),
+        "labels": hidden(torch.zeros(20, dtype=torch.int64), KEY, classes=10),
+    }
+    fields = {"triggers": 20, "epsilon_levels": 127}
+    payload = frontier_stitching.payload_from(fields, tensors, spec=DIGITS.input, classes=10)
+    suspect = told_apart(tmp_path / "public.safetensors", pixels, pixels + 127, (1, 0))
+    evidence = written(tmp_path, suspect, payload, "frontier_stitching")
+    odd = [tmp_path / f"null-{number}.safetensors" for number in range(nulls)]
+    for path in odd:
+        told_apart(path, pixels, pixels + 127, (0, 1))
+    files = wm.ControlFiles(public=(tmp_path / "public.safetensors",), nulls=tuple(odd))
+
+    found = wm.verify(tmp_path / "model.safetensors", evidence, KEY, control_seed=SEED, controls=0, control_files=files)
+
+    assert found.matched == 20
+    listed = {control.name: control.matched for control in found.controls}
+    assert listed == {f"null-{number}": 0 for number in range(nulls)} | ({"public-0": 20} if is_listed else {})
+    assert (found.chance == 1) is is_listed
+
+
+def test_as_many_null_models_are_enough_as_the_ledger_wants():
+    assert NULLS_LEAST == NULLS_MIN
 
 
 @pytest.mark.parametrize("total", [20, 100, 600])
