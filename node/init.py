@@ -52,6 +52,7 @@ class ClusterOptions:
         thresholds: of the verdict.
         time_skew_s: of the policy.
         https: whether the nodes' URLs are https; their certificates are put to keys/api.crt and keys/api.pem later.
+        allow_private_addresses: of every node's settings: whether claims may lead it to loopback and private addresses.
         submit_timeout_s, submissions_per_s, key_submissions_per_s, unreachable_retry_s, verifier_threads,
             verifier_timeout_s: of every node's settings.
     """
@@ -63,6 +64,7 @@ class ClusterOptions:
     thresholds: Thresholds = field(default_factory=Thresholds)
     time_skew_s: int = 300
     https: bool = False
+    allow_private_addresses: bool = False
     submit_timeout_s: int = 15
     submissions_per_s: int = 50
     key_submissions_per_s: int = 50
@@ -372,7 +374,7 @@ def _settings(plan: _Plan, options: ClusterOptions) -> str:
             "unclaimed_age_max_s": 86400,
         },
         "fetch": {
-            "allow_private_addresses": False,
+            "allow_private_addresses": options.allow_private_addresses,
             "file_directory": "",
             "timeout_s": 600,
             "unreachable_retry_s": options.unreachable_retry_s,

@@ -1,4 +1,4 @@
-"""The demo's seven acts: a ledger, an owner, a thief, a bystander, a liar; claims, a certificate, an audit.
+"""The demo's eight acts: a ledger, an owner, a thief, a bystander, a liar; claims, endpoints, a certificate, an audit.
 
 What the story says of numbers and verdicts is read from what the commands found, and compared with what it must be.
 """
@@ -18,6 +18,7 @@ from registry.policy import Thresholds
 NODES = 3
 ORIGIN = "demo.example/wmreg"
 START_TIMEOUT_S = 60
+SERVED = "digits"  # the name of the model behind each URL
 THIEFS_SHARE = "0.1"
 CAROLS_SEED, MALLORYS_SEED = 1000, 2000  # added to the owner's; the verb's largest seed leaves room for them
 NAMES = {"marked": "Her marked model", "clean": "Her model before the embedding"}
@@ -37,6 +38,7 @@ class Play:
         self.shell, self.seed, self.kill = shell, seed, kill
         self.facts: dict[str, Any] = {"seed": seed, "killed": kill}
         self._nodes: list[subprocess.Popen[bytes]] = []
+        self._servers: list[subprocess.Popen[bytes]] = []
 
     def perform(self) -> dict[str, Any]:
         """Play all acts; return what was found. Whatever was started is stopped."""
@@ -46,16 +48,18 @@ class Play:
             self.publish()
             self.steal()
             self.claim()
+            self.ask()
             self.check()
         finally:
-            stop(self._nodes)
+            stop([*self._servers, *self._nodes])
         self.facts["seconds"] = self.shell.seconds
         return self.facts
 
     def start_ledger(self) -> None:
         """Act 1: three verifier nodes, each a process with its own keys, ledger and verifier."""
-        self.shell.heading(f"1/7  A ledger of {NODES} verifier nodes")
-        self.shell.run(["cluster", "init", "ledger", "--nodes", str(NODES), "--origin", ORIGIN])
+        self.shell.heading(f"1/8  A ledger of {NODES} verifier nodes")
+        here = ["--nodes", str(NODES), "--private-addresses"]  # act 6 has its endpoints on this machine
+        self.shell.run(["cluster", "init", "ledger", *here, "--origin", ORIGIN])
         for number in range(1, NODES + 1):
             log = self.shell.directory / f"node-{number}.log"
             self._nodes.append(self.shell.start(["node", "run", f"ledger/node-{number}"], log=log))
@@ -64,7 +68,7 @@ class Play:
 
     def mark_model(self) -> None:
         """Act 2: Alice trains a ResNet-18 on handwritten digits and embeds her watermark."""
-        self.shell.heading("2/7  Alice trains a model and embeds her watermark; Carol trains one of her own")
+        self.shell.heading("2/8  Alice trains a model and embeds her watermark; Carol trains one of her own")
         self.shell.run(["keygen", "--out", "alice.pem"])
         self._embed("alice", seed=self.seed, options=["--keep-clean"])
         carols_seed = str(self.seed + CAROLS_SEED)
@@ -81,12 +85,12 @@ class Play:
 
     def publish(self) -> None:
         """Act 3: Alice publishes her commitments, then may release the model."""
-        self.shell.heading("3/7  Alice publishes before she releases")
+        self.shell.heading("3/8  Alice publishes before she releases")
         self.shell.run(["publish", "alice", "--signing-key", "alice.pem"])
 
     def steal(self) -> None:
         """Act 4: Mallory fine-tunes the stolen model on a tenth of the data and marks it as his own."""
-        self.shell.heading("4/7  Mallory steals the model, fine-tunes it, embeds and publishes a watermark of his own")
+        self.shell.heading("4/8  Mallory steals the model, fine-tunes it, embeds and publishes a watermark of his own")
         self.shell.run(["keygen", "--out", "mallory.pem"])
         stolen = ["--weights", "alice/model.safetensors", "--fraction", THIEFS_SHARE]
         self._embed("mallory", seed=self.seed + MALLORYS_SEED, options=stolen)
@@ -95,7 +99,7 @@ class Play:
 
     def claim(self) -> None:
         """Act 5: four claims; only the owner's on the stolen model stands."""
-        self.shell.heading("5/7  Four claims")
+        self.shell.heading("5/8  Four claims")
         stolen = "mallory/model.safetensors"
         self.shell.remark("Alice claims the model that Mallory distributes.")
         won = self._claim("alice on the stolen model", stolen, by="alice", kill=self.kill)
@@ -115,9 +119,28 @@ class Play:
         forged = self._claim("eve with a random key", stolen, by="eve", expect=1)
         expect_verdict(forged, "REFUTED", superseded_by=None)
 
+    def ask(self) -> None:
+        """Act 6: two models that can only be asked; triggers tell which of them is hers as she published it."""
+        self.shell.heading("6/8  Behind a URL: nobody hands out the file, so the nodes ask")
+        self.shell.remark(
+            "Alice's customers run her model behind a URL. She makes triggers of her finished model, which stays as it "
+            "is; any change of it moves some of their answers."
+        )
+        what = ["--scheme", "fragile", "--quick", "--arch", "resnet18", "--data", "digits", "--seed", str(self.seed)]
+        finished = ["--weights", "alice/model.safetensors", "--epochs", "0"]
+        self.shell.run(["embed", "--signing-key", "alice.pem", "--out", "sealed", *what, *finished])
+        self.shell.run(["publish", "sealed", "--signing-key", "alice.pem"])
+        self.shell.remark("One of them serves her model.")
+        intact = self._claim_endpoint("alice on an endpoint with her model", "alice/model.safetensors")
+        expect_verdict(intact, "INTACT", superseded_by=None)
+        self.shell.remark("Another one serves what Mallory has made of it.")
+        changed = self._claim_endpoint("alice on an endpoint with the copy", "mallory/model.safetensors", expect=1)
+        expect_verdict(changed, "TAMPERED", superseded_by=None)
+        self.shell.remark(f"{counted(changed)} are answered as she published them; on her own model all of them are.")
+
     def check(self) -> None:
-        """Act 6: everything is checked again by somebody who trusts no single node; two flipped bytes are caught."""
-        self.shell.heading("6/7  Anyone checks: the certificate offline, the whole ledger, and two forgeries")
+        """Act 7: everything is checked again by somebody who trusts no single node; two flipped bytes are caught."""
+        self.shell.heading("7/8  Anyone checks: the certificate offline, the whole ledger, and two forgeries")
         self.shell.run(["verify", "alice/certificate.json"])
         self.shell.run(["audit", "--mirror", "mirror"])
         self.shell.remark("One byte of the certificate is flipped.")
@@ -139,12 +162,36 @@ class Play:
         self.shell.remark(f"{NAMES[name]} {described(found)}.")
 
     def _claim(self, name: str, model: str, *, by: str, expect: int = 0, kill: int | None = None) -> dict[str, Any]:
-        """Claim, and return the claim's state as `wmreg status` tells it afterwards."""
-        known = self._claims()
-        arguments = ["claim", model, "--evidence", by, "--signing-key", f"{by}.pem"]
         if kill is not None:
             self._kill(kill)
-        self.shell.run(arguments, expect=expect)
+        return self._claimed(name, [model, "--evidence", by, "--signing-key", f"{by}.pem"], expect=expect)
+
+    def _claim_endpoint(self, name: str, model: str, *, expect: int = 0) -> dict[str, Any]:
+        """Serve a model while Alice claims its endpoint."""
+        url = self._serve(model)
+        arguments = [url, "--endpoint", "--evidence", "sealed", "--signing-key", "alice.pem"]
+        state = self._claimed(name, arguments, expect=expect)
+        stop([self._servers.pop()])
+        return state
+
+    def _serve(self, model: str) -> str:
+        """Start the reference server; return the URL of its model."""
+        log = self.shell.directory / f"server-{Path(model).parent}.log"
+        serving = ["serve-model", model, "--evidence", "sealed", "--name", SERVED, "--port", "0"]
+        server = self.shell.start(serving, log=log)
+        self._servers.append(server)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and server.poll() is None:
+            if url := served_url(log.read_text()):
+                self.shell.output(f"serving {url}")
+                return url
+            time.sleep(0.1)
+        raise DemoError(f"`wmreg serve-model` does not serve: {log.read_text()[-1000:]}")
+
+    def _claimed(self, name: str, arguments: list[str], *, expect: int) -> dict[str, Any]:
+        """Claim, and return the claim's state as `wmreg status` tells it afterwards."""
+        known = self._claims()
+        self.shell.run(["claim", *arguments], expect=expect)
         made = [claim for claim in self._claims() if claim not in known]
         if len(made) != 1:
             raise DemoError(f"{name}: the ledger has {len(made)} new claims, not one")
@@ -182,6 +229,9 @@ class Play:
         raise DemoError(f"the nodes were not ready after {START_TIMEOUT_S} s; their logs are in the report")
 
 
+_REASONS = {"VERIFIED": "matched", "REFUTED": "below_threshold", "INTACT": "matched", "TAMPERED": "changed"}
+
+
 def expect_verdict(state: dict[str, Any], outcome: str, *, superseded_by: str | None) -> None:
     """Check that a claim ended as the story tells.
 
@@ -193,7 +243,7 @@ def expect_verdict(state: dict[str, Any], outcome: str, *, superseded_by: str | 
     Raises:
         DemoError: it ended otherwise, or for a reason that has nothing to do with the mark.
     """
-    reason = {"VERIFIED": "matched", "REFUTED": "below_threshold"}[outcome]
+    reason = _REASONS[outcome]
     found = state.get("outcome"), state.get("reason"), (state.get("superseding") or {}).get("publication")
     if found != (outcome, reason, superseded_by):
         raise DemoError(
@@ -222,6 +272,12 @@ def counted(state: dict[str, Any]) -> str:
         if vote.get("total"):
             return f"{vote['matched']} of {vote['total']} triggers"
     raise DemoError(f"no vote on the claim {state.get('claim')} has numbers")
+
+
+def served_url(log: str) -> str | None:
+    """The URL that `wmreg serve-model` has told; None as long as it has not."""
+    told = [line.removeprefix("serving ") for line in log.splitlines(keepends=True) if line.startswith("serving ")]
+    return told[0].rstrip("\n") if told and told[0].endswith("\n") else None
 
 
 def is_ready(status: dict[str, Any]) -> bool:

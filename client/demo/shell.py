@@ -50,6 +50,10 @@ class Shell:
         """Say something that no command says."""
         self._say(Line("remark", text))
 
+    def output(self, text: str) -> None:
+        """Show a line that a command which stays has printed."""
+        self._say(Line("output", text))
+
     def run(self, arguments: Sequence[str], *, expect: int = 0) -> str:
         """Run one command; its progress goes to our stderr, its results into the transcript.
 

@@ -40,6 +40,11 @@ def command() -> None:
 @click.option("--raft-port", type=_PORT, help="Port of every node for its peers, likewise.  [default: free ones]")
 @click.option("--quorum", type=click.IntRange(1, 31), help="Nodes whose agreement binds.  [default: a majority]")
 @click.option("--https", is_flag=True, help="The nodes' URLs are https; each gets keys/api.crt and keys/api.pem.")
+@click.option(
+    "--private-addresses",
+    is_flag=True,
+    help="Claims may lead the nodes to loopback and private addresses, and to http on loopback; for trying things.",
+)
 @options.as_json
 def init(  # noqa: PLR0913 -- one for each option
     *,
@@ -52,6 +57,7 @@ def init(  # noqa: PLR0913 -- one for each option
     raft_port: int | None,
     quorum: int | None,
     https: bool,
+    private_addresses: bool,
 ) -> Report:
     """Make the keys, the genesis and the settings of a ledger's nodes in DIRECTORY.
 
@@ -67,6 +73,7 @@ def init(  # noqa: PLR0913 -- one for each option
         api_ports=(api_port,) * nodes if api_port else (),
         raft_ports=(raft_port,) * nodes if raft_port else (),
         https=https,
+        allow_private_addresses=private_addresses,
     )
     try:
         policy = init_cluster(directory, nodes=nodes, origin=origin, quorum=quorum, options=made)

@@ -29,9 +29,9 @@ SEED_MAX = options.SEED_MAX - 2000  # client.demo.play adds up to that for the o
 def command(report: Path, seed: int, kill_node: int | None) -> Report:
     """Play the whole life of a model on this machine.
 
-    Three verifier nodes, an owner, a thief, a bystander and a liar, in a temporary directory, on real handwritten
-    digits; takes minutes. The report directory gets the transcript, all numbers as JSON, and a plot; an earlier
-    report in it is replaced.
+    Three verifier nodes, an owner, a thief, a bystander, a liar and two prediction endpoints, in a temporary directory,
+    on real handwritten digits; takes minutes. The report directory gets the transcript, all numbers as JSON, and a
+    plot; an earlier report in it is replaced.
     """
     from rich.console import Console
 
@@ -80,7 +80,7 @@ def _perform(play: "Play", shell: "Shell", report: Path) -> None:
     except BaseException as error:
         _report_failure(play, shell, report, error)
         raise
-    shell.heading("7/7  The report: transcript, numbers, plot")
+    shell.heading("8/8  The report: transcript, numbers, plot")
     write_report(report, shell, play.facts)
 
 

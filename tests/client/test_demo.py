@@ -19,7 +19,7 @@ def report(tmp_path_factory):
     return directory, json.loads((directory / "report.json").read_text())
 
 
-def test_the_four_claims_end_as_they_must(report):
+def test_the_six_claims_end_as_they_must(report):
     _, facts = report
     claims = facts["claims"]
     assert {name: claim["outcome"] for name, claim in claims.items()} == {
@@ -27,6 +27,8 @@ def test_the_four_claims_end_as_they_must(report):
         "mallory on the stolen model": "VERIFIED",
         "alice on an independent model": "REFUTED",
         "eve with a random key": "REFUTED",
+        "alice on an endpoint with her model": "INTACT",
+        "alice on an endpoint with the copy": "TAMPERED",
     }
     assert claims["alice on the stolen model"]["superseded_by"] is None
     assert claims["mallory on the stolen model"]["superseded_by"] is not None
@@ -37,6 +39,15 @@ def test_every_living_node_votes_on_its_own_with_its_numbers(report):
     votes = facts["claims"]["alice on the stolen model"]["votes"]
     assert {vote["member"] for vote in votes} == {"node-1", "node-3"}
     assert all(vote["matched"] >= 420 and len(vote["controls"]) >= 8 for vote in votes)
+
+
+def test_the_nodes_ask_the_endpoints_themselves(report):
+    _, facts = report
+    names = ("alice on an endpoint with her model", "alice on an endpoint with the copy")
+    intact, changed = (facts["claims"][name]["votes"] for name in names)
+    assert {vote["device"] for vote in (*intact, *changed)} == {"endpoint"}
+    assert {vote["matched"] for vote in intact} == {100}
+    assert all(vote["matched"] < 100 for vote in changed)
 
 
 def test_the_watermark_costs_the_model_little_and_chance_stays_chance(report):

@@ -127,7 +127,7 @@ def test_a_failure_is_told_and_so_is_where_the_transcript_is(shell, tmp_path):
     with pytest.raises(ClientError, match="the fifth act; the transcript is in"):
         _perform(FailingPlay(shell, seed=1), shell, tmp_path / "report")
     assert "the fifth act" in (tmp_path / "report" / "transcript.txt").read_text()
-    assert "7/7" not in shell.text()
+    assert "8/8" not in shell.text()
 
 
 def test_a_report_that_cannot_be_written_does_not_hide_why_the_demo_failed(shell, tmp_path):

@@ -90,6 +90,12 @@ def test_options_reach_policy_and_settings(tmp_path: Path):
     assert (config.fetch.unreachable_retry_s, config.verifier.threads) == (5, 2)
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_nodes_follow_claims_into_private_networks_only_where_that_was_asked_for(tmp_path: Path, allowed: bool):
+    init_cluster(tmp_path / "ledger", nodes=1, origin=ORIGIN, options=ClusterOptions(allow_private_addresses=allowed))
+    assert load_config(tmp_path / "ledger/node-1/node.toml").fetch.allow_private_addresses is allowed
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
