@@ -27,7 +27,7 @@ from registry.audit import Replay
 from registry.claims import ClaimState
 from registry.endpoint import is_endpoint_pointer
 from registry.messages import Vote
-from registry.verdict import ControlKind, Measurement, Outcome, judge
+from registry.verdict import ControlKind, Measurement, Outcome, Statistic, judge
 
 Show = Callable[[str], None]
 APART_MAX = 3  # matched triggers by which two devices may honestly differ
@@ -154,7 +154,7 @@ def compare(claim: ClaimState, answer: Answer, remarks: list[str]) -> Iterator[F
             remarks.append(
                 f"entry {placed.index}: {member} has {public} public models, which cannot be counted again here"
             )
-            judged, _ = judge(_without_public(vote.measurement), thresholds)
+            judged, _ = judge(_without_public(vote.measurement, answer.measurement), thresholds)
         if vote.reason in _CIRCUMSTANCES:
             remarks.append(f"entry {placed.index}: {member} voted {there}; with the files of now it is {here}")
         elif judged is not outcome or _are_apart(vote.measurement, answer.measurement):
@@ -166,10 +166,16 @@ def _public(measurement: Measurement) -> int:
     return sum(control.kind is ControlKind.PUBLIC for control in measurement.controls)
 
 
-def _without_public(measurement: Measurement) -> Measurement:
-    """The measurement as it is of a node without public models: which ones a node has is its operator's word."""
+def _without_public(measurement: Measurement, here: Measurement | None) -> Measurement:
+    """The measurement as it is of a node without public models: which ones a node has is its operator's word.
+
+    Where the chance is measured, they can only raise it; without them it is what came out here.
+    """
     controls = tuple(control for control in measurement.controls if control.kind is not ControlKind.PUBLIC)
-    return replace(measurement, controls=controls)
+    chance_ppm = measurement.chance_ppm
+    if here is not None and measurement.statistic is here.statistic is Statistic.CALIBRATED:
+        chance_ppm = min(chance_ppm, here.chance_ppm)
+    return replace(measurement, controls=controls, chance_ppm=chance_ppm)
 
 
 def _are_apart(one: Measurement | None, other: Measurement | None) -> bool:

@@ -27,7 +27,7 @@ from registry.envelope import message_hash
 from registry.evidence import parse_evidence
 from registry.messages import Publication
 from registry.policy import Thresholds
-from registry.verdict import ControlKind, Outcome
+from registry.verdict import ControlCounts, ControlKind, Measurement, Outcome, Statistic, judge
 
 CLAIMS = [bytes([number]) * 32 for number in range(100)]
 ALL = Sample(share=Fraction(1), seed=7)
@@ -132,6 +132,30 @@ def test_public_models_of_a_node_are_its_own_word_and_the_rest_of_its_vote_is_co
 
         assert len(findings) == found + apart
         assert "node-2 has 1 public models, which cannot be counted again here" in remarks[0]
+
+
+def calibrated(chance_ppm: int, *publics: int) -> Measurement:
+    """All of 100 triggers, beside three null models that match 20, and public ones."""
+    kinds = [
+        *[(ControlKind.FRESH, 10)] * 8,
+        *[(ControlKind.NULL, 20)] * 3,
+        *[(ControlKind.PUBLIC, it) for it in publics],
+    ]
+    controls = tuple(
+        ControlCounts(kind=kind, matched=count, suspect_only=100 - count, control_only=0) for kind, count in kinds
+    )
+    return Measurement(matched=100, total=100, controls=controls, statistic=Statistic.CALIBRATED, chance_ppm=chance_ppm)
+
+
+def test_a_chance_that_a_nodes_public_model_raised_is_no_finding():
+    maker, voted, here = LedgerMaker(), calibrated(930_000, 80), calibrated(360_000)
+    assert judge(voted, Thresholds())[0] is not judge(here, Thresholds())[0]
+    digest = maker.claim("alice", maker.publish("alice"))
+    outcome, reason = judge(voted, Thresholds())
+    maker.vote(2, digest, measurement=voted, outcome=outcome, reason=reason)
+    answer = replace(measured(590), measurement=here)
+
+    assert list(compare(maker.ledger.claim_state(digest), answer, [])) == []
 
 
 @dataclass(frozen=True)
