@@ -1,8 +1,8 @@
 """Plays docs/tutorial.md on this machine and puts what the commands print into it.
 
 `PYTHONPATH=. .venv/bin/python docs/tools/tutorial_transcript.py`, in the checkout. Every command of the page is run by
-one shell, in a fresh clone of the last commit and with a home of its own, from `python3 -m venv` to the audit. A command
-that shows no output on the page goes on showing none. Takes minutes, and says on the page how many: run it on a machine
+one shell, in a fresh clone of the last commit and with a home of its own, from `python3 -m venv` to the audit. A
+command that shows no output on the page goes on showing none. Takes minutes, and says on the page how many: run it on a machine
 that does nothing else.
 """
 
@@ -49,7 +49,7 @@ class Player:
         """Run one command; what it printed, with ~ for the home, and its exit code."""
         asked, told = self._shell.stdin, self._shell.stdout
         assert asked is not None and told is not None  # noqa: PT018, S101 -- they are pipes
-        asked.write(f"{command}\necho; echo {_END} $?\n")
+        asked.write(f"{command}\nended=$?; echo; echo {_END} $ended\n")
         asked.flush()
         lines: list[str] = []
         for line in told:
