@@ -2,8 +2,8 @@
 
 `PYTHONPATH=. .venv/bin/python docs/tools/tutorial_transcript.py`, in the checkout. Every command of the page is run by
 one shell, in a fresh clone of the last commit and with a home of its own, from `python3 -m venv` to the audit. A
-command that shows no output on the page goes on showing none. Takes minutes, and says on the page how many: run it on a machine
-that does nothing else.
+command that shows no output on the page goes on showing none. Takes minutes, and says on the page how many: run it on
+a machine that does nothing else.
 """
 
 import json
