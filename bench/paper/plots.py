@@ -49,7 +49,7 @@ def overwriting(table: "Table", path: Path) -> None:
         ticks = [f"{here}\n(paper: {papers})" for papers, here in table.setting.overwriting_epochs.items()]
         axes.set(title=task.name, xlabel="epochs of overwriting", ylabel="points lost")
         axes.set_xticks(places, ticks, fontsize="small")
-        axes.legend(fontsize="x-small", loc="upper left")
+        axes.legend(fontsize="x-small", loc="best")
     figure.savefig(path, dpi=150, format="png")
 
 
