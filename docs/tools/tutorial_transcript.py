@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ BLOCK = re.compile(r"(?<=^```console\n)(.*?)(?=^```$)", re.MULTILINE | re.DOTALL
 TOOK = re.compile(r"(?<=<!-- took -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
 HASH = re.compile(r"\b[0-9a-f]{64}\b")
 READY_TIMEOUT_S = 120
+WIDTH = 119
 _END = "the end of this command"
 
 
@@ -86,8 +88,14 @@ def played(player: Player, block: str) -> str:
             player.until_ready()
         command = HASH.sub(player.first_claim(), written) if written.startswith("wmreg status ") else written
         printed, _ = player.run(command)
-        shown.append(f"$ {command}\n{printed if has_output else ''}")
+        shown.append(f"$ {command}\n{_wrapped(printed) if has_output else ''}")
     return "".join(shown)
+
+
+def _wrapped(printed: str) -> str:
+    """As a terminal shows it: the command itself wraps its paragraphs only there."""
+    lines = (textwrap.wrap(line, WIDTH) if len(line) > WIDTH else [line] for line in printed.splitlines())
+    return "".join(f"{line}\n" for parts in lines for line in parts)
 
 
 def _commands(block: str) -> Iterator[tuple[str, bool]]:
