@@ -193,7 +193,8 @@ def _lines(audit: "Audit") -> list[str]:
 
 def _outcome(audit: "Audit") -> str:
     if not audit.findings:
-        return f"{audit.size} entries replayed, every one keeps the rules"
+        entries = "entry" if audit.size == 1 else "entries"
+        return f"{audit.size} {entries} replayed, every one keeps the rules"
     count = len(audit.findings)
     return f"ALARM, {count} finding{'s' * (count > 1)}; {_kept(audit)}"
 
