@@ -32,7 +32,7 @@ def from_pixels(pixels: Tensor, spec: InputSpec) -> Tensor:
     """Normalise pictures as the network takes them.
 
     Args:
-        pixels: uint8, shape (n, channels, height, width).
+        pixels: uint8, or float32 between the levels, shape (n, channels, height, width).
         spec: what the network takes.
 
     Returns:

@@ -96,6 +96,7 @@ def made(model: nn.Module, data: Dataset, recipes: dict[str, fragile.Settings], 
             f"{name}: least margin": float(marked.report["margins"]["least"]),
             f"{name}: greatest margin": float(marked.report["margins"]["most"]),
             f"{name}: in the band": float(marked.report["in_band"][-1]),
+            f"{name}: attempts": float(len(marked.report["in_band"])),
         }
         figures |= {f"{name}: noise, {variation}": value for variation, value in marked.report["noise"].items()}
     return figures, sets

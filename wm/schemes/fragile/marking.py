@@ -1,6 +1,6 @@
 """Making the triggers of a model that stays as it is.
 
-generator -> [noise measured -> triggers climb and are polished into the band -> what is left behind begun anew] ...
+generator -> [noise measured -> triggers levelled, polished into the band -> what is left behind begun anew] ...
 
 Noise is measured on the triggers themselves, since it grows with the size of what a network computes, and again after
 they have been moved; it is over when all margins lie above the least and as many as possible below the most.
@@ -11,6 +11,7 @@ Source: Yin et al. 2022; the band is SCHEMES 1.3's remedy against nodes that dis
 import copy
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from wm.progress import Progress, ProgressCallback, silent
 from wm.scenes import Scenes
 from wm.schemes.fragile.drawing import draw_labels
 from wm.schemes.fragile.generating import Generating
+from wm.schemes.fragile.levelling import TIES_MAX
 from wm.schemes.fragile.numerics import Margins, measure
 from wm.schemes.fragile.payload import FragilePayload, check_size, decimal
 from wm.schemes.fragile.polishing import Band, polish
@@ -80,7 +82,8 @@ def embed(
     labels = draw_labels(watermark_key, count=settings.triggers, classes=data.classes)
     generating = Generating(frozen, spec, labels, watermark_key, settings, seed=seed)
     history = generating.train(progress)
-    polished = _polished(frozen, generating, spec, settings, progress)
+    ties = 1 if settings.boundary == "pair" else min(data.classes - 1, TIES_MAX)
+    polished = _polished(frozen, generating, spec, settings, ties=ties, progress=progress)
     payload = _payload(polished, data.classes, settings)
     matched = int(matches(marked, polished.triggers, spec).sum())
     before, after = (score(it, data.validation) for it in (model, marked))
@@ -98,50 +101,77 @@ def embed(
 
 
 def _polished(
-    model: nn.Module, generating: Generating, spec: InputSpec, settings: Settings, progress: ProgressCallback
+    model: nn.Module,
+    generating: Generating,
+    spec: InputSpec,
+    settings: Settings,
+    *,
+    ties: int,
+    progress: ProgressCallback,
 ) -> _Polished:
-    """Polish until all margins lie in the band that their own noise sets, as far as the attempts go.
+    """Polish until all margins lie in the band that their noise sets, as far as the attempts go.
 
-    What is below the band then is moved behind it: such a trigger is less sensitive, but no noise flips it.
+    A few triggers have far more noise than the others, which is why the band is not set by the greatest: they are begun
+    anew. What is good stays as it is, with the noise that it has.
+
+    What does not get into the band is moved behind it at the end: such a trigger is less sensitive, but no noise flips
+    it.
 
     Raises:
         WatermarkError: `mismatch`, some do not even reach the least.
     """
+    polishing = partial(polish, model, spec=spec, ties=ties, rounds=settings.polishing_rounds, batch=settings.batch)
+    measuring = partial(_measured, model, spec=spec, settings=settings)
     triggers = generating.triggers(attempt=0)
+    is_open = torch.ones(len(triggers), dtype=torch.bool)
     in_band: list[int] = []
-    was_outside = torch.zeros(len(triggers), dtype=torch.bool)
-    measured, band = _measured(model, triggers, spec, settings)
+    band = _band(measuring(triggers), settings)
     for attempt in range(1, settings.attempts + 1):
         aimed = Band(least=_HEADROOM * band.least, most=band.most)
-        triggers = polish(model, triggers, spec, band=aimed, rounds=settings.polishing_rounds, batch=settings.batch)
-        measured, band = _measured(model, triggers, spec, settings)
-        held = band.holds(measured.margins)
-        in_band.append(int(held.sum()))
-        progress(Progress("polishing", attempt, settings.attempts, f"{in_band[-1]} of {len(held)} in the band"))
-        if bool(held.all()):
+        triggers = _replaced(triggers, is_open, polishing(_those(triggers, is_open), band=aimed).pixels)
+        measured = measuring(triggers)
+        reached = aimed.holds(measured.margins)
+        if attempt == 1:  # the noise near the boundary; before, it was that of the generator's triggers
+            band = _band(measured, settings)
+        is_noisy = measured.leasts(settings.margin_least) > band.least
+        is_open = ~band.holds(measured.margins) | is_noisy
+        in_band.append(int((~is_open).sum()))
+        progress(Progress("polishing", attempt, settings.attempts, f"{in_band[-1]} of {len(triggers)} in the band"))
+        if not bool(is_open.any()):
             break
         if attempt < settings.attempts:
-            # What is a little outside for the first time is polished further; the rest is stuck.
-            stuck = ~held & (was_outside | (measured.margins < 0) | (measured.margins > 2 * band.most))
-            was_outside = ~held & ~stuck
-            fresh = generating.triggers(attempt=attempt).pixels
-            pixels = torch.where(stuck[:, None, None, None], fresh, triggers.pixels)
-            triggers = ClassTriggers(pixels, triggers.labels)
+            stuck = is_open & (is_noisy | ~reached)
+            triggers = _replaced(triggers, stuck, generating.triggers(attempt=attempt).pixels[stuck])
     for widening in _WIDENINGS:
-        if bool((measured.margins >= band.least).all()):
+        least = measured.least(settings.margin_least)
+        short = measured.margins < least
+        if not bool(short.any()):
             break
-        wide = Band(least=_HEADROOM * band.least, most=widening * band.most)
-        triggers = polish(model, triggers, spec, band=wide, rounds=settings.polishing_rounds, batch=settings.batch)
-        measured, band = _measured(model, triggers, spec, settings)
-    _check_least(measured.margins, band.least)
+        wide = Band(least=_HEADROOM * least, most=widening * max(band.most, least))
+        triggers = _replaced(triggers, short, polishing(_those(triggers, short), band=wide).pixels)
+        measured = measuring(triggers)
+    _check_least(measured.margins, measured.least(settings.margin_least))
     return _Polished(triggers, measured, in_band)
 
 
-def _measured(model: nn.Module, triggers: ClassTriggers, spec: InputSpec, settings: Settings) -> tuple[Margins, Band]:
-    images = from_pixels(triggers.pixels, spec)
-    measured = measure(model, images, triggers.labels, tf32=settings.tolerates_tf32)
-    least = measured.least(settings.margin_least)
-    return measured, Band(least=least, most=least * settings.margin_most / settings.margin_least)
+def _those(triggers: ClassTriggers, chosen: Tensor) -> ClassTriggers:
+    return ClassTriggers(triggers.pixels[chosen], triggers.labels[chosen])
+
+
+def _replaced(triggers: ClassTriggers, chosen: Tensor, pixels: Tensor) -> ClassTriggers:
+    all_pixels = triggers.pixels.clone()
+    all_pixels[chosen] = pixels
+    return ClassTriggers(all_pixels, triggers.labels)
+
+
+def _measured(model: nn.Module, triggers: ClassTriggers, *, spec: InputSpec, settings: Settings) -> Margins:
+    return measure(model, from_pixels(triggers.pixels, spec), triggers.labels, tf32=settings.tolerates_tf32)
+
+
+def _band(measured: Margins, settings: Settings) -> Band:
+    """Set the band by the noise of nearly all triggers."""
+    least = measured.usual_least(settings.margin_least)
+    return Band(least=least, most=least * settings.margin_most / settings.margin_least)
 
 
 def _payload(polished: _Polished, classes: int, settings: Settings) -> FragilePayload:

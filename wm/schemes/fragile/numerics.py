@@ -27,6 +27,7 @@ from wm.schemes.scheme import TRIGGERS_AT_ONCE
 
 CUT_OFF = "TF32, cut off"
 _CUT_OFF_FACTOR = 1.5
+_USUAL_SHARE = 0.9
 _MARGIN_LEAST = 1e-6  # where all ways to compute agree to the bit: of equal logits the first class is the answer
 _DROPPED_BITS = 13  # of the 23 of single precision, so that 10 are left
 _PRODUCTS = frozenset(
@@ -48,16 +49,31 @@ class Margins:
 
     Attributes:
         margins: logit of the label minus the best other, in double precision, float64, shape (n,).
-        noise: by the name of a variation, the greatest distance of a margin from that.
+        distances: by the name of a variation, how far from that each margin is, float64, shape (n,).
     """
 
     margins: Tensor
-    noise: dict[str, float]
+    distances: dict[str, Tensor]
+
+    @property
+    def noise(self) -> dict[str, float]:
+        """By the name of a variation, the greatest distance."""
+        return {name: float(distances.max()) for name, distances in self.distances.items()}
 
     def least(self, factor: float) -> float:
         """Return the margin that noise leaves alone: so many times what chance draws, and above what it does not."""
-        drawn = max(distance for name, distance in self.noise.items() if name != CUT_OFF)
-        return max(factor * drawn, _CUT_OFF_FACTOR * self.noise.get(CUT_OFF, 0.0), _MARGIN_LEAST)
+        return float(self.leasts(factor).max())
+
+    def usual_least(self, factor: float) -> float:
+        """Return what the noise of nearly all triggers leaves alone; a few have far more than the others."""
+        return float(self.leasts(factor).quantile(_USUAL_SHARE))
+
+    def leasts(self, factor: float) -> Tensor:
+        """Return the same as each trigger alone would have it, float64, shape (n,)."""
+        wanted = [
+            (_CUT_OFF_FACTOR if name == CUT_OFF else factor) * distances for name, distances in self.distances.items()
+        ]
+        return torch.stack(wanted).amax(0).clamp(min=_MARGIN_LEAST)
 
 
 def measure(model: nn.Module, images: Tensor, labels: Tensor, *, tf32: bool) -> Margins:
@@ -71,11 +87,11 @@ def measure(model: nn.Module, images: Tensor, labels: Tensor, *, tf32: bool) -> 
     """
     truth = _double(model, images)
     margins = margins_of(truth, labels)
-    noise = {
-        name: float((margins_of(logits(model, images), labels) - margins).abs().max())
+    distances = {
+        name: (margins_of(logits(model, images), labels) - margins).abs()
         for name, logits in variations(tf32=tf32).items()
     }
-    return Margins(margins, noise)
+    return Margins(margins, distances)
 
 
 def variations(*, tf32: bool) -> dict[str, Logits]:

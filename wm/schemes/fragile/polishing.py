@@ -1,16 +1,13 @@
-"""Pixels of 8 bits are moved by single levels until every trigger's margin lies where it should.
+"""Whole levels of pixels are moved one by one until every trigger's margin lies where it should.
 
-The generator's triggers lie somewhere near the boundary, some on its wrong side: a network gives some classes hardly to
-any picture but its own, and a generator that was trained for a few iterations has not found them. First, therefore, all
-pixels of a trigger below the band climb the gradient of the label's log-posterior, a level a round, until it is above.
-The log-posterior and not the margin, which is the distance to one other class and turns to and fro between two.
+First the nearest other classes are brought level with the label, between the levels of 8 bits. Rounding to these moves
+each gap by more than the margin that is wanted. So in rounds: the gradients of the gaps tell what one level of each
+pixel does to them, and pixels are chosen greedily, one level each: at each step the one that brings all gaps nearest to
+what is wanted. There are thousands of pixels, of all effects down to almost none, so that some tens of levels hit a
+target far finer than one level of one pixel.
 
-Then the triggers come down into the band. Rounding to 8 bits moves them by more than the margin that is wanted. So in
-rounds: the gradient of a trigger's margin tells what one level of each pixel does to it, and pixels are chosen
-greedily, one level each, that bring it to the target: at each step the one whose effect is nearest to what is still
-missing. There are thousands of pixels, of all effects down to almost none, so that a few levels hit a target far finer
-than one level of one pixel. It does for what is near alone: a hundred pixels a round do not carry a trigger over a
-boundary that is far away.
+The nearest class shall be hit exactly, since it is the margin; the others stay a typical level behind it, where they
+cannot become nearest by what the greedy choice leaves over.
 
 Source: ours.
 """
@@ -19,16 +16,16 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wm.backbone import device_of
-from wm.pixels import LEVELS, from_pixels, pixel_step
-from wm.schemes.fragile.numerics import margins_of
+from wm.pixels import LEVELS
+from wm.schemes.fragile.levelling import gaps_and_slopes, level
 from wm.schemes.scheme import ClassTriggers
 from wm.triggers import InputSpec
 
-_MOVES_MAX = 100  # levels by which a trigger moves in a round: the gradient holds for few
+_MOVES_MAX = 150  # levels by which a trigger moves in a round: the gradient holds for few
+_LEVEL_WITHIN = 4.0  # typical levels by which the furthest of the tying classes may be behind
+_NEAREST_WEIGHT = 30.0  # of the nearest class, against each of the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +45,18 @@ class Band:
         return (margins >= self.least) & (margins <= self.most)
 
 
-def polish(
-    model: nn.Module, triggers: ClassTriggers, spec: InputSpec, *, band: Band, rounds: int, batch: int
+def polish(  # noqa: PLR0913 (triggers, and how they are moved by name)
+    model: nn.Module, triggers: ClassTriggers, spec: InputSpec, *, band: Band, ties: int, rounds: int, batch: int
 ) -> ClassTriggers:
-    """Move pixels until margins lie in a band.
+    """Move pixels until margins lie in a band, and other classes near it.
 
     Args:
         model: in evaluation mode, without parameters that need gradients.
         triggers: to begin with; left as they are.
         spec: what the network takes.
         band: where margins should lie.
-        rounds: at most, of climbing and of polishing each.
+        ties: how many other classes shall be near, at least 1 and fewer than there are.
+        rounds: at most, of levelling and of polishing each.
         batch: triggers in memory at once.
 
     Returns:
@@ -66,59 +64,59 @@ def polish(
     """
     pixels = triggers.pixels.clone()
     for part in torch.split(torch.arange(len(triggers)), batch):
-        _climb(model, pixels, triggers.labels, spec, part, least=band.least, rounds=rounds)
-        open_ = part
+        labels = triggers.labels[part]
+        wanting = _wanting(*gaps_and_slopes(model, pixels[part], labels, spec, ties=ties), band)[0]
+        open_ = part[wanting]
+        if not len(open_):
+            continue
+        levelled = level(model, pixels[open_], triggers.labels[open_], spec, gap=band.target, ties=ties, rounds=rounds)
+        pixels[open_] = levelled.round().to(torch.uint8)
         for _ in range(rounds):
-            margins, slopes = _margins_and_slopes(model, pixels[open_], triggers.labels[open_], spec)
-            wanting = ~band.holds(margins)
+            gaps, slopes = gaps_and_slopes(model, pixels[open_], triggers.labels[open_], spec, ties=ties)
+            wanting, wanted = _wanting(gaps, slopes, band)
             open_ = open_[wanting]
             if not len(open_):
                 break
-            pixels[open_] = _moved(pixels[open_], band.target - margins[wanting], slopes[wanting])
+            pixels[open_] = _moved(pixels[open_], wanted[wanting], slopes[wanting])
     return ClassTriggers(pixels, triggers.labels)
 
 
-def _climb(  # noqa: PLR0913 (the state of a loop)
-    model: nn.Module, pixels: Tensor, labels: Tensor, spec: InputSpec, part: Tensor, *, least: float, rounds: int
-) -> None:
-    """Move all pixels of a part's triggers, in place, a level a round, until no margin is below the least."""
-    place = device_of(model)
-    for _ in range(rounds):
-        images = from_pixels(pixels[part], spec).to(place).requires_grad_()
-        logits, wanted = model(images), labels[part].to(place)
-        below = (margins_of(logits.detach(), wanted) < least).cpu()
-        if not bool(below.any()):
-            break
-        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, wanted, reduction="sum"), images)
-        part = part[below]
-        # A pixel's step is positive, so that the signs are those of the slopes.
-        steps = -gradient.cpu()[below].sign().to(torch.int16)
-        pixels[part] = (pixels[part].to(torch.int16) + steps).clamp(0, LEVELS).to(torch.uint8)
-
-
-def _margins_and_slopes(model: nn.Module, pixels: Tensor, labels: Tensor, spec: InputSpec) -> tuple[Tensor, Tensor]:
-    """Margins, shape (n,), and what one level more of each pixel adds to them, shape (n, pixels)."""
-    place = device_of(model)
-    images = from_pixels(pixels, spec).to(place).requires_grad_()
-    margins = margins_of(model(images), labels.to(place))
-    (gradient,) = torch.autograd.grad(margins.sum(), images)
-    return margins.detach().cpu(), (gradient.cpu() * pixel_step(spec)).flatten(1)
+def _wanting(gaps: Tensor, slopes: Tensor, band: Band) -> tuple[Tensor, Tensor]:
+    """Tell which triggers are not done, bool, shape (n,), and by how much each gap should grow, shape (n, ties)."""
+    typical = slopes.square().mean((1, 2)).sqrt()
+    goal = band.target + torch.cat([torch.zeros(len(gaps), 1), typical[:, None].expand(-1, gaps.shape[1] - 1)], 1)
+    is_done = band.holds(gaps[:, 0]) & (gaps[:, -1] <= band.most + _LEVEL_WITHIN * typical)
+    return ~is_done, goal - gaps
 
 
 def _moved(pixels: Tensor, wanted: Tensor, slopes: Tensor) -> Tensor:
-    """Choose pixels, a level each, whose slopes add up to what is wanted, shape (n,)."""
+    """Choose pixels, a level each, whose slopes add up to what is wanted.
+
+    Args:
+        pixels: uint8, shape (n, channels, height, width).
+        wanted: of each gap, shape (n, ties).
+        slopes: what a level of each pixel adds, shape (n, ties, pixels).
+
+    Returns:
+        Other pixels of the same shape.
+    """
     flat, rows = pixels.flatten(1).to(torch.int16), torch.arange(len(pixels))
-    wanted, untouched = wanted.clone(), torch.ones_like(slopes, dtype=torch.bool)
+    weights = torch.ones(wanted.shape[1])
+    weights[0] = _NEAREST_WEIGHT
+    left, slopes = wanted * weights, slopes * weights[:, None]
+    squares = slopes.square().sum(1)
+    untouched = squares > 0
     for _ in range(_MOVES_MAX):
-        goes_up = wanted[:, None] * slopes > 0
-        can = untouched & (slopes != 0) & torch.where(goes_up, flat < LEVELS, flat > 0)
-        left = torch.where(can, (wanted.abs()[:, None] - slopes.abs()).abs(), torch.inf)
-        least, chosen = left.min(1)
-        moves = least < wanted.abs()
+        along = (slopes * left[..., None]).sum(1)
+        goes_up = along > 0
+        can = untouched & torch.where(goes_up, flat < LEVELS, flat > 0)
+        # |left|² - |left ∓ slope|², what a move takes away.
+        gain, chosen = torch.where(can, 2 * along.abs() - squares, -torch.inf).max(1)
+        moves = gain > 0
         if not bool(moves.any()):
             break
         signs = torch.where(goes_up[rows, chosen], 1, -1) * moves
         flat[rows, chosen] += signs.to(torch.int16)
-        wanted -= signs * slopes[rows, chosen]
+        left = left - signs[:, None] * slopes[rows, :, chosen]
         untouched[rows[moves], chosen[moves]] = False
     return flat.to(torch.uint8).view(pixels.shape)

@@ -55,10 +55,19 @@ def test_a_margin_is_the_labels_logit_minus_the_best_other() -> None:
     assert margins_of(logits, torch.tensor([0, 1])).tolist() == [0.5, -2.0]
 
 
+def _exact(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def test_the_least_margin_is_ten_times_what_chance_draws_and_above_what_it_does_not() -> None:
-    quiet = Margins(torch.zeros(1), {"float32": 0.1, "TF32, rounded": 0.2, CUT_OFF: 0.3})
-    loud = Margins(torch.zeros(1), {"float32": 0.1, "TF32, rounded": 0.2, CUT_OFF: 3.0})
+    drawn = {"float32": _exact(0.1, 0.05), "TF32, rounded": _exact(0.2, 0.1)}
+    quiet = Margins(_exact(0, 0), {**drawn, CUT_OFF: _exact(0.3, 0.2)})
+    loud = Margins(_exact(0, 0), {**drawn, CUT_OFF: _exact(0.3, 3.0)})
     assert (quiet.least(10), loud.least(10)) == (2.0, 4.5)
+    assert torch.allclose(quiet.leasts(10), _exact(2.0, 1.0))
+    assert torch.allclose(loud.leasts(10), _exact(2.0, 4.5))
+    assert 1 < quiet.usual_least(10) < 2
+    assert quiet.noise == {"float32": 0.1, "TF32, rounded": 0.2, CUT_OFF: 0.3}
 
 
 def test_a_measurement_leaves_everything_as_it_was() -> None:
