@@ -25,6 +25,7 @@ from wm.progress import Progress, ProgressCallback, silent
 from wm.randomness import EndlessOrder, generator, global_generators, seeded, set_global_generators
 from wm.savepoint import Savepoint, State, fill, fill_optimizer, fingerprint, optimizer_state, prefixed, under
 from wm.scenes import BATCH_PICTURES, Scenes, detection_loss, mask_precision
+from wm.single_pixels import SinglePixels
 
 BATCH_IMAGES = 64
 EVALUATION_BATCH_IMAGES = 256
@@ -176,7 +177,9 @@ def primary_loss(model: nn.Module, batch: Examples) -> Tensor:
     if isinstance(batch, Scenes):
         return detection_loss(model, batch)
     device = device_of(model)
-    return F.cross_entropy(model(on_device(batch.images, device)).float(), batch.labels.to(device))
+    with SinglePixels():
+        answers = model(on_device(batch.images, device))
+    return F.cross_entropy(answers.float(), batch.labels.to(device))
 
 
 class Batches:

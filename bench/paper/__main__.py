@@ -1,6 +1,7 @@
 """Measure what is still to be measured, and write the result and the report: `python -m bench.paper --help`."""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -17,7 +18,8 @@ _REPOSITORY = RESULTS.parent.parent
 def main() -> int:
     """Do the pieces that are left, one after the other; return 0 when none is left, 3 when there was no time for some.
 
-    What was measured before is taken from its fragment. After each run the result and the report tell of what there is.
+    What was measured before is taken from its fragment, or stays in the result as it was. After each run the result and
+    the report tell of what there is.
     """
     arguments = _arguments()
     begun_s, setting = time.monotonic(), SETTINGS[arguments.setting]
@@ -39,7 +41,12 @@ def main() -> int:
 def _tell(name: str, planned: list[Piece]) -> None:
     done = [(piece, content) for piece in planned if (content := piece.result()) is not None]
     if done:
-        write(name, merging.rows(done), measured=merging.measured(done))
+        rows, contents = merging.rows(done), [content for _, content in done]
+        path = RESULTS / f"{name}.json"
+        if path.exists() and len(done) < len(planned):
+            earlier = json.loads(path.read_text())
+            rows, contents = merging.beside_earlier(rows, earlier), [earlier, *contents]
+        write(name, rows, measured=merging.measured(contents))
         report.write_report(_REPOSITORY)
 
 

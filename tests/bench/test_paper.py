@@ -1,6 +1,7 @@
 """The paper's tables: fragments become rows, the worst seed decides, and docs/results.md says what the files say."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,32 @@ def test_one_conviction_of_an_innocent_model_misses_the_goal(tmp_path: Path) -> 
     rows = rows_of(tmp_path, {name: 0}, {name: 1}, group="false positives")
 
     assert rows[f"false positives: {name}"].met is False
+
+
+def test_what_is_measured_alone_takes_its_place_in_the_result_and_leaves_the_rest(tmp_path: Path) -> None:
+    before = list(rows_of(tmp_path / "before", {LOST: 0.1, "matched, marked": 100.0}).values())
+    content = json.loads(json.dumps({"rows": [asdict(row) for row in before]}))
+    now = list(rows_of(tmp_path / "now", {"matched, clean": 50.0, "matched, marked": 98.0}).values())
+
+    merged = merging.beside_earlier(now, content)
+
+    assert [(row.metric, row.value) for row in merged] == [
+        (f"MNIST: {LOST}", 0.1),
+        ("MNIST: matched, marked", 98.0),
+        ("MNIST: matched, clean", 50.0),
+    ]
+    assert merged[0] == before[0]
+    assert merged[1].met is False
+
+
+def test_a_result_names_every_commit_and_machine_once(tmp_path: Path) -> None:
+    contents = [
+        {"commit": "a, b", "machine": "one", "when": "2026-01-02"},
+        {"commit": "b", "machine": "one", "when": "2026-01-03"},
+        {"commit": "c", "machine": "other", "when": "2026-01-01"},
+    ]
+
+    assert merging.measured(contents) == {"commit": "a, b, c", "machine": "one; other", "when": "2026-01-03"}
 
 
 def test_a_goal_without_bounds_is_met_by_anything_and_a_bound_counts_itself() -> None:

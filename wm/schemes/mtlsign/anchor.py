@@ -4,6 +4,7 @@ Source: Li et al. 2022, equation 8.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -51,6 +52,14 @@ class Anchor:
         change = sum(float((now - then).square().sum()) for now, then in pairs)
         size = sum(float(then.square().sum()) for _, then in pairs)
         return math.sqrt(change / size)
+
+    def typical_weight(self) -> float:
+        """Return the median over the tapped layers' weights of their root mean square in W0; 1 where there are none.
+
+        Layers with a weight for each pair of channels count; scales and biases of one axis do not.
+        """
+        sizes = [float(value.square().mean().sqrt()) for value in self._values.values() if value.ndim > 1]
+        return statistics.median(sizes) if sizes else 1.0
 
     def state(self) -> State:
         """Return W0 itself, not a copy."""

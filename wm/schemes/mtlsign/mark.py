@@ -161,6 +161,11 @@ class Mark:
         """Number of shadows that R_DA has looked at."""
         return self._regularizer.met
 
+    @property
+    def backbone_lr(self) -> float:
+        """The recipe's rate for the model, Adam's, at the beginning."""
+        return self.settings.backbone_lr * (self._anchor.typical_weight() if self.settings.scaled_lr else 1.0)
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return the head's parameters, for the optimiser."""
         return self.head.parameters()

@@ -52,6 +52,7 @@ class EmbedSettings:
     primary_batch: int = 64
     precision: Precision = "float32"  # of forward and backward: bfloat16 is faster on a GPU; counts are in float32
     backbone_lr: float = 3e-5  # both rates fall to zero along a cosine
+    scaled_lr: bool = False  # backbone_lr is in units of a typical weight, so that no network's are moved too little
     head_lr: float = 1e-3
     shadows: int = 2  # tuned copies that R_DA looks at, every other one overwritten as well
     shadow_steps: int = 40
@@ -82,11 +83,13 @@ class EmbedSettings:
         """The measured recipe where a public base must be kept out: the backbone has to move away from it.
 
         Nothing is centred: the mean move is most of what sets the marked model apart from its base. docs/attacks.md
-        tells what all that costs.
+        tells what all that costs. How far it has to move goes by the size of its weights: a ShuffleNet's are some three
+        times a ResNet-18's.
         """
         return cls(
             centred=False,
-            backbone_lr=1e-4,
+            backbone_lr=2.4e-3,
+            scaled_lr=True,
             lambda1=0.01,
             steps=30,
             head_steps=700,

@@ -117,7 +117,7 @@ class _Run:
     def __init__(self, model: nn.Module, mark: Mark, data: Dataset, *, seed: int) -> None:
         self._model, self._mark, self._settings = model, mark, mark.settings
         self._batches = endless_batches(data.train, images=mark.settings.primary_batch, seed=seed)
-        self._rates = (mark.settings.backbone_lr, mark.settings.head_lr)
+        self._rates = (mark.backbone_lr, mark.settings.head_lr)
         parameters = (model.parameters(), mark.parameters())
         groups = [{"params": list(it), "lr": lr} for it, lr in zip(parameters, self._rates, strict=True)]
         self._optimizer = torch.optim.Adam(groups, fused=True)

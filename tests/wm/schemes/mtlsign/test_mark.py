@@ -82,6 +82,26 @@ def test_a_network_of_ones_own_carries_the_mark_and_an_independent_one_does_not(
     assert model.training
 
 
+def test_a_scaled_rate_follows_the_size_of_the_tapped_weights(few_digits: Dataset) -> None:
+    settings = replace(SETTINGS, backbone_lr=2e-3, scaled_lr=True)
+    small, large = own_net(), own_net()
+    with torch.no_grad():
+        for name, value in large.named_parameters():
+            if value.ndim > 1 and not name.startswith("classifier"):
+                value.mul_(3)
+        large.classifier.weight.mul_(100)  # behind the last tap
+    rates = [
+        wm.Mark(it, KEY, taps=TAPS, input_spec=few_digits.input, settings=settings, tuning=few_digits.train).backbone_lr
+        for it in (small, large)
+    ]
+    sizes = sorted(float(it.weight.detach().square().mean().sqrt()) for it in (small.stem[0], small.deep[0]))
+    assert rates[0] == pytest.approx(2e-3 * sum(sizes) / 2)
+    assert rates[1] == pytest.approx(3 * rates[0])
+    plain = replace(settings, scaled_lr=False)
+    mark = wm.Mark(small, KEY, taps=TAPS, input_spec=few_digits.input, settings=plain, tuning=few_digits.train)
+    assert mark.backbone_lr == 2e-3
+
+
 def test_what_is_saved_is_measured_with_its_builder_and_all_controls(own, few_digits: Dataset, tmp_path: Path) -> None:
     model, mark = own
     mark.save(tmp_path, model)
