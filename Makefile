@@ -31,10 +31,10 @@ test: $(STAMP)
 
 check: lint types coverage
 
-# Real nodes and whole embeddings one after another, since they use all cores; the library's own tests use one each.
+# Clusters of real nodes one after another, since each uses all cores; the rest two at a time, a core each.
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m 'slow and not gpu and not torture' --ignore=tests/wm
-	$(BIN)/python -m pytest -n 2 -m 'slow and not gpu and not torture' tests/wm
+	$(BIN)/python -m pytest -m 'slow and cluster and not gpu and not torture'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'slow and not cluster and not gpu and not torture'
 
 # On a machine with a CUDA device that nobody else uses.
 gpu: $(STAMP)

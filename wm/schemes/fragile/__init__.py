@@ -12,6 +12,7 @@ What differs from both, and why:
   endpoint carry exactly. The code keeps its outputs as floating-point numbers without bounds.
 * Margins are polished by single levels of pixels into a band above the numeric noise. In the code they are as they
   fall: some so small that another GPU flips them, which would be a false alarm, and most needlessly large.
+* All classes tie with the label, or the nine nearest, as the paper's loss wants it and its generator does not reach.
 * Sizes on the generator's way are halves of the picture's own, so that it may have any; the code knows 32 x 32.
 
 What it does not detect: a change that leaves the function alone, such as renumbered or rescaled channels, since that is
