@@ -10,7 +10,7 @@ SEED ?= 1
 PERCENT ?= 100
 SETTING ?= small
 
-.PHONY: setup demo test check slow gpu torture lint types coverage gate bench bench-paper bench-schemes docs deploy-check clean
+.PHONY: setup demo test long check slow gpu torture lint types coverage gate bench bench-paper bench-schemes docs deploy-check clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ test: $(STAMP)
 	$(BIN)/python -m $(if $(COVERAGE),coverage run -m )pytest -n 2
 
 check: lint types coverage
+
+# What takes a second or more each. With `make test` that is what `make gate` judges.
+long: $(STAMP)
+	$(BIN)/python -m $(if $(COVERAGE),coverage run -m )pytest -n 2 -m 'long and not slow and not gpu and not torture'
 
 # Clusters of real nodes one after another, since each uses all cores; the rest two at a time, a core each.
 slow: $(STAMP)
@@ -55,7 +59,7 @@ types: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	$(MAKE) test COVERAGE=1
+	$(MAKE) test long COVERAGE=1
 	$(MAKE) gate
 
 gate: $(STAMP)

@@ -14,6 +14,8 @@ import pytest
 import wmreg
 from client.extras import EXTRAS
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = re.compile(r"wmreg\[\w+\]")  # an extra that another one has in it

@@ -20,6 +20,8 @@ from wm.attacks import ATTACKS, Stolen, attacked
 from wm.training import fit
 from wm.weights import save_weights
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S_MAX = 60
 

@@ -15,6 +15,8 @@ from registry.certificate import verify_certificate
 from registry.endpoint import endpoint_sha256
 from registry.verdict import ControlCounts, ControlKind, Measurement, Statistic
 
+pytestmark = pytest.mark.long
+
 METADATA = {
     "name": "m",
     "inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [-1, 3, 32, 32]}],

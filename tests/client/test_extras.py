@@ -15,6 +15,8 @@ from client.extras import NotInstalledError
 from client.likeness import check_like_marked
 from client.outline import difference, read_outline
 
+pytestmark = pytest.mark.long
+
 
 def test_an_import_of_an_extra_is_explained_and_any_other_is_not():
     told = extras.explained(ModuleNotFoundError("no", name="torch.nn"))

@@ -19,6 +19,8 @@ from client.api import open_ledger
 from client.transport import Timing
 from registry.errors import QuorumError
 
+pytestmark = pytest.mark.long
+
 
 async def first(nodes: NodeSet, count: int, *, start: int = 0, patience_s: float = 30) -> list[int]:
     """Follow the ledger for so many entries; their indexes."""

@@ -17,7 +17,7 @@ from node.init import ClusterOptions
 from registry.envelope import seal
 from registry.messages import Publication
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture

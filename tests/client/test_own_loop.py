@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
 import torch
 
 import wm
 from client.keystore import load_signing_key, load_watermark_key
 from registry.watermark_key import verify_binding
 from wm.architectures import Architecture, build
+
+pytestmark = pytest.mark.long
 
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 SETTINGS = wm.EmbedSettings(

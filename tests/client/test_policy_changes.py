@@ -25,6 +25,8 @@ from registry.policy_change import SetPolicy
 from registry.spelling import encode_base64
 from registry.trust import TrustPolicy
 
+pytestmark = pytest.mark.long
+
 T = TypeVar("T")
 TIMING = Timing(patience_s=1, attempt_timeout_s=10)
 

@@ -16,6 +16,8 @@ from receivers import MailReceiver, WebhookReceiver, mail_receiver, webhook_rece
 from client.watch import delivery
 from registry import tiles
 
+pytestmark = pytest.mark.long
+
 SECRET = f"whsec_{base64.b64encode(b's' * 32).decode()}"
 
 

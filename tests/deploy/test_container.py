@@ -16,6 +16,8 @@ from cluster import eventually
 from node.config import load_config
 from node.init import ClusterOptions, init_cluster
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text()

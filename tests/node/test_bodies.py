@@ -51,6 +51,7 @@ async def test_a_body_that_stops_is_given_up_however_fast_it_came_before(sent_by
             await taken(stream(bytes(sent_bytes), is_whole=False))
 
 
+@pytest.mark.long
 async def test_what_we_take_to_write_it_down_is_not_the_senders_fault(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bodies, "GRACE_S", 1.0)
     monkeypatch.setattr(bodies, "CREDIT_S_MAX", 1.0)

@@ -22,7 +22,7 @@ from registry.policy import Thresholds
 from registry.tiles import parse_entry_bundle
 from registry.verdict import Outcome
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

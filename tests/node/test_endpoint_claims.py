@@ -21,6 +21,8 @@ from registry.endpoint import endpoint_pointer, endpoint_sha256
 from registry.envelope import message_hash
 from registry.verdict import Outcome
 
+pytestmark = pytest.mark.long
+
 ASKED = pictures(40)
 
 

@@ -24,6 +24,8 @@ from registry.receipt import Receipt, verify_receipt, verify_under
 from registry.trust import TrustedCheckpoint, TrustPolicy
 from registry.verdict import Outcome
 
+pytestmark = pytest.mark.long
+
 
 def peer_app(answer: Callable[[int], web.Response]) -> web.Application:
     """A peer that answers a request for its checkpoint of a size as it likes."""

@@ -24,6 +24,8 @@ from registry.errors import MalformedError, RefusedError
 from registry.messages import PolicyChange, Vote
 from registry.verdict import Outcome
 
+pytestmark = pytest.mark.long
+
 
 def first(nodes: NodeSet) -> LedgerService:
     return nodes.nodes[0].ledger

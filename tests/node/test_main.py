@@ -27,6 +27,8 @@ from registry import merkle, signing
 from registry.checkpoint import Checkpoint
 from registry.note import sign
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:

@@ -10,6 +10,8 @@ from stored import OpenedNode, StoredNode
 from node.errors import InconsistentStateError
 from node.patrol import Patrol
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def node(tmp_path: Path) -> StoredNode:

@@ -176,6 +176,7 @@ async def test_an_upload_for_which_there_is_no_room_is_503_and_leaves_nothing(
         assert node.services.blobs.bytes_total == 0
 
 
+@pytest.mark.long
 async def test_signing_goes_on_when_there_is_room_again_and_notes_that_cannot_be_kept_are_gathered_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from node.config import load_config
 from node.init import ClusterOptions
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 SOON_S = 20
 
 

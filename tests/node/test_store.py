@@ -157,6 +157,7 @@ def test_a_withdrawal_shows_when_it_is_durable(tmp_path: Path, maker: LedgerMake
     store.close()
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     commands=st.lists(st.one_of(st.integers(0, 5), st.none(), st.binary(max_size=20)), max_size=20),

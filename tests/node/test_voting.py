@@ -30,6 +30,8 @@ from registry.evidence import FORMAT
 from registry.messages import Vote, Withdrawal
 from registry.verdict import ControlKind, Outcome
 
+pytestmark = pytest.mark.long
+
 
 async def claim_on(
     nodes: NodeSet,

@@ -134,6 +134,7 @@ def test_a_policy_that_came_after_the_claim_is_shown_with_what_it_allowed():
     assert len(verify_certificate(maker.certificate(claim).encode(), maker.trust).challenges) == 1
 
 
+@pytest.mark.long
 def test_a_challenger_with_a_long_past_does_not_cost_the_certificate():
     maker = LedgerMaker()
     others, claim = maker.publish("bob"), maker.verified_claim("alice")

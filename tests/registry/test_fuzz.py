@@ -29,6 +29,8 @@ from registry.rules import Accepted, Duplicate, Ledger, Refused
 from registry.spelling import decode_base64, encode_base64
 from registry.trust import TrustPolicy
 
+pytestmark = pytest.mark.long
+
 np = pytest.importorskip("numpy")
 FAST = settings(max_examples=120, deadline=None)
 

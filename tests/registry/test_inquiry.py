@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from clocks import SKEW_S, HonestCluster
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from registry.attestation import Chronology, Mark
 from registry.audit import Replay
 from registry.inquiry import Inquiry
+
+pytestmark = pytest.mark.long
 
 ROUNDS = 64
 

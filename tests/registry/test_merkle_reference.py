@@ -73,6 +73,7 @@ def test_every_root_is_the_references():
             frontier.append(LEAVES[size])
 
 
+@pytest.mark.long
 def test_every_inclusion_proof_is_the_references_and_holds():
     for size in range(1, SIZE + 1):
         for index in range(size):
@@ -81,6 +82,7 @@ def test_every_inclusion_proof_is_the_references_and_holds():
             merkle.verify_inclusion(LEAVES[index], index=index, size=size, proof=proof, root=mth(0, size))
 
 
+@pytest.mark.long
 def test_every_consistency_proof_is_the_references_and_holds():
     for new in range(1, SIZE + 1):
         for old in range(1, new + 1):

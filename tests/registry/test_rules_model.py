@@ -7,6 +7,7 @@ more than they may, and claims come to their deadline.
 
 from dataclasses import dataclass, field, replace
 
+import pytest
 from fakes import LedgerMaker, good_measurement, policy
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from registry.commitments import commit_further, open_further
 from registry.rules import Accepted, Ledger
 from registry.verdict import Outcome
+
+pytestmark = pytest.mark.long
 
 OWNERS = ["alice", "mallory"]
 MODELS = [b"model", b"model", b"another"]

@@ -26,6 +26,8 @@ from wm.evidence import load_evidence
 from wm.info import Probing
 from wm.triggers import make_triggers
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("channels", [(8,), (64, 128, 256), (256, 512, 1024), (CHANNELS_MAX,) * 16])
 def test_a_reference_of_any_taps_stays_below_its_limit(channels: tuple[int, ...]) -> None:

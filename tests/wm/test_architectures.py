@@ -16,6 +16,8 @@ from wm.architectures import (
 from wm.backbone import possible_taps
 from wm.errors import WatermarkError
 
+pytestmark = pytest.mark.long
+
 TOO_LARGE = {"regnet_y_128gf", "vit_h_14", "vit_l_16", "vit_l_32"}
 SAMPLE = (
     *("resnet18", "googlenet", "inception_v3", "shufflenet_v2_x0_5", "vgg11", "swin_t", "regnet_y_400mf", "vit_b_32"),

@@ -21,6 +21,8 @@ from wm.info import Info
 from wm.triggers import InputSpec, Normalisation, make_triggers
 from wm.weights import save_weights
 
+pytestmark = pytest.mark.long
+
 KEY, SEED = bytes(range(32)), bytes(32)
 TRIGGERS, STEPS, POOLING = 100, 150, 2
 TOO_LARGE = {"regnet_y_128gf", "vit_h_14", "vit_l_16", "vit_l_32"}

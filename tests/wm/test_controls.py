@@ -12,6 +12,8 @@ from wm.progress import silent
 from wm.randomness import generator
 from wm.triggers import make_triggers
 
+pytestmark = pytest.mark.long
+
 SEED = bytes(32)
 
 

@@ -11,6 +11,8 @@ import wm
 from wm.data import Dataset
 from wm.weights import save_weights
 
+pytestmark = pytest.mark.long
+
 
 def test_the_clean_model_is_left_alone_and_the_marked_one_has_moved(owner) -> None:
     clean, marked = owner.clean.state_dict(), owner.embedding.model.state_dict()

@@ -114,6 +114,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(JSON)
 def test_what_is_encoded_canonically_decodes_to_itself(value: object) -> None:
     assert parse_canonical_json(canonical_json(value)) == value

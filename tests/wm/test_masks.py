@@ -23,6 +23,8 @@ from wm.training import fit, measure_of, primary_loss, score
 from wm.triggers import make_triggers
 from wm.weights import save_weights
 
+pytestmark = pytest.mark.long
+
 KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(reversed(range(32))), bytes(32)
 DATA = few_shapes()
 

@@ -18,6 +18,8 @@ from wm.training import accuracy, fit
 from wm.triggers import make_triggers
 from wm.weights import load_weights, save_weights
 
+pytestmark = pytest.mark.long
+
 KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(reversed(range(32))), bytes(32)
 
 

@@ -14,6 +14,8 @@ from wm.architectures import build
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.weights import save_weights
 
+pytestmark = pytest.mark.long
+
 SEED = bytes(32)
 
 

@@ -10,6 +10,8 @@ from wm.architectures import Architecture, build
 from wm.errors import WatermarkError
 from wm.weights import load_backbone, load_transferred, load_weights, save_weights
 
+pytestmark = pytest.mark.long
+
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 
 

@@ -18,6 +18,8 @@ from wm.triggers import InputSpec, Normalisation, make_probes
 from wm.weights import check_backbone, load_backbone, save_weights
 from wm.widths import CHANNELS_MAX
 
+pytestmark = pytest.mark.long
+
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 Tensors = dict[str, Tensor]
 

@@ -11,6 +11,8 @@ from registry.envelope import seal
 from registry.messages import PolicyChange, Vote
 from registry.verdict import Outcome
 
+pytestmark = pytest.mark.long
+
 START_S = 1_700_000_000
 
 

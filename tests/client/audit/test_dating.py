@@ -20,6 +20,8 @@ from registry.note import KeyType, Note, VerifierKey, cosign, sign
 from registry.rules import Accepted
 from registry.trust import TrustPolicy
 
+pytestmark = pytest.mark.long
+
 HOUR_S = 3600
 Act = Callable[["Cluster"], None]
 

@@ -14,6 +14,8 @@ from registry.certificate import verify_certificate
 from registry.encoding import decode, encode
 from registry.trust import TrustPolicy
 
+pytestmark = pytest.mark.long
+
 ENTRIES = 600
 
 

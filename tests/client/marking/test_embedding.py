@@ -25,6 +25,8 @@ from wm.data import digits
 from wm.evidence import load_evidence
 from wm.weights import load_weights, save_weights
 
+pytestmark = pytest.mark.long
+
 ORIGIN = "test.example/ledger"
 
 

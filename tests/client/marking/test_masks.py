@@ -17,6 +17,8 @@ from wm import EmbedSettings
 from wm.data import digits
 from wm.datasets.shapes import shapes
 
+pytestmark = pytest.mark.long
+
 ORIGIN = "test.example/ledger"
 ARCH, SIDE = "maskrcnn_resnet18_fpn", 72
 QUICK = EmbedSettings(

@@ -15,6 +15,8 @@ from client.publishing import Owner, make_publication
 from wm import EmbedSettings
 from wm.info import decode_info
 
+pytestmark = pytest.mark.long
+
 ORIGIN = "test.example/ledger"
 QUICK = EmbedSettings(
     triggers=100, hidden=32, shadows=0, steps=1, trigger_batch=20, primary_batch=8, head_steps=150, feature_noise=0

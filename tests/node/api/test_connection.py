@@ -15,6 +15,8 @@ from nodeset import NodeParts, NodeSet, publication
 from node import logs, main
 from node.api.limits import LimitedConnections
 
+pytestmark = pytest.mark.long
+
 
 @asynccontextmanager
 async def listening(tmp_path: Path, **settings: int) -> AsyncIterator[NodeParts]:

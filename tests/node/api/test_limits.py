@@ -16,6 +16,8 @@ from node.api.limits import BURST_S, Streams, TokenBuckets, WorkBudget, is_own, 
 from node.errors import UnavailableError
 from registry import signing
 
+pytestmark = pytest.mark.long
+
 
 class Clock:
     def __init__(self) -> None:

@@ -19,6 +19,8 @@ from node.api.tls import make_certificate, peer_trust
 from node.config import ApiSettings
 from node.errors import ConfigError
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:

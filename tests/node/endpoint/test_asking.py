@@ -220,6 +220,7 @@ async def test_a_huge_answer_is_not_read():
     assert await refused(Endpoint(metadata=web.Response(body=bytes(2**17)))) == ("too_large", False)
 
 
+@pytest.mark.long
 async def test_an_answer_has_a_limit_however_many_scores_the_metadata_promise():
     scores = [{"name": "scores", "datatype": "FP32", "shape": [-1, 65_536]}]
 

@@ -21,6 +21,8 @@ from node.explorer.answers import POLICY
 from registry.endpoint import endpoint_sha256
 from registry.messages import PolicyChange
 
+pytestmark = pytest.mark.long
+
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 

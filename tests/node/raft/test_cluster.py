@@ -19,7 +19,7 @@ import pytest
 import raft_member
 from raft_cluster import make_peers, wait_for
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 NAMES = ["node-1", "node-2", "node-3"]
 
 

@@ -62,6 +62,7 @@ def draw_message(draw: random.Random, model: list[Entry], term: int) -> tuple[in
     return previous, entries + new
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_the_journal_is_the_model_after_any_messages_and_restarts(tmp_path_factory, seed):

@@ -7,6 +7,8 @@ from raft_simulation import MEMBERS, Simulation
 
 from node.raft.journal import DurableJournal
 
+pytestmark = pytest.mark.long
+
 
 def fault(simulation: Simulation) -> None:
     names, draw = simulation.names, simulation.random

@@ -12,6 +12,8 @@ from raft_simulation import Simulation
 from node.raft.journal_format import JournalError
 from node.raft.raft import TERM_STEP_MAX
 
+pytestmark = pytest.mark.long
+
 
 def fault(simulation: Simulation) -> None:
     """Draw one change of the network or of a node."""

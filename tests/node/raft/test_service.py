@@ -18,6 +18,8 @@ from node.ports import free_ports
 from node.raft import JournalCorruptError, JournalError
 from node.raft.failstop import EXIT_SOFTWARE
 
+pytestmark = pytest.mark.long
+
 
 class Cluster:
     def __init__(self, directory, count: int) -> None:

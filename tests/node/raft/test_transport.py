@@ -259,6 +259,7 @@ def test_an_insider_that_lies_within_the_whitelist_does_not_stop_the_cluster(vic
         assert victims.services[0].status().term == term
 
 
+@pytest.mark.long
 def test_an_insider_that_raises_the_term_costs_one_election(victims):
     term = victims.services[0].status().term
     vote = {"type": "request_vote", "term": term + 1000, "last_log_index": 0, "last_log_term": 0}

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import pytest
 from mutations import mutated
 
 from node.raft.wire import WireError, decode, encode
@@ -26,6 +27,7 @@ SOUND = [
 ]
 
 
+@pytest.mark.long
 def test_no_damaged_frame_does_anything_but_be_refused_or_be_a_message():
     draw = random.Random(1)
     frames = [encode(message) for message in SOUND]

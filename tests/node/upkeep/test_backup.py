@@ -19,6 +19,8 @@ from node.upkeep.manifest import Manifest
 from registry.checkpoint import Checkpoint
 from registry.note import Note
 
+pytestmark = pytest.mark.long
+
 PLAIN = {"manifest.json", "ledger.db", "notes.db", "journal", "genesis", "node.toml"}
 
 

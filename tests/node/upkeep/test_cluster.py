@@ -19,7 +19,7 @@ from registry.envelope import seal
 from registry.messages import Publication
 from registry.receipt import Receipt, verify_receipt
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 numbers = itertools.count(1)
 
 

@@ -20,6 +20,8 @@ from node.raft.journal_file import JournalFile
 from node.raft.journal_format import HardState
 from node.upkeep.fsck import examine
 
+pytestmark = pytest.mark.long
+
 Damage = Callable[[Path], None]
 
 

@@ -19,6 +19,8 @@ from node.upkeep.restore import rebuild, restore
 from registry.entry import Entry
 from registry.trust import TrustPolicy
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def node(tmp_path: Path) -> StoredNode:

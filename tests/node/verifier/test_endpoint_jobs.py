@@ -16,6 +16,8 @@ from node.verifier.worker import answer
 from registry.policy import Thresholds
 from registry.verdict import Outcome, Statistic, judge
 
+pytestmark = pytest.mark.long
+
 
 def on_endpoint(tmp_path: Path, evidence: bytes | None = None, **changes: object) -> Job:
     content = margin_evidence(tmp_path / "margin").read_bytes() if evidence is None else evidence

@@ -25,6 +25,8 @@ from node.verifier.questions import Questions
 from node.verifier.supervisor import Verifier, VerifierTroubleError
 from registry.verdict import Outcome
 
+pytestmark = pytest.mark.long
+
 PROGRAM = """
 import os, signal, subprocess, sys, time
 from pathlib import Path

@@ -24,6 +24,8 @@ from wm.tensorfile import opened
 from wm.training import fit
 from wm.weights import save_weights
 
+pytestmark = pytest.mark.long
+
 Fields = dict[str, object]
 
 

@@ -26,6 +26,8 @@ from node.verifier.worker import _blame_others, _usable_public, answer, serve, s
 from registry.errors import MalformedError
 from registry.verdict import ControlCounts, ControlKind, Outcome
 
+pytestmark = pytest.mark.long
+
 
 def _has_landlock() -> bool:
     try:

@@ -8,6 +8,8 @@ import torch
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.data import Examples
 
+pytestmark = pytest.mark.long
+
 STUDENTS = ["distillation", "extraction_soft", "extraction_hard"]
 
 

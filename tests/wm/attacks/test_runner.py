@@ -10,6 +10,8 @@ import torch
 from wm.attacks import ATTACKS, Scale, Stolen, attack_of, attacked, sweep
 from wm.attacks.forgeries import FORGERIES
 
+pytestmark = pytest.mark.long
+
 WITH_SMALL_NETS = sorted(set(ATTACKS) - {"overwriting"})  # which embeds into networks of the catalogue
 DRAWING = {"ftal", "rtll", "rtal", "weight_shift", "spoil", "permutation", "scaling", "dummy_neurons"}
 

@@ -16,6 +16,8 @@ from wm.errors import WatermarkError
 from wm.randomness import generator
 from wm.training import accuracy
 
+pytestmark = pytest.mark.long
+
 FAINT, STRONG = 1e-6, 1e-2
 
 

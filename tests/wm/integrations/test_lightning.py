@@ -27,6 +27,7 @@ from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 from wm.integrations.lightning import MarkCallback  # noqa: E402
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),

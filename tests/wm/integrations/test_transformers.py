@@ -25,6 +25,8 @@ transformers = pytest.importorskip("transformers", reason=MISSING)
 
 from wm.integrations.transformers import MarkCallback  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 STEPS, BATCH = 9, 8
 
 

@@ -29,6 +29,8 @@ from wm.training import fit
 from wm.triggers import InputSpec, Normalisation
 from wm.weights import save_weights
 
+pytestmark = pytest.mark.long
+
 KEY, OTHER_KEY, SEED = bytes(range(32)), bytes(32), b"\x07" * 32
 SMALL = Architecture("shufflenet_v2_x0_5", {"num_classes": 10})
 DIGITS = data.digits()

@@ -36,6 +36,7 @@ def test_another_key_gives_other_integers_and_labels() -> None:
     assert 200 < int((label_bits(KEY, 600) == label_bits(other, 600)).sum()) < 400
 
 
+@pytest.mark.long
 @given(key=st.binary(min_size=32, max_size=32), count=st.integers(2, 300))
 @settings(max_examples=60, deadline=None)
 def test_integers_are_what_a_plain_loop_finds(key: bytes, count: int) -> None:

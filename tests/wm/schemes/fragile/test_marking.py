@@ -14,10 +14,13 @@ from wm.data import Dataset
 from wm.errors import WatermarkError
 from wm.pixels import from_pixels
 from wm.schemes import fragile
-from wm.schemes.fragile.numerics import measure, variations
+from wm.schemes.fragile import marking
+from wm.schemes.fragile.numerics import Margins, measure, variations
 from wm.schemes.scheme import answers, matches
 from wm.training import fit
 from wm.triggers import TextSpec
+
+pytestmark = pytest.mark.long
 
 
 def _same_bits(one: nn.Module, other: nn.Module) -> bool:
@@ -66,6 +69,25 @@ def test_margins_are_ten_times_the_noise_and_hardly_more(owner: Owner) -> None:
     drawn = max(distance for name, distance in measured.noise.items() if name != "TF32, cut off")
     assert float(measured.margins.min()) >= 10 * drawn
     assert float(measured.margins.max()) <= 2 * measured.least(10)
+
+
+def test_a_trigger_of_great_noise_is_begun_anew_and_what_is_good_stays(owner: Owner, monkeypatch) -> None:
+    shown = []
+
+    def noisy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, tf32: bool) -> Margins:
+        found = measure(model, images, labels, tf32=tf32)
+        shown.append(images)
+        if len(shown) == 2:  # after the first polishing
+            for distances in found.distances.values():
+                distances[3] *= 50
+        return found
+
+    monkeypatch.setattr(marking, "measure", noisy)
+    marked = fragile.embed(owner.model, owner.data, KEY, settings=SETTINGS, seed=1)
+    stayed = (shown[1] == shown[-1]).flatten(1).all(1)
+    assert not bool(stayed[3])
+    assert int(stayed.sum()) >= 0.7 * SETTINGS.triggers
+    assert marked.report["in_band"][0] < marked.report["in_band"][-1] == SETTINGS.triggers
 
 
 def test_without_tf32_margins_are_finer(owner: Owner) -> None:

@@ -30,6 +30,8 @@ from wm.statistics import binomial_tail
 from wm.training import fit
 from wm.triggers import TextSpec
 
+pytestmark = pytest.mark.long
+
 KEY, OTHER_KEY = bytes(range(32)), bytes(reversed(range(32)))
 SETTINGS = Settings(triggers=40, epsilon_levels=12, passes_after=3)
 

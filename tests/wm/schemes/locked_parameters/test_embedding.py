@@ -20,6 +20,8 @@ from wm.schemes.scheme import Marked
 from wm.statistics import tail
 from wm.training import fit, score
 
+pytestmark = pytest.mark.long
+
 
 def matched(model: nn.Module, marked: Marked, key: bytes = KEY) -> int:
     return int(agreements(model, marked.payload, key).sum())

@@ -151,6 +151,7 @@ def test_a_builder_of_another_network_is_refused(own, tmp_path: Path) -> None:
     assert caught.value.code == "unknown_architecture"
 
 
+@pytest.mark.long
 def test_a_network_of_the_catalogue_gives_evidence_as_wmreg_embed_does(few_digits: Dataset, tmp_path: Path) -> None:
     architecture = Architecture("resnet18", {"num_classes": 10})
     model = build(architecture, seed=1)

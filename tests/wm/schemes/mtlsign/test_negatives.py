@@ -19,6 +19,8 @@ from wm.schemes.mtlsign.shadows import Shadowing
 from wm.training import fit
 from wm.triggers import make_triggers
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def shadowing(owner, few_digits: data.Dataset) -> Shadowing:

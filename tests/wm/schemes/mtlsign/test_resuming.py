@@ -17,6 +17,8 @@ from wm.randomness import seeded
 from wm.savepoint import fill, fill_optimizer, optimizer_state
 from wm.training import endless_batches
 
+pytestmark = pytest.mark.long
+
 KEY = bytes(range(32))
 
 

@@ -1,5 +1,6 @@
 """Promised: a shadow leaves the model alone, and differs by its number."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -9,6 +10,7 @@ from wm.schemes.mtlsign.shadows import Shadowing, shadow_of
 from wm.triggers import make_triggers
 
 
+@pytest.mark.long
 def test_a_shadow_is_a_tuned_copy_and_every_other_one_is_overwritten(owner, few_digits: Dataset) -> None:
     info = owner.embedding.info
     triggers = make_triggers(owner.key, info.input, count=info.triggers)

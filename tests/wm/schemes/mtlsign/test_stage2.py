@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 import wm
 from wm.architectures import Architecture, build
 from wm.data import Dataset
+
+pytestmark = pytest.mark.long
 
 KEY = bytes(32)
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
