@@ -7,9 +7,10 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -90,6 +91,27 @@ def write(name: str, rows: Sequence[Row], *, keep: bool = True, measured: Mappin
     return path
 
 
+def beside_earlier(new: Sequence[Row], content: dict[str, Any]) -> list[Row]:
+    """Put new rows in the place of a result's, and keep those that were not measured again.
+
+    Args:
+        new: in their order; those that the result lacks come last.
+        content: of the result, as it was written.
+    """
+    fresh = {row.metric: row for row in new}
+    kept = [fresh.pop(row["metric"]) if row["metric"] in fresh else _row(row) for row in content["rows"]]
+    return [*kept, *fresh.values()]
+
+
+def measured_in(contents: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Say of which commits, on which machines and until when fragments, or results, were measured."""
+    return {
+        "commit": _distinct(", ", (content["commit"] for content in contents)),
+        "machine": _distinct("; ", (content["machine"] for content in contents)),
+        "when": max(content["when"] for content in contents),
+    }
+
+
 def provenance() -> dict[str, str]:
     """Say of which commit, on which machine and when something is measured: here and now."""
     return {
@@ -110,6 +132,15 @@ def machine() -> str:
     processor = model.split(":", 1)[1].strip()
     cores = f"{os.cpu_count()} cores, {memory_kib / 2**20:.0f} GiB"
     return f"{processor}, {cores}, {platform.system()}, Python {platform.python_version()}"
+
+
+def _distinct(separator: str, texts: Iterable[str]) -> str:
+    return separator.join(dict.fromkeys(part for text in texts for part in text.split(separator)))
+
+
+def _row(content: dict[str, Any]) -> Row:
+    spread = content["spread"]
+    return Row(**{**content, "spread": None if spread is None else tuple(spread)})
 
 
 def _read(path: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.paper import merging, report
 from bench.paper.plan import Piece, pieces
 from bench.paper.settings import SETTINGS
-from bench.results import RESULTS, write
+from bench.results import RESULTS, beside_earlier, measured_in, write
 
 _REPOSITORY = RESULTS.parent.parent
 
@@ -45,8 +45,8 @@ def _tell(name: str, planned: list[Piece]) -> None:
         path = RESULTS / f"{name}.json"
         if path.exists() and len(done) < len(planned):
             earlier = json.loads(path.read_text())
-            rows, contents = merging.beside_earlier(rows, earlier), [earlier, *contents]
-        write(name, rows, measured=merging.measured(contents))
+            rows, contents = beside_earlier(rows, earlier), [earlier, *contents]
+        write(name, rows, measured=measured_in(contents))
         report.write_report(_REPOSITORY)
 
 

@@ -3,7 +3,7 @@
 A goal is met only if every seed meets it. Where the paper's table 3 has a figure, it is the goal.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bench.paper.cost import TRIGGERS
@@ -49,18 +49,6 @@ def rows(done: Sequence[tuple[Piece, dict[str, Any]]]) -> list[Row]:
     ]
 
 
-def beside_earlier(new: Sequence[Row], content: dict[str, Any]) -> list[Row]:
-    """Put new rows in the place of a result's, and keep those that were not measured again.
-
-    Args:
-        new: in their order; those that the result lacks come last.
-        content: of the result, as it was written.
-    """
-    fresh = {row.metric: row for row in new}
-    kept = [fresh.pop(row["metric"]) if row["metric"] in fresh else _row(row) for row in content["rows"]]
-    return [*kept, *fresh.values()]
-
-
 def goal_of(group: str, figure: str) -> Goal | None:
     """Find the goal of a figure; None where the issue and the paper ask for none."""
     if group == FALSE:
@@ -75,28 +63,10 @@ def goal_of(group: str, figure: str) -> Goal | None:
     return next((goal for name, goal in _OF_TASKS.items() if figure.startswith(name)), None)
 
 
-def measured(contents: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Say of which commits, on which machines and until when fragments, or results, were measured."""
-    return {
-        "commit": _distinct(", ", (content["commit"] for content in contents)),
-        "machine": _distinct("; ", (content["machine"] for content in contents)),
-        "when": max(content["when"] for content in contents),
-    }
-
-
 def _of_false_positives(figure: str) -> Goal | None:
     if figure.endswith("VERIFIED by the engine"):
         return _NONE
     return _YES if figure.endswith("the owner's own VERIFIED") else None
-
-
-def _distinct(separator: str, texts: Iterable[str]) -> str:
-    return separator.join(dict.fromkeys(part for text in texts for part in text.split(separator)))
-
-
-def _row(content: dict[str, Any]) -> Row:
-    spread = content["spread"]
-    return Row(**{**content, "spread": None if spread is None else tuple(spread)})
 
 
 def _order(done: Sequence[tuple[Piece, dict[str, Any]]]) -> list[str]:

@@ -13,7 +13,7 @@ import math
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -89,8 +89,8 @@ class NarrowResNet(ResNet):
         return super()._make_layer(block, planes // NARROWER, *others, **named)
 
 
-def measure(seed: int, data: Dataset) -> dict[str, float]:
-    """Measure all schemes on one network.
+def measure(seed: int, data: Dataset, *, schemes: Sequence[str] = NAMES) -> dict[str, float]:
+    """Measure schemes on one network, all by default.
 
     Returns:
         By scheme: per cent of accuracies and matches, seconds of this process, 1 or 0 of verdicts.
@@ -101,7 +101,7 @@ def measure(seed: int, data: Dataset) -> dict[str, float]:
     nulls = tuple(_trained(architecture, data, 5000 * (seed + 1) + number) for number in range(NULLS))
     figures = {"task accuracy, clean": _per_cent(clean, data)}
     with tempfile.TemporaryDirectory() as place:
-        for scheme in NAMES:
+        for scheme in schemes:
             owner = _owner(scheme, clean, nulls, architecture, data, Path(place) / scheme, seed)
             figures |= {f"{scheme}: {name}": value for name, value in _figures(owner, others, data, seed)}
             print(f"comparison, seed {seed}: {scheme} is measured", flush=True)

@@ -9,7 +9,7 @@ import pytest
 from bench.paper import merging, report, table
 from bench.paper.plan import Piece, pieces
 from bench.paper.settings import SETTINGS, SMALL
-from bench.results import RESULTS, Goal, Row, summary
+from bench.results import RESULTS, Goal, Row, beside_earlier, measured_in, summary
 
 LOST = "task accuracy lost to the mark"
 
@@ -76,7 +76,7 @@ def test_what_is_measured_alone_takes_its_place_in_the_result_and_leaves_the_res
     content = json.loads(json.dumps({"rows": [asdict(row) for row in before]}))
     now = list(rows_of(tmp_path / "now", {"matched, clean": 50.0, "matched, marked": 98.0}).values())
 
-    merged = merging.beside_earlier(now, content)
+    merged = beside_earlier(now, content)
 
     assert [(row.metric, row.value) for row in merged] == [
         (f"MNIST: {LOST}", 0.1),
@@ -94,7 +94,7 @@ def test_a_result_names_every_commit_and_machine_once(tmp_path: Path) -> None:
         {"commit": "c", "machine": "other", "when": "2026-01-01"},
     ]
 
-    assert merging.measured(contents) == {"commit": "a, b, c", "machine": "one; other", "when": "2026-01-03"}
+    assert measured_in(contents) == {"commit": "a, b, c", "machine": "one; other", "when": "2026-01-03"}
 
 
 def test_a_goal_without_bounds_is_met_by_anything_and_a_bound_counts_itself() -> None:
