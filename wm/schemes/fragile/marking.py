@@ -125,11 +125,12 @@ def _polished(
     triggers = generating.triggers(attempt=0)
     is_open = torch.ones(len(triggers), dtype=torch.bool)
     in_band: list[int] = []
-    band = _band(measuring(triggers), settings)
+    measured = measuring(triggers)
+    band = _band(measured, settings)
     for attempt in range(1, settings.attempts + 1):
         aimed = Band(least=_HEADROOM * band.least, most=band.most)
         triggers = _replaced(triggers, is_open, polishing(_those(triggers, is_open), band=aimed).pixels)
-        measured = measuring(triggers)
+        measured = measured.replaced(is_open, measuring(_those(triggers, is_open)))
         reached = aimed.holds(measured.margins)
         if attempt == 1:  # the noise near the boundary; before, it was that of the generator's triggers
             band = _band(measured, settings)
@@ -149,7 +150,7 @@ def _polished(
             break
         wide = Band(least=_HEADROOM * least, most=widening * max(band.most, least))
         triggers = _replaced(triggers, short, polishing(_those(triggers, short), band=wide).pixels)
-        measured = measuring(triggers)
+        measured = measured.replaced(short, measuring(_those(triggers, short)))
     _check_least(measured.margins, measured.least(settings.margin_least))
     return _Polished(triggers, measured, in_band)
 

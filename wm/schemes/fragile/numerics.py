@@ -75,6 +75,13 @@ class Margins:
         ]
         return torch.stack(wanted).amax(0).clamp(min=_MARGIN_LEAST)
 
+    def replaced(self, chosen: Tensor, found: "Margins") -> "Margins":
+        """Return the same with what was found of the chosen triggers, bool, shape (n,), in the place of theirs."""
+        return Margins(
+            self.margins.masked_scatter(chosen, found.margins),
+            {name: it.masked_scatter(chosen, found.distances[name]) for name, it in self.distances.items()},
+        )
+
 
 def measure(model: nn.Module, images: Tensor, labels: Tensor, *, tf32: bool) -> Margins:
     """Measure the margins of triggers, and their noise.

@@ -84,10 +84,13 @@ def test_a_trigger_of_great_noise_is_begun_anew_and_what_is_good_stays(owner: Ow
 
     monkeypatch.setattr(marking, "measure", noisy)
     marked = fragile.embed(owner.model, owner.data, KEY, settings=SETTINGS, seed=1)
-    stayed = (shown[1] == shown[-1]).flatten(1).all(1)
+    final = from_pixels(marked.payload.tensors()["pixels"], owner.data.input)
+    stayed = (shown[1] == final).flatten(1).all(1)
     assert not bool(stayed[3])
     assert int(stayed.sum()) >= 0.7 * SETTINGS.triggers
     assert marked.report["in_band"][0] < marked.report["in_band"][-1] == SETTINGS.triggers
+    assert [len(it) for it in shown[:2]] == [SETTINGS.triggers] * 2
+    assert all(len(it) <= int((~stayed).sum()) for it in shown[2:])  # what stays is not measured again
 
 
 def test_without_tf32_margins_are_finer(owner: Owner) -> None:

@@ -70,6 +70,14 @@ def test_the_least_margin_is_ten_times_what_chance_draws_and_above_what_it_does_
     assert quiet.noise == {"float32": 0.1, "TF32, rounded": 0.2, CUT_OFF: 0.3}
 
 
+def test_what_is_measured_again_takes_the_place_of_what_was() -> None:
+    before = Margins(_exact(1, 2, 3), {"float32": _exact(0.1, 0.2, 0.3)})
+    after = before.replaced(torch.tensor([True, False, True]), Margins(_exact(7, 9), {"float32": _exact(0.7, 0.9)}))
+    assert after.margins.tolist() == [7, 2, 9]
+    assert after.distances["float32"].tolist() == [0.7, 0.2, 0.9]
+    assert before.margins.tolist() == [1, 2, 3]
+
+
 def test_a_measurement_leaves_everything_as_it_was() -> None:
     network = small_network(1).train()
     before, threads = [it.clone() for it in network.state_dict().values()], torch.get_num_threads()
