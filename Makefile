@@ -33,12 +33,12 @@ check: lint types coverage
 
 # What takes a second or more each. With `make test` that is what `make gate` judges.
 long: $(STAMP)
-	$(BIN)/python -m $(if $(COVERAGE),coverage run -m )pytest -n 2 -m 'long and not slow and not gpu and not torture'
+	$(BIN)/python -m $(if $(COVERAGE),coverage run -m )pytest -n 2 --dist loadscope -m 'long and not slow and not gpu and not torture'
 
 # Clusters of real nodes one after another, since each uses all cores; the rest two at a time, a core each.
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and cluster and not gpu and not torture'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'slow and not cluster and not gpu and not torture'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -m 'slow and not cluster and not gpu and not torture'
 
 # On a machine with a CUDA device that nobody else uses.
 gpu: $(STAMP)

@@ -19,6 +19,8 @@ from client.verdicts import ask_state, await_stragglers
 from registry.certificate import verify_certificate
 from registry.envelope import message_hash, unseal
 
+pytestmark = pytest.mark.long
+
 ORIGIN = "test.example/ledger"
 
 

@@ -21,6 +21,8 @@ from node.endpoint import asking as asking_module
 from node.endpoint.asking import EndpointClient, Pace
 from node.endpoint.interview import Classes
 
+pytestmark = pytest.mark.long
+
 QUICK = Pace(requests_per_s=10_000, answer_s=5, tries=4, pause_s=0.001)
 ASKED = pictures(40)
 EXPECTED = tuple(map(class_of, ASKED.pixels))
@@ -220,7 +222,6 @@ async def test_a_huge_answer_is_not_read():
     assert await refused(Endpoint(metadata=web.Response(body=bytes(2**17)))) == ("too_large", False)
 
 
-@pytest.mark.long
 async def test_an_answer_has_a_limit_however_many_scores_the_metadata_promise():
     scores = [{"name": "scores", "datatype": "FP32", "shape": [-1, 65_536]}]
 

@@ -23,6 +23,8 @@ from wm.randomness import generator, seeded
 from wm.symmetries.channels import free_streams, odd_streams
 from wm.weights import load_weights, save_weights
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-4
 PRESERVING = [attack.name for attack in ATTACKS.values() if attack.preserves_function]
 
