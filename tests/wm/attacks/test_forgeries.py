@@ -26,6 +26,9 @@ from wm.randomness import generator, key_of
 from wm.triggers import make_probes
 from wm.weights import save_weights
 
+# Its fixtures take minutes, and every test needs them.
+pytestmark = pytest.mark.xdist_group("forgeries")
+
 TAPS = (Tap("layer1", 8, 4, 4), Tap("layer2", 5, 2, 2))
 POOLING = 4
 
