@@ -36,10 +36,10 @@ long: $(STAMP)
 	$(BIN)/python -m $(if $(COVERAGE),coverage run -m )pytest -n 2 --dist loadscope -m 'long and not slow and not gpu and not torture'
 
 # Clusters of real nodes one after another, since each uses all cores; the rest two at a time, a core each, and what
-# shares costly fixtures on one core.
+# shares costly fixtures on one core. A test there takes up to three minutes of one.
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and cluster and not gpu and not torture'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m 'slow and not cluster and not gpu and not torture'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --timeout 900 -m 'slow and not cluster and not gpu and not torture'
 
 # On a machine with a CUDA device that nobody else uses.
 gpu: $(STAMP)
