@@ -10,7 +10,7 @@ SEED ?= 1
 PERCENT ?= 100
 SETTING ?= small
 
-.PHONY: setup demo test long check slow gpu torture lint types coverage gate bench bench-paper bench-schemes docs deploy-check clean
+.PHONY: setup demo test long check slow exhaustive gpu torture lint types coverage gate bench bench-paper bench-schemes docs deploy-check clean
 
 setup: $(STAMP)
 
@@ -33,13 +33,17 @@ check: lint types coverage
 
 # What takes a second or more each. With `make test` that is what `make gate` judges.
 long: $(STAMP)
-	$(BIN)/python -m $(if $(COVERAGE),coverage run -m )pytest -n 2 --dist loadscope -m 'long and not slow and not gpu and not torture'
+	$(BIN)/python -m $(if $(COVERAGE),coverage run -m )pytest -n 2 --dist loadscope -m 'long and not slow and not exhaustive and not gpu and not torture'
 
 # Clusters of real nodes one after another, since each uses all cores; the rest two at a time, a core each, and what
 # shares costly fixtures on one core. A test there takes up to three minutes of one.
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and cluster and not gpu and not torture'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --timeout 900 -m 'slow and not cluster and not gpu and not torture'
+
+# Every network of the catalogue; about ten minutes on two idle cores.
+exhaustive: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m exhaustive
 
 # On a machine with a CUDA device that nobody else uses.
 gpu: $(STAMP)

@@ -83,7 +83,7 @@ def test_a_marked_network_is_told_from_another(name: str, tmp_path: Path) -> Non
     assert_told_apart(name, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted(set(names()) - TOO_LARGE - set(FAST) - set(text_classifiers())))
 def test_any_marked_network_is_told_from_another(name: str, tmp_path: Path) -> None:
     assert_told_apart(name, tmp_path)
