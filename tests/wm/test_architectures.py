@@ -50,7 +50,7 @@ def test_a_name_of_the_catalogue_is_outlined_with_its_classes(name: str) -> None
     assert_outlined(name)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(names()) - TOO_LARGE - set(text_classifiers())))
 def test_every_name_of_the_catalogue_is_outlined(name: str) -> None:
     assert_outlined(name)

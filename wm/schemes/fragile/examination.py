@@ -40,7 +40,7 @@ class Examination:
         matched: answers that are the labels; all of them, or the triggers accuse everybody.
         total: of how many.
         margin_least, margin_most: of the logits, as measured here.
-        noise_margin: what the numeric noise of nearly all triggers, as measured here, asks for.
+        noise_margin: what the numeric noise, as measured here, asks for.
     """
 
     matched: int
@@ -75,7 +75,7 @@ def examine(model: nn.Module, triggers: ClassTriggers, spec: InputSpec, *, toler
         total=len(triggers),
         margin_least=float(measured.margins.min()),
         margin_most=float(measured.margins.max()),
-        noise_margin=measured.usual_least(NOISE_FACTOR),
+        noise_margin=measured.least(NOISE_FACTOR),
     )
 
 

@@ -44,6 +44,7 @@ def test_the_papers_loss_has_no_primary_term_and_lies_in_the_papers_grid() -> No
 def test_beside_a_base_the_backbone_is_given_more_room_to_move() -> None:
     usual, beside = EmbedSettings(), EmbedSettings.beside_a_base()
     assert beside.scaled_lr
+    assert beside.backbone_lr > usual.backbone_lr
     assert beside.lambda1 < usual.lambda1
     assert min(beside.negative_weight, beside.siblings, beside.fresh_negatives) > 0
     assert (usual.centred, beside.centred) == (None, False)  # a base must differ in the mean too
