@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from bench.schemes.other_devices import held_out
 from wm.architectures import Architecture, OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.data import Dataset, Examples
@@ -72,7 +73,7 @@ def measure(seed: int, data: Dataset, *, is_small: bool = False) -> Figures:
     figures, sets = made(model, data, recipes, seed=seed)
     sets |= natural(model, data, seed=seed)
     for name, triggers in sets.items():
-        figures[f"{name}: false alarms"] = float(false_alarms(model, triggers, spec, tf32="single" not in name))
+        figures |= {f"{name}: {it}": n for it, n in alarmed(model, triggers, spec, tf32="single" not in name).items()}
     stolen = Stolen(model=model, architecture=architecture, data=data)
     for name, change in changed(stolen, seed=seed):
         figures |= flipped(name, change, sets, spec)
@@ -117,13 +118,14 @@ def natural(model: nn.Module, data: Dataset, *, seed: int) -> Sets:
     }
 
 
-def false_alarms(model: nn.Module, triggers: ClassTriggers, spec: InputSpec, *, tf32: bool) -> int:
-    """Count the answers that flip over all benign variations; double precision is one of them."""
-    images = from_pixels(triggers.pixels, spec)
+def alarmed(model: nn.Module, triggers: ClassTriggers, spec: InputSpec, *, tf32: bool) -> Figures:
+    """Count the answers that flip over all benign variations, double precision among them, and over those held out."""
+    images, labels = from_pixels(triggers.pixels, spec), triggers.labels
     found = [logits(model, images).argmax(1) for logits in variations(tf32=tf32).values()]
     with torch.no_grad():
         found.append(copy.deepcopy(model).double()(images.double()).argmax(1))
-    return sum(int((labels != triggers.labels).sum()) for labels in found)
+    measured = float(sum(int((answered != labels).sum()) for answered in found))
+    return {"false alarms": measured} | held_out(model, images, labels, tf32=tf32)
 
 
 def changed(stolen: Stolen, *, seed: int) -> Iterator[tuple[str, nn.Module]]:
