@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import wm
 from bench.paper.overwriting import overwritten
-from bench.paper.settings import SMALL, THIEFS_RATES
+from bench.paper.settings import FIRST_OVERWRITING_EPOCHS, SMALL, THIEFS_RATES
 from bench.paper.subjects import Subject
 from bench.results import Goal, Row, summary, write
 from wm.attacks import ATTACKS, Stolen, attacked
@@ -87,10 +87,8 @@ def _attacked(stolen: Stolen, seed: int) -> Iterator[tuple[str, nn.Module]]:
         yield f"fine-tuning at {rate:g}", attacked(ATTACKS["ftal"], stolen, strength=rate, seed=seed)
     share = SMALL.pruned_share
     yield f"fine-pruning of {100 * share:g} %", attacked(ATTACKS["fine_pruning"], stolen, strength=share, seed=seed)
-    epochs = SMALL.overwriting_epochs
-    models = overwritten(stolen, epochs=tuple(epochs.values()), seed=seed)
-    for papers, (_, model, _) in zip(epochs, models, strict=True):
-        yield f"overwriting, the paper's {papers} epochs", model
+    for epoch, model, _ in overwritten(stolen, epochs=FIRST_OVERWRITING_EPOCHS, seed=seed):
+        yield f"overwriting, {epoch} epochs", model
     renumbered = attacked(ATTACKS["permutation"], stolen, strength=1.0, seed=seed)
     tuned = attacked(ATTACKS["ftal"], replace(stolen, model=renumbered), strength=3e-4, seed=seed)
     yield "permutation, then tuning at 0.0003", tuned

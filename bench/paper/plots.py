@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.paper.merging import TABLE_3
-from bench.paper.settings import PAPER_OVERWRITING_EPOCHS, THIEFS_RATES
+from bench.paper.settings import FIRST_OVERWRITING_EPOCHS, PAPER_OVERWRITING_EPOCHS, THIEFS_RATES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,15 +40,14 @@ def tuning(table: "Table", path: Path) -> None:
 def overwriting(table: "Table", path: Path) -> None:
     """Draw, for each task, the watermark accuracy lost to overwriting beside the paper's."""
     figure, every = _grid(table)
-    done = list(table.setting.overwriting_epochs.values())
-    places = range(len(done))
+    epochs = (*FIRST_OVERWRITING_EPOCHS, *PAPER_OVERWRITING_EPOCHS)
+    papers = range(len(FIRST_OVERWRITING_EPOCHS), len(epochs))
     for axes, task in zip(every, table.tasks, strict=True):
-        names = [f"{task.name}: overwriting, the paper's {epochs} epochs: lost" for epochs in PAPER_OVERWRITING_EPOCHS]
+        names = [f"{task.name}: overwriting, {epoch} epochs: lost" for epoch in epochs]
         _draw(axes, [table.rows.get(name) for name in names], colour=_MARK, marker="o", label="here")
-        axes.plot(places, TABLE_3[task.name], color=_TASK, marker="s", linestyle="--", label="the paper's table 3")
-        ticks = [f"{here}\n(paper: {papers})" for papers, here in table.setting.overwriting_epochs.items()]
+        axes.plot(papers, TABLE_3[task.name], color=_TASK, marker="s", linestyle="--", label="the paper's table 3")
         axes.set(title=task.name, xlabel="epochs of overwriting", ylabel="points lost")
-        axes.set_xticks(places, ticks, fontsize="small")
+        axes.set_xticks(range(len(epochs)), [str(epoch) for epoch in epochs], fontsize="small")
         axes.legend(fontsize="x-small", loc="best")
     figure.savefig(path, dpi=150, format="png")
 

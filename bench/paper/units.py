@@ -16,7 +16,7 @@ from torch import nn
 
 import wm
 from bench.paper.overwriting import overwritten
-from bench.paper.settings import THIEFS_RATES
+from bench.paper.settings import FIRST_OVERWRITING_EPOCHS, PAPER_OVERWRITING_EPOCHS, THIEFS_RATES
 from bench.paper.subjects import (
     Subject,
     counted,
@@ -103,13 +103,12 @@ def fine_pruning(subject: Subject) -> Figures:
 
 
 def overwriting(subject: Subject) -> Figures:
-    """Embed the thief's mark as in the authors' code."""
+    """Embed the thief's mark as in the authors' code, and look at the owner's on the way."""
     figures: Figures = {}
-    epochs = subject.setting.overwriting_epochs
     before = _left(subject, subject.stolen.model)
-    models = overwritten(subject.stolen, epochs=tuple(epochs.values()), seed=subject.seed)
-    for papers, (_, model, own) in zip(epochs, models, strict=True):
-        name = f"overwriting, the paper's {papers} epochs"
+    epochs = (*FIRST_OVERWRITING_EPOCHS, *PAPER_OVERWRITING_EPOCHS)
+    for epoch, model, own in overwritten(subject.stolen, epochs=epochs, seed=subject.seed):
+        name = f"overwriting, {epoch} epochs"
         figures[f"{name}: lost"] = before - _left(subject, model)
         figures[f"{name}: thief's own matched"] = 100 * own
     return figures | {"task accuracy after overwriting": subject.task_accuracy(model)}

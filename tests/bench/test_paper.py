@@ -52,7 +52,7 @@ def test_a_figure_that_a_seed_lacks_has_fewer_repeats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("group", "least"), [("MNIST", 1.0), ("CIFAR-10", 4.5), ("SST", 2.5)])
 def test_the_goals_of_overwriting_are_those_of_the_papers_table_3(group: str, least: float) -> None:
-    goal = merging.goal_of(group, "overwriting, the paper's 50 epochs: lost")
+    goal = merging.goal_of(group, "overwriting, 50 epochs: lost")
 
     assert goal is not None
     assert goal.holds([least])
