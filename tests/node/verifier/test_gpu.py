@@ -15,6 +15,7 @@ import torch
 from jobs import on_files
 from marked import ARCHITECTURE, INPUT, MarkedFiles, make_marked
 from nodeset import JOB
+from precision import tf32
 
 from node.config import VerifierSettings
 from node.verifier.protocol import EXIT_TROUBLE, Answer, Job
@@ -96,13 +97,11 @@ def fp32_error() -> float:
     return float((read[0] - read[1]).abs().max() / read[0].abs().max())
 
 
-def test_a_verification_is_in_fp32_whatever_the_process_is_set_to(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with reproducible(), torch.no_grad():
-        assert fp32_error() < FP32_ERROR_MAX
-    if torch.cuda.get_device_capability() >= (8, 0):  # older ones have no TF32
-        with torch.no_grad():
+def test_a_verification_is_in_fp32_whatever_the_process_is_set_to():
+    with tf32(is_allowed=True), torch.no_grad():
+        with reproducible():
+            assert fp32_error() < FP32_ERROR_MAX
+        if torch.cuda.get_device_capability() >= (8, 0):  # older ones have no TF32
             assert fp32_error() > FP32_ERROR_MAX
 
 
