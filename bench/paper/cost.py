@@ -14,7 +14,7 @@ from wm.triggers import InputSpec, Normalisation, make_triggers
 REPEATS = 15
 TRIGGERS = 600
 SIDES = (32, 224)  # pixels
-WHOLE, WHOLE_EPOCHS = "all of MNIST", 3
+WHOLE, WHOLE_EPOCHS = "all of MNIST", 2
 
 
 def triggers(_subject: Subject) -> dict[str, float]:

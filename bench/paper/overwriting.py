@@ -54,8 +54,8 @@ def overwritten(stolen: Stolen, *, epochs: Sequence[int], seed: int) -> Iterator
     for epoch in range(1, max(epochs) + 1):
         for chosen in torch.split(torch.randperm(info.triggers, generator=order), BATCH):
             optimizer.zero_grad()
-            loss = _mark_loss(model, head, info, triggers, chosen) + ANCHOR * _distance(tuned, start)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(_mark_loss(model, head, info, triggers, chosen))
+            _pull_back(tuned, start)
             optimizer.step()
         if epoch in epochs:
             yield epoch, model, _share(model, Branch(head, info, triggers))
@@ -68,8 +68,12 @@ def _mark_loss(model: nn.Module, head: Head, info: Info, triggers: Triggers, cho
     return F.cross_entropy(head(read), triggers.labels[chosen].long().to(device))
 
 
-def _distance(now: Sequence[Tensor], then: Sequence[Tensor]) -> Tensor:
-    return torch.stack([(value - start).square().sum() for value, start in zip(now, then, strict=True)]).sum()
+@torch.no_grad()
+def _pull_back(now: Sequence[Tensor], then: Sequence[Tensor]) -> None:
+    """Add the gradients of the distance; behind the last tap nothing moves, so that there it has none."""
+    for value, start in zip(now, then, strict=True):
+        if value.grad is not None:
+            value.grad.add_(value - start, alpha=2 * ANCHOR)
 
 
 @torch.no_grad()
