@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,30 @@ def measured_in(contents: Sequence[dict[str, Any]]) -> dict[str, str]:
         "machine": _distinct("; ", (content["machine"] for content in contents)),
         "when": max(content["when"] for content in contents),
     }
+
+
+def kept(fragment: Path, measure: Callable[[], Mapping[str, float]]) -> dict[str, Any]:
+    """Return what was measured before, or measure and keep it; a fragment is there as a whole or not at all.
+
+    Args:
+        fragment: file of JSON: the figures, seconds of the processor and of the wall, commit, machine and when.
+        measure: makes the figures.
+    """
+    if fragment.exists():
+        content: dict[str, Any] = json.loads(fragment.read_text())
+        return content
+    begun_s, cpu_s = time.monotonic(), time.process_time()
+    content = {
+        "figures": dict(measure()),
+        "processor_seconds": round(time.process_time() - cpu_s, 1),
+        "seconds": round(time.monotonic() - begun_s, 1),
+        **provenance(),
+    }
+    fragment.parent.mkdir(parents=True, exist_ok=True)
+    partial = fragment.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(fragment)
+    return content
 
 
 def provenance() -> dict[str, str]:

@@ -8,7 +8,6 @@ rather than few rows with all. The ablation comes last.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from bench.paper.false_positives import UNITS as FALSE_POSITIVES
 from bench.paper.settings import Setting, Task
 from bench.paper.subjects import Subject
 from bench.paper.units import ABLATIONS, PICTURES, TEXTS, Figures, Unit
-from bench.results import provenance
+from bench.results import kept
 
 ABLATION, FALSE, COSTS = "ablation", "false positives", "cost"
 
@@ -46,20 +45,8 @@ class Piece:
         return f"{self.group}, seed {self.seed}, {self.name}"
 
     def run(self) -> dict[str, Any]:
-        """Measure, and keep the figures; a fragment is there as a whole or not at all."""
-        begun_s, cpu_s = time.monotonic(), time.process_time()
-        figures = self.measure()
-        content = {
-            "figures": figures,
-            "processor_seconds": round(time.process_time() - cpu_s, 1),
-            "seconds": round(time.monotonic() - begun_s, 1),
-            **provenance(),
-        }
-        self.fragment.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.fragment.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        partial.replace(self.fragment)
-        return content
+        """Measure, and keep the figures."""
+        return kept(self.fragment, self.measure)
 
     def result(self) -> dict[str, Any] | None:
         """Return what was kept of it; None where it is still to be done."""

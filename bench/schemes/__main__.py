@@ -10,12 +10,11 @@ import importlib
 import json
 import os
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from bench.results import RESULTS, Goal, beside_earlier, measured_in, provenance, summary, write
+from bench.results import RESULTS, Goal, beside_earlier, kept, measured_in, summary, write
 from wm import datasets
 from wm.data import Dataset
 from wm.schemes.catalogue import NAMES
@@ -51,23 +50,9 @@ def main() -> int:
 
 
 def _fragment(name: str, seed: int, data: Dataset, work: Path, *, only: str | None) -> dict[str, Any]:
-    path = work / f"{seed}.json"
-    if path.exists():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        return kept
-    begun_s, cpu_s = time.monotonic(), time.process_time()
     options = {"schemes": [only]} if only else {}
-    figures = importlib.import_module(f"bench.schemes.{name}").measure(seed, data, **options)
-    content = {
-        "figures": figures,
-        "seconds": round(time.monotonic() - begun_s, 1),
-        "processor_seconds": round(time.process_time() - cpu_s, 1),
-        **provenance(),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    measure = importlib.import_module(f"bench.schemes.{name}").measure
+    content = kept(work / f"{seed}.json", lambda: measure(seed, data, **options))
     print(f"{name}, seed {seed}: {content['processor_seconds']} s", flush=True)
     return content
 

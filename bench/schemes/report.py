@@ -12,13 +12,13 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.pages import BEGIN, cell, put, seeds_of
 from bench.results import RESULTS
 from bench.schemes.comparison import ARCHITECTURE, ATTACKED, INDEPENDENT
 from wm.schemes.catalogue import NAMES, SCHEMES
 
 PAGE = RESULTS.parents[1] / "docs" / "schemes.md"
 PLOT = PAGE.parent / "images" / "schemes.png"
-_BEGIN, _END = "<!-- figures: {name} -->", "<!-- end of figures -->"
 _WHOS = ("marked", *(f"{name} {strength:g}" for name, strength in ATTACKED))
 _SAID = {
     "marked": "no attack",
@@ -42,31 +42,18 @@ def main() -> int:
         content = json.loads(path.read_text())
         rows: Rows = {row["metric"]: row for row in content["rows"]}
         table = "\n".join(_comparison(rows) if name == "comparison" else _selected(rows, _chosen(text, name)))
-        where = f"`bench/results/{path.name}`: {content['data']}, {_seeds(rows)} seeds, commit {content['commit']}"
-        text = _put(text, name, f"{table}\n\n{where}, {content['machine']}.")
+        where = f"`bench/results/{path.name}`: {content['data']}, {seeds_of(rows)} seeds, commit {content['commit']}"
+        text = put(text, name, f"{table}\n\n{where}, {content['machine']}.")
         if name == "comparison":
             _plot(rows)
     PAGE.write_text(text)
     return 0
 
 
-def _put(text: str, name: str, content: str) -> str:
-    pattern = re.escape(_BEGIN.format(name=name)) + r"(\n<!-- [^\n]* -->)?.*?" + re.escape(_END)
-
-    def filled(found: re.Match[str]) -> str:
-        return f"{_BEGIN.format(name=name)}{found[1] or ''}\n{content}\n{_END}"
-
-    return re.sub(pattern, filled, text, count=1, flags=re.DOTALL)
-
-
 def _chosen(text: str, name: str) -> list[str]:
     """The figures that the page asks for, in a comment behind the mark, with semicolons between them."""
-    found = re.search(re.escape(_BEGIN.format(name=name)) + r"\n<!-- ([^\n]*) -->", text)
+    found = re.search(re.escape(BEGIN.format(name=name)) + r"\n<!-- ([^\n]*) -->", text)
     return [it.strip() for it in found[1].split(";")] if found else []
-
-
-def _seeds(rows: Rows) -> int:
-    return int(max(row["repeats"] for row in rows.values()))
 
 
 def _selected(rows: Rows, names: list[str]) -> Iterator[str]:
@@ -74,12 +61,12 @@ def _selected(rows: Rows, names: list[str]) -> Iterator[str]:
     for name in names:
         if name not in rows:
             raise KeyError(f"no figure {name!r}; there are {', '.join(rows)}")
-        yield f"| {name} | {_cell(rows[name])} |"
+        yield f"| {name} | {cell(rows[name])} |"
 
 
 def _comparison(rows: Rows) -> Iterator[str]:
     yield "| | " + " | ".join(NAMES) + " |\n|---|" + "---|" * len(NAMES)
-    yield _line(rows, "task accuracy, % (clean: {clean})", "task accuracy", clean=_cell(rows["task accuracy, clean"]))
+    yield _line(rows, "task accuracy, % (clean: {clean})", "task accuracy", clean=cell(rows["task accuracy, clean"]))
     yield _line(rows, "embedding, s", "embedding, seconds")
     yield _line(rows, "verification with controls, s", "verification, seconds")
     yield _line(rows, "evidence file, kB", "evidence file, kB")
@@ -99,21 +86,14 @@ def _line(rows: Rows, label: str, figure: str, *, won: str | None = None, none: 
         if none is not None and scheme in SCHEMES and SCHEMES[scheme].statistic == none:
             cells.append("–")
             continue
-        cell = _cell(rows[f"{scheme}: {figure}"])
+        said = cell(rows[f"{scheme}: {figure}"])
         if won is not None:
             row = rows[f"{scheme}: {won}"]
             seeds = row["repeats"]
             share = "all" if row["spread"][0] == 1 else "none" if row["spread"][1] == 0 else "some"
-            cell += f", {share} of {seeds} won"
-        cells.append(cell)
+            said += f", {share} of {seeds} won"
+        cells.append(said)
     return f"| {label.format(**words)} | " + " | ".join(cells) + " |"
-
-
-def _cell(row: dict[str, Any]) -> str:
-    value, spread = row["value"], row["spread"]
-    if spread is None or spread[0] == spread[1]:
-        return f"{value:.4g}"
-    return f"{value:.4g} [{spread[0]:.4g}, {spread[1]:.4g}]"
 
 
 def _said(who: str) -> str:
@@ -143,7 +123,7 @@ def _plot(rows: Rows) -> None:
         xlim=(-0.6, len(whos) - 0.4),
         ylim=(0, 111),
         ylabel="matched triggers or signs, %",
-        title=f"Five schemes on one {ARCHITECTURE}: median and spread of {_seeds(rows)} seeds",
+        title=f"Five schemes on one {ARCHITECTURE}: median and spread of {seeds_of(rows)} seeds",
     )
     labels = [_said(who).replace(" ", "\n", 1) for who in whos]
     axes.set_xticklabels(labels, fontsize="small")
