@@ -71,8 +71,8 @@ def _tuning(table: Table) -> Iterator[str]:
 
 def _overwriting(table: Table) -> Iterator[str]:
     figures = _points_lost(PAPER_OVERWRITING_EPOCHS)
-    last = f"overwriting, {PAPER_OVERWRITING_EPOCHS[-1]} epochs: thief's own matched"
-    figures |= {last: "thief's own matched, %", "task accuracy after overwriting": "task, %"}
+    last = f"overwriting, {PAPER_OVERWRITING_EPOCHS[-1]} epochs"
+    figures |= {f"{last}: thief's own matched": "thief's own matched then, %", f"{last}: task accuracy": "task then, %"}
     if not (told := by_task(table, figures, with_goals=True)):
         return
     yield "### Overwriting, beside the paper's table 3\n"

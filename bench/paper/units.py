@@ -111,7 +111,8 @@ def overwriting(subject: Subject) -> Figures:
         name = f"overwriting, {epoch} epochs"
         figures[f"{name}: lost"] = before - _left(subject, model)
         figures[f"{name}: thief's own matched"] = 100 * own
-    return figures | {"task accuracy after overwriting": subject.task_accuracy(model)}
+        figures[f"{name}: task accuracy"] = subject.task_accuracy(model)
+    return figures
 
 
 def pruning(subject: Subject) -> Figures:
