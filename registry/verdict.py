@@ -206,7 +206,12 @@ def least_passing(measurement: Measurement, thresholds: Thresholds) -> int:
     total, chance_ppm = measurement.total, measurement.chance_ppm
     if not measurement.statistic.has_chance:
         return total
-    factor = 1 << (thresholds.alpha_bits + measurement.aligned)
+    return least_above_chance(total, chance_ppm, thresholds, aligned=measurement.aligned)
+
+
+def least_above_chance(total: int, chance_ppm: int, thresholds: Thresholds, *, aligned: bool = False) -> int:
+    """Return the same of a count that chance can explain; one more than all where none passes."""
+    factor = 1 << (thresholds.alpha_bits + aligned)
     return max(
         least_of_share(thresholds.gamma_permille, total, chance_ppm), least_significant(total, factor, chance_ppm)
     )

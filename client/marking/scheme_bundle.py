@@ -32,7 +32,8 @@ from client.marking.models import (
 from client.marking.plots import plot_scheme_report
 from client.marking.task import Task
 from registry.binomial import MILLION, p_value
-from registry.verdict import Statistic
+from registry.policy import Thresholds
+from registry.verdict import Statistic, least_above_chance
 from wm.data import Dataset
 from wm.schemes.catalogue import Scheme, scheme_of
 from wm.schemes.evidence import SchemeEvidence, save_scheme_evidence
@@ -150,15 +151,15 @@ def _counted(
     by_null = [matched(null) for null in nulls if is_null(null, evidence, watermark_key)]
     chance = chance_of(payload, by_null, classes=embedding.info.classes)
     counts = {"clean": matched(clean), "marked": matched(embedding.model)}
+    has_chance, chance_ppm = Statistic(scheme.statistic).has_chance, math.ceil(chance * MILLION)
     return {
         "matched": counts,
         "nulls_matched": by_null,
         "triggers": payload.total,
         "statistic": scheme.statistic,
         "chance": float(chance),
-        "p_value": p_value(counts["marked"], payload.total, math.ceil(chance * MILLION))
-        if Statistic(scheme.statistic).has_chance
-        else None,
+        "p_value": p_value(counts["marked"], payload.total, chance_ppm) if has_chance else None,
+        "least_verified": least_above_chance(payload.total, chance_ppm, Thresholds()) if has_chance else payload.total,
     }
 
 

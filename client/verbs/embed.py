@@ -158,6 +158,19 @@ def _make(task: Task, key_files: "list[WatermarkKeyFile]", recipe: _Recipe, *, o
         return write_scheme_bundle(bundle, made, key_file, base_sha256=base_sha256, keep_clean=recipe.keep_clean)
 
 
+def _what_next(report: dict[str, Any], out: Path) -> str:
+    """Say what to do with the mark; where nodes could not vote VERIFIED on it, say so."""
+    least, total = report.get("least_verified", 0), report["triggers"]
+    if report["matched"]["marked"] >= least:
+        return f"Do not release the model yet. First: wmreg publish {out}"
+    chance = f"where chance gives each a probability of {report['chance']:.0%}"
+    asked = "more than there are" if least > total else f"{least} of {total}"
+    return (
+        f"THIS MARK PROVES NOTHING: {chance}, nodes with the usual thresholds ask for {asked}.\n"
+        "Publish no such mark. Embed again: with --quick, with another --seed, or into a better trained model."
+    )
+
+
 def _report(report: dict[str, Any], out: Path) -> Report:
     (measure, scores), matched, triggers = measured_by(report), report["matched"], report["triggers"]
     text = [
@@ -180,6 +193,6 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"model             {out / 'model.safetensors'}",
         f"SHA-256           {report['model_sha256']}",
         "",
-        f"Do not release the model yet. First: wmreg publish {out}",
+        _what_next(report, out),
     ]
     return Report(document={"directory": str(out), **report}, text="\n".join(text))
