@@ -6,8 +6,8 @@ parameters. Taps are module paths, as `nn.Module.named_modules` gives them. Of d
 backbone runs: what is in front of it resizes and normalises pictures, which is done to triggers already (SCHEMES 5).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from wm.errors import WatermarkError
 from wm.triggers import Spec
 
 BATCH_IMAGES = 100
+_TALL = 64  # pixels: high enough that an output's height differs from a small picture's
 
 Precision = Literal["float32", "bfloat16"]  # of a training's forward and backward; weights are float32 with both
 
@@ -159,11 +160,12 @@ def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int,
 def taps_of(skeleton: nn.Module, modules: Sequence[str], spec: Spec) -> list[Tap]:
     """Find the taps' output shapes for the input that a specification outlines; otherwise as `describe_taps`.
 
-    A network that has storage runs once, on zeros; its mode is restored.
+    A network that has storage runs twice, on zeros; its mode is restored.
 
     Raises:
         WatermarkError: `unknown_architecture` for a path that does not exist, never runs, or does not
-            answer with one tensor of channels, height and width; `mismatch` for an input that the network cannot take.
+            answer with one tensor of channels, height and width, in this order; `mismatch` for an input that the
+            network cannot take.
     """
     return _described(skeleton, modules, spec.outline(), str(spec))
 
@@ -172,6 +174,7 @@ def _described(skeleton: nn.Module, modules: Sequence[str], outline: Tensor, siz
     taps = []
     with torch.no_grad(), evaluating(skeleton), _refusing_input(size):
         outputs = read_taps(skeleton, modules, _placed(outline, skeleton))
+    taller = _shapes_of_taller(skeleton, modules, outline)
     for module, output in zip(modules, outputs, strict=True):
         if not isinstance(output, Tensor) or output.ndim != 4:
             answer = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -179,6 +182,13 @@ def _described(skeleton: nn.Module, modules: Sequence[str], outline: Tensor, siz
                 "unknown_architecture",
                 f"the module {module!r} does not answer with channels x height x width but with {answer}; "
                 "wm.backbone.possible_taps lists those that do",
+            )
+        if not _has_channels_first(output.shape, taller.get(module)):
+            raise WatermarkError(
+                "unknown_architecture",
+                f"the module {module!r} answers with a tensor of shape {tuple(output.shape)} whose second axis grows "
+                "with the picture, so it does not hold the channels (height x width x channels, perhaps); take a "
+                "module of channels x height x width, wm.backbone.possible_taps lists them",
             )
         taps.append(Tap(module, *output.shape[1:]))
     return taps
@@ -201,37 +211,29 @@ def possible_taps(skeleton: nn.Module, *, channels: int, height: int, width: int
     """List the modules at which a watermark branch could read a network, in the order in which they answer.
 
     Args:
-        skeleton: from `wm.architectures.skeleton`, on the meta device; or any network, which runs once, on zeros.
+        skeleton: from `wm.architectures.skeleton`, on the meta device; or any network, which runs twice, on zeros.
         channels: of the network's input.
         height: of the network's input, pixels.
         width: of the network's input, pixels.
 
     Returns:
-        One `Tap` for each module that answers with one tensor of channels, height and width. An input that is too
-        small for the later modules is none for the earlier.
+        One `Tap` for each module that answers with one tensor of channels, height and width, in this order. An input
+        that is too small for the later modules is none for the earlier.
 
     Raises:
         WatermarkError: `mismatch` for an input that no module takes.
     """
-    found: dict[str, Tap] = {}
-
-    def record(module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            name = names[module]
-            found.setdefault(name, Tap(name, *output.shape[1:]))
-
-    names = {module: name for name, module in skeleton.named_modules() if name}
-    image = _placed(torch.empty(1, channels, height, width, device="meta"), skeleton)
-    with ExitStack() as stack, torch.no_grad(), evaluating(skeleton):
-        for module in names:
-            stack.callback(module.register_forward_hook(record).remove)
-        try:
-            with _refusing_input(f"{channels} x {height} x {width}"):
-                _entry(skeleton)(image)
-        except WatermarkError:
-            if not found:
-                raise
-    return list(found.values())
+    modules = {name: module for name, module in skeleton.named_modules() if name}
+    outline = torch.empty(1, channels, height, width, device="meta")
+    shapes: dict[str, torch.Size] = {}
+    try:
+        with _refusing_input(f"{channels} x {height} x {width}"):
+            _record_shapes(skeleton, modules, outline, shapes)
+    except WatermarkError:
+        if not shapes:
+            raise
+    taller = _shapes_of_taller(skeleton, list(shapes), outline)
+    return [Tap(name, *shape[1:]) for name, shape in shapes.items() if _has_channels_first(shape, taller.get(name))]
 
 
 def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -> list[str]:
@@ -314,6 +316,43 @@ def _pooled_each(outputs: Sequence[Tensor], *, pooling: int) -> list[Tensor]:
     grids = [(min(pooling, output.shape[2]), min(pooling, output.shape[3])) for output in outputs]
     # In single precision also where mixed precision gave the outputs: an average of many would lose most of its digits.
     return [F.adaptive_avg_pool2d(output.float(), grid).flatten(2) for output, grid in zip(outputs, grids, strict=True)]
+
+
+def _record_shapes(
+    model: nn.Module, modules: Mapping[str, nn.Module], outline: Tensor, shapes: dict[str, torch.Size]
+) -> None:
+    """Note the shapes of the outputs with four axes as they come, until all are known or the network raises."""
+
+    def recording(name: str) -> Callable[[nn.Module, object, object], None]:
+        def record(_module: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4:
+                shapes.setdefault(name, output.shape)
+            if len(shapes) == len(modules):
+                raise _AllTapsRead
+
+        return record
+
+    with ExitStack() as stack, torch.no_grad(), evaluating(model), suppress(_AllTapsRead):
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(recording(name)).remove)
+        _entry(model)(_placed(outline, model))
+
+
+def _shapes_of_taller(model: nn.Module, modules: Sequence[str], outline: Tensor) -> dict[str, torch.Size]:
+    """The modules' shapes for a picture of more height, as far as the network takes one; none for texts."""
+    shapes: dict[str, torch.Size] = {}
+    if outline.ndim == 4:
+        count, channels, height, width = outline.shape
+        taller = outline.new_empty(count, channels, max(2 * height, _TALL), width)
+        # Many networks know one size only, and somebody's own says so with an error of its own.
+        with suppress(Exception):
+            _record_shapes(model, {name: model.get_submodule(name) for name in modules}, taller, shapes)
+    return shapes
+
+
+def _has_channels_first(shape: torch.Size, taller: torch.Size | None) -> bool:
+    """Whether the axis behind the batch is none of the picture's: it is as long for a picture of another height."""
+    return taller is None or shape[1] == taller[1]
 
 
 @contextmanager

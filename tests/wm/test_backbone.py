@@ -110,6 +110,47 @@ def test_possible_taps_are_listed_in_the_order_in_which_they_answer() -> None:
     assert stages == ["layer1", "layer2", "layer3"]
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "side"),
+    [
+        ("swin_t", "features.1", 32),
+        ("swin_t", "features.7", 16),
+        ("swin_v2_t", "features.2", 64),
+        ("convnext_tiny", "features.1.0.block.2", 32),
+    ],
+)
+def test_a_module_that_answers_channels_last_is_no_tap(name: str, module: str, side: int) -> None:
+    network = skeleton(Architecture(name))
+    with pytest.raises(WatermarkError, match=f"'{module}'.*second axis.*possible_taps") as caught:
+        describe_taps(network, [module], channels=3, height=side, width=side)
+    assert caught.value.code == "unknown_architecture"
+    found = {tap.module for tap in possible_taps(network, channels=3, height=side, width=side)}
+    assert "features.0.0" in found
+    assert module not in found
+
+
+def test_of_a_network_that_answers_channels_last_the_other_modules_are_taps() -> None:
+    network = skeleton(Architecture("swin_t"))
+    assert possible_taps(network, channels=3, height=32, width=32) == [
+        Tap("features.0.0", 96, 8, 8),
+        Tap("permute", 768, 1, 1),
+        Tap("avgpool", 768, 1, 1),
+    ]
+    (tap,) = describe_taps(network, ["features.0.0"], channels=3, height=32, width=32)
+    assert tap == Tap("features.0.0", 96, 8, 8)
+
+
+def test_a_network_of_one_size_of_pictures_is_read_as_it_says() -> None:
+    class Fixed(Three):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.shape[2:] != (8, 8):
+                raise KeyError(images.shape)
+            return super().forward(images)
+
+    assert possible_taps(Fixed(), channels=1, height=8, width=8)[0] == Tap("first", 2, 6, 6)
+    assert describe_taps(Fixed(), ["second"], channels=1, height=8, width=8) == [Tap("second", 3, 4, 4)]
+
+
 def test_of_a_detector_only_the_backbone_runs_on_the_pictures_as_they_are() -> None:
     model = build(Architecture("fasterrcnn_mobilenet_v3_large_320_fpn", {"num_classes": 2}), seed=1).eval()
     images = torch.randn(2, 3, 64, 64)
