@@ -6,8 +6,10 @@ accuracy, and a second embedding after it. Each comment says what a field trades
 Source: Li et al. 2022, section 3.2; SCHEMES 1.1-C lists where the authors' code differs.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Literal, Self, get_args
 
 from wm.backbone import Precision
@@ -18,6 +20,17 @@ from wm.scenes import EMBEDDING_PICTURES, Scenes
 from wm.triggers.prg import COUNT_MAX
 
 Regularizer = Literal["none", "head", "fomaml", "delta"]
+Reduction = Literal["mean", "sum"]
+
+# The settings that are whole numbers, and those that are finite ones.
+_COUNTS = (
+    *("triggers", "pooling", "hidden", "siblings", "align_every", "fresh_negatives", "steps", "trigger_batch"),
+    *("primary_batch", "shadows", "shadow_steps", "head_steps"),
+)
+_AMOUNTS = (
+    *("lambda1", "lambda2", "primary_weight", "negative_weight", "backbone_lr", "head_lr", "shadow_lr"),
+    *("tuning_fraction", "feature_noise"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +50,7 @@ class EmbedSettings:
     # no negative controls, since it is most of what sets a model apart from them as well.
     centred: bool | None = None
     tuning_regularizer: Regularizer = "head"  # R_DA: off, or whom it teaches; see the module of that name
-    reduction: Literal["mean", "sum"] = "mean"  # of the cross-entropies over the triggers; the paper sums over all N
+    reduction: Reduction = "mean"  # of the cross-entropies over the triggers; the paper sums over all N
     lambda1: float = 0.1  # of ||W - W0||^2 over the tapped prefix; 1 / theta: a large one is covert, a small one quick
     lambda2: float = 1.0  # of R_DA; the paper's grid 0.02 ... 0.2 is for a sum, so in the `sum` form
     primary_weight: float = 1.0  # 0 is the paper's loss, which costs task accuracy
@@ -62,11 +75,16 @@ class EmbedSettings:
     feature_noise: float = 1.5  # added to the features in training, in units of their tap's deviation
 
     def __post_init__(self) -> None:
+        for name in _COUNTS:
+            _check(name, type(getattr(self, name)) is int)
+        for name in _AMOUNTS:
+            _check(name, _is_finite(getattr(self, name)))
         _check("triggers", TRIGGERS_LEAST <= self.triggers <= COUNT_MAX)
-        _check("gamma", is_gamma(self.gamma))
+        _check("gamma", isinstance(self.gamma, str) and is_gamma(self.gamma))
+        _check("taps", self.taps is None or _are_paths(self.taps))
         _check("pooling", 1 <= self.pooling <= POOLING_MAX)
         _check("tuning_regularizer", self.tuning_regularizer in get_args(Regularizer))
-        _check("reduction", self.reduction in {"mean", "sum"})
+        _check("reduction", self.reduction in get_args(Reduction))
         _check("precision", self.precision in get_args(Precision))
         _check("tuning_fraction", 0 < self.tuning_fraction <= 1)
         for name in ("hidden", "steps", "trigger_batch", "primary_batch", "shadow_steps"):
@@ -122,6 +140,15 @@ class EmbedSettings:
         Source: Li et al. 2022, equations 7 to 10 and section 4.2.
         """
         return cls(tuning_regularizer="fomaml", reduction="sum", lambda1=0.1, lambda2=0.1, primary_weight=0.0)
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+
+
+def _are_paths(value: object) -> bool:
+    """Whether it is a row of module paths; a single string would be read letter by letter."""
+    return isinstance(value, tuple | list) and bool(value) and all(isinstance(it, str) and it for it in value)
 
 
 def _check(name: str, holds: bool) -> None:  # noqa: FBT001 (an assertion that raises ValueError)

@@ -1,5 +1,7 @@
 """Promised: a setting out of range is refused by name."""
 
+import math
+
 import pytest
 
 from wm.schemes.mtlsign import EmbedSettings
@@ -27,11 +29,29 @@ def test_the_defaults_are_the_papers_trigger_count_and_threshold() -> None:
         ("backbone_lr", 0),
         ("lambda1", -0.1),
         ("feature_noise", -1),
+        ("triggers", 600.0),
+        ("gamma", 0.7),
+        ("taps", "layer1"),
+        ("taps", ()),
+        ("taps", ("layer1", 2)),
+        ("steps", 1.5),
+        ("steps", True),
+        ("head_steps", "400"),
+        ("lambda1", math.inf),
+        ("lambda2", math.nan),
+        ("backbone_lr", math.inf),
+        ("head_lr", "0.001"),
+        ("tuning_fraction", None),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         EmbedSettings(**{name: value})
+
+
+def test_whole_numbers_are_amounts_too_and_taps_are_paths() -> None:
+    settings = EmbedSettings(taps=("layer1", "layer2.0"), lambda1=1, feature_noise=0)
+    assert (settings.taps, settings.lambda1) == (("layer1", "layer2.0"), 1)
 
 
 def test_the_papers_loss_has_no_primary_term_and_lies_in_the_papers_grid() -> None:
