@@ -72,6 +72,7 @@ def embed(
     key_files: Sequence[WatermarkKeyFile],
     *,
     settings: wm.EmbedSettings | None = None,
+    changes: Mapping[str, Any] | None = None,
     savepoints: Savepoints | None = None,
     show: Show,
 ) -> Marked:
@@ -81,6 +82,7 @@ def embed(
         task: what to train, on what.
         key_files: the watermark keys, at least one.
         settings: its recipe; None takes the measured one, in the task's precision.
+        changes: settings that are to be other than the recipe's, by name.
         savepoints: from which it goes on, and where it keeps its state.
         show: is told how far it is.
 
@@ -89,12 +91,14 @@ def embed(
     """
     data = load_data(task)
     architecture = architecture_of(task, data)
-    check_taps(architecture, settings)
+    changes = changes or {}
+    check_taps(architecture, data, changes.get("taps", None if settings is None else settings.taps))
     training = None if savepoints is None else savepoints.training()
     model = clean = trained_model(task, architecture, data, show, savepoint=training)
     base = _base(task, architecture, clean)
     if settings is None:
         settings = replace(wm.EmbedSettings.usual(data.train, has_base=base is not None), precision=task.precision)
+    settings = replace(settings, **changes)
     embeddings = []
     for number, key_file in enumerate(key_files):
         with watermark_errors():

@@ -16,15 +16,18 @@ import wm
 from client.errors import InputError, InvalidError
 from client.marking.task import Task
 from wm import datasets, tensorfile
-from wm.architectures import Architecture, build, classifiers, default_taps, instance_segmenters, text_classifiers
+from wm.architectures import Architecture, build, classifiers, instance_segmenters, skeleton, text_classifiers
+from wm.backbone import classes_of, possible_taps, taps_of
 from wm.data import Dataset, fraction_of
 from wm.datasets.vectors import WordVectors, load_vectors
 from wm.datasets.word_list import WordList, load_word_list
+from wm.info import TAPS_MAX
 from wm.networks import bilstm, mask_rcnn
 from wm.progress import Progress, ProgressCallback
 from wm.scenes import Scenes
+from wm.taps import taps_for
 from wm.training import fit, measure_of, score
-from wm.triggers import TextSpec
+from wm.triggers import Spec, TextSpec
 from wm.weights import MODEL_BYTES_MAX, load_transferred, load_weights, save_weights
 
 _EXAMPLES = {
@@ -158,17 +161,47 @@ def _word_vectors(task: Task, data: Dataset) -> WordVectors | None:
         return load_vectors(task.vectors, WordList(data.words))
 
 
-def check_taps(architecture: Architecture, settings: wm.EmbedSettings | None) -> None:
-    """Check that it is known where a mark would read this architecture, before it is trained; raises InputError."""
-    if settings is not None and settings.taps is not None:
-        return
+def check_taps(architecture: Architecture, data: Dataset, taps: Sequence[str] | None) -> None:
+    """Check, before anything is trained, that a mark can read this architecture, and where.
+
+    Args:
+        architecture: what is to be marked.
+        data: says what it takes.
+        taps: module paths; None for the usual ones.
+
+    Raises:
+        InputError: the network does not take such data, nobody said where to read it, or it cannot be read there.
+    """
     try:
-        default_taps(architecture)
+        if architecture.name in classifiers():
+            classes_of(skeleton(architecture), data.input)
+        usual = taps_for(architecture, data.input)
     except wm.WatermarkError as error:
-        message = (
-            f"--arch {architecture.name}: no default taps for a watermark; take a ResNet, a ResNeXt or a Wide ResNet"
-        )
+        raise InputError(f"--arch {architecture.name}: {error}", code=error.code) from error
+    if taps is not None:
+        _check_given_taps(architecture, data.input, taps, usual)
+
+
+def _check_given_taps(architecture: Architecture, spec: Spec, taps: Sequence[str], usual: Sequence[str]) -> None:
+    named = f"--taps {','.join(taps)}"
+    if len(set(taps)) < len(taps) or not 1 <= len(taps) <= TAPS_MAX:
+        raise InputError(f"{named}: 1 to {TAPS_MAX} modules, each named once")
+    outline = skeleton(architecture)
+    try:
+        taps_of(outline, taps, spec)
+    except wm.WatermarkError as error:
+        message = f"{named}: {error}; take modules such as {', '.join(_like(taps, outline, spec) or usual)}"
         raise InputError(message, code=error.code) from error
+
+
+def _like(taps: Sequence[str], outline: nn.Module, spec: Spec) -> list[str]:
+    """The possible taps that are most like those that are none; a network has hundreds."""
+    if isinstance(spec, TextSpec):
+        return []
+    found = possible_taps(outline, channels=spec.channels, height=spec.height, width=spec.width)
+    known = [tap.module for tap in found]
+    near = [name for tap in taps if tap not in known for name in difflib.get_close_matches(tap, known, n=3)]
+    return list(dict.fromkeys(near))
 
 
 def _kind(data: Dataset) -> str:

@@ -1,5 +1,6 @@
 """`wmreg embed`: make a watermarked model and everything that will prove it."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfile
@@ -30,6 +31,7 @@ class _Recipe:
     single_precision: bool
     savepoints: "Savepoints | None"
     keep_clean: bool
+    changes: dict[str, Any]
 
 
 @click.command("embed", epilog="Example:  wmreg embed --arch resnet18 --data digits --out mymodel")
@@ -54,6 +56,17 @@ class _Recipe:
     help="Of fragile: finer triggers, for who asks in float32 without TF32, as nodes do with a model's file.",
 )
 @click.option(
+    "--taps",
+    metavar="MODULE,...",
+    help="Of mtlsign: where the mark is read, up to 16 modules by their paths.  [default: by the network]",
+)
+@click.option(
+    "--theta",
+    type=options.FiniteRange(0, min_open=True),
+    help="Of mtlsign: how far the weights may move, the paper's θ = 1/λ1; less is more covert, and less of a mark.  "
+    "[default: 10, with --base 100]",
+)
+@click.option(
     "--watermarks",
     type=click.IntRange(1, 16),
     default=1,
@@ -73,6 +86,8 @@ def command(  # noqa: PLR0913 (one parameter for each option)
     scheme: str,
     quick: bool,
     single_precision: bool,
+    taps: str | None,
+    theta: float | None,
     watermarks: int,
     keep_clean: bool,
     out: Path,
@@ -95,9 +110,14 @@ def command(  # noqa: PLR0913 (one parameter for each option)
         scheme,
         quick=quick,
         single_precision=single_precision,
-        has_savepoint=savepoint is not None,
-        watermarks=watermarks,
+        only_mtlsign={
+            "--savepoint": savepoint is not None,
+            "--taps": taps is not None,
+            "--theta": theta is not None,
+            "--watermarks": watermarks > 1,
+        },
     )
+    changes = _changes(taps, theta)
     check_output(out)
     origin = options.load_policy(policy_path).origin
     private_key = options.load_key(signing_key_path)
@@ -118,21 +138,35 @@ def command(  # noqa: PLR0913 (one parameter for each option)
             single_precision=single_precision,
             savepoints=savepoints,
             keep_clean=keep_clean,
+            changes=changes,
         )
         made = _make(task, key_files, recipe, out=out)
     return _report(made, out)
 
 
-def _check_options(scheme: str, *, quick: bool, single_precision: bool, has_savepoint: bool, watermarks: int) -> None:
+def _check_options(scheme: str, *, quick: bool, single_precision: bool, only_mtlsign: dict[str, bool]) -> None:
     """Check that the options go with the scheme; raises InputError."""
     if scheme == MTLSIGN and quick:
         raise InputError("--quick: mtlsign has one recipe, which is for a CPU too")
     if scheme != "fragile" and single_precision:
         raise InputError("--single-precision: only with --scheme fragile")
-    if scheme != MTLSIGN and has_savepoint:
-        raise InputError(f"--savepoint: only with --scheme {MTLSIGN}")
-    if scheme != MTLSIGN and watermarks > 1:
-        raise InputError(f"--watermarks: only with --scheme {MTLSIGN}")
+    for name, is_given in only_mtlsign.items():
+        if scheme != MTLSIGN and is_given:
+            raise InputError(f"{name}: only with --scheme {MTLSIGN}")
+
+
+def _changes(taps: str | None, theta: float | None) -> dict[str, Any]:
+    """What the options change of the recipe of mtlsign; raises InputError."""
+    changes: dict[str, Any] = {}
+    if taps is not None:
+        changes["taps"] = tuple(taps.split(","))
+        if not all(changes["taps"]):
+            raise InputError(f"--taps {taps}: module paths with commas between them, such as layer1,layer2")
+    if theta is not None:
+        changes["lambda1"] = 1 / theta
+        if not math.isfinite(changes["lambda1"]):
+            raise InputError(f"--theta {theta}: too near to 0")
+    return changes
 
 
 def _make(task: Task, key_files: "list[WatermarkKeyFile]", recipe: _Recipe, *, out: Path) -> dict[str, Any]:
@@ -149,7 +183,7 @@ def _make(task: Task, key_files: "list[WatermarkKeyFile]", recipe: _Recipe, *, o
             base_sha256 = sha256_file(bundle.base)[0].hex()
         if recipe.scheme == MTLSIGN:
             with phases() as show:
-                marked = embed(task, key_files, savepoints=recipe.savepoints, show=show)
+                marked = embed(task, key_files, changes=recipe.changes, savepoints=recipe.savepoints, show=show)
             return write_bundle(bundle, marked, key_files, base_sha256=base_sha256, keep_clean=recipe.keep_clean)
         (key_file,) = key_files
         with phases() as show:

@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import wm
-from wm.architectures import Architecture, build, default_taps, names, skeleton, text_classifiers
+from wm.architectures import Architecture, build, names, skeleton, text_classifiers
 from wm.backbone import describe_taps, features_in_evaluation, possible_taps
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, save_evidence
 from wm.head import initial_head
 from wm.info import Info
+from wm.taps import taps_for
 from wm.triggers import InputSpec, Normalisation, make_triggers
 from wm.weights import save_weights
 
@@ -37,19 +38,23 @@ def architecture_of(name: str) -> tuple[Architecture, int]:
 
 
 def taps_of(architecture: Architecture, side: int) -> tuple[str, ...]:
-    """The default, or the first module of the network that answers at each of the first sizes."""
+    """The usual ones, or the first module of the network that answers at each of the first sizes."""
     try:
-        return default_taps(architecture)
+        return taps_for(architecture, input_of(side))
     except WatermarkError:
         found = possible_taps(skeleton(architecture), channels=3, height=side, width=side)
         first_of_its_size = {tap.height: tap.module for tap in reversed(found) if tap.height > 1}
         return tuple(list(first_of_its_size.values())[-2:])
 
 
+def input_of(side: int) -> InputSpec:
+    return InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3))
+
+
 def mark(name: str, directory: Path) -> None:
     """Write a marked model, its evidence and another model of the architecture."""
     architecture, side = architecture_of(name)
-    spec = InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3))
+    spec = input_of(side)
     modules = taps_of(architecture, side)
     taps = tuple(describe_taps(skeleton(architecture), modules, channels=3, height=side, width=side))
     model = build(architecture, seed=1)

@@ -190,7 +190,23 @@ def test_an_existing_output_is_refused_before_any_work(wmreg, ledger, alice, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "needle"), [(["--scheme", "none"], "not one of 'mtlsign'"), (["--arch", "vgg11"], "no default taps")]
+    ("words", "needle"),
+    [
+        (["--scheme", "none"], "not one of 'mtlsign'"),
+        (["--arch", "vit_b_32"], "--arch vit_b_32: the network does not take an input of 3 x 32 x 32"),
+        (["--arch", "inception_v3"], "--arch inception_v3: the network does not take"),
+        (["--taps", "layer1,layer9"], "no module 'layer9'; take modules such as layer"),
+        (["--taps", "fc"], "--taps fc: the module 'fc' does not answer with channels"),
+        (["--arch", "swin_t", "--taps", "features.1"], "--taps features.1: the module 'features.1' answers with"),
+        (["--taps", "layer1,layer1"], "--taps layer1,layer1: 1 to 16 modules, each named once"),
+        (["--taps", "layer1,"], "--taps layer1,: module paths with commas"),
+        (["--taps", ""], "--taps : module paths with commas"),
+        (["--scheme", "margin", "--taps", "layer1"], "--taps: only with --scheme mtlsign"),
+        (["--scheme", "margin", "--theta", "10"], "--theta: only with --scheme mtlsign"),
+        (["--theta", "0"], "--theta"),
+        (["--theta", "inf"], "--theta"),
+        (["--theta", "1e-310"], "--theta 1e-310: too near to 0"),
+    ],
 )
 def test_what_cannot_be_marked_is_found_before_the_training(wmreg, ledger, alice, tmp_path, words, needle):
     begun_s = time.monotonic()

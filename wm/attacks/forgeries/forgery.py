@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.alignment import Reference
-from wm.architectures import Architecture, default_taps, skeleton
+from wm.architectures import Architecture, skeleton
 from wm.attacks.attack import Scale, Stolen
 from wm.backbone import taps_of
 from wm.branch import Branch
@@ -20,6 +20,7 @@ from wm.head import Head
 from wm.info import Info
 from wm.progress import Progress, ProgressCallback
 from wm.schemes.mtlsign import NAME, EmbedSettings
+from wm.taps import taps_for
 from wm.triggers import Spec
 
 KeyOf = Callable[[int], bytes]  # the forger's own watermark keys, by number from 0
@@ -75,7 +76,7 @@ def revealed_by(stolen: Stolen) -> Branch:
 
 def info_for(architecture: Architecture, spec: Spec, *, pooling: int) -> Info:
     """Describe a branch with the scheme's usual settings, as any owner would."""
-    usual, modules = EmbedSettings(), default_taps(architecture)
+    usual, modules = EmbedSettings(), taps_for(architecture, spec)
     return Info(
         scheme=NAME,
         architecture=architecture,

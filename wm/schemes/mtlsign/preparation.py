@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from wm.alignment import probing_for
-from wm.architectures import Architecture, OwnArchitecture, default_taps
+from wm.architectures import Architecture, OwnArchitecture
 from wm.backbone import taps_of
 from wm.data import Examples
 from wm.errors import WatermarkError
@@ -15,6 +15,7 @@ from wm.evidence import check_taps
 from wm.info import Info, decode_info, encode_info
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import TuningLoss
+from wm.taps import taps_for
 from wm.triggers import InputSpec, Normalisation, Spec
 
 NAME = "mtlsign"
@@ -37,7 +38,7 @@ def described(
     if isinstance(input_spec, tuple):
         channels, height, width = input_spec
         input_spec = InputSpec(channels, height, width, Normalisation(("0",) * channels, ("1",) * channels))
-    modules = tuple(taps or settings.taps or default_taps(architecture))
+    modules = tuple(taps or settings.taps or taps_for(architecture, input_spec))
     if len(set(modules)) < len(modules):
         raise WatermarkError("unknown_architecture", f"taps are distinct modules, each named once: {modules}")
     found = tuple(taps_of(model, modules, input_spec))

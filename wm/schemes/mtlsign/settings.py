@@ -43,7 +43,7 @@ class EmbedSettings:
 
     triggers: int = 600  # N: 2.2e-23 at gamma; the authors' code uses 200, which can be ground
     gamma: str = "0.7"  # the fraction that must match, a decimal string since it is hashed
-    taps: tuple[str, ...] | None = None  # module paths; None takes the architecture's default
+    taps: tuple[str, ...] | None = None  # module paths; None leaves it to `wm.taps.taps_for`
     pooling: int = 4  # cells per side and channel: finer survives a stronger tuning, at a larger head
     hidden: int = HIDDEN_WIDTH
     # Whether verification takes back the mean move of a suspect's answers, tuning's largest; None for where there are
