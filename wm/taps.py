@@ -2,8 +2,9 @@
 
 The residual networks have the paper's taps, and networks for texts their own (`wm.architectures.default_taps`). Of
 every other classifier three modules are chosen by the sizes of their answers, which are those of a residual network's
-stages: a quarter of the input's side, an eighth and a sixteenth, or what is nearest. The rule is the owner's alone: a
-node reads the taps that the evidence names.
+stages: a quarter of the input's side, an eighth and a sixteenth, or what is nearest. Blocks go before their parts, but
+where a block is narrow, as between the inverted residuals of the MobileNets, the widest part is taken. The rule is the
+owner's alone: a node reads the taps that the evidence names.
 """
 
 import math
@@ -16,6 +17,7 @@ from wm.triggers import InputSpec, Spec
 
 COUNT = 3
 _LEAST_HALVINGS = 2  # as a residual network's first stage
+_NARROW = 64  # channels of a residual network's first stage
 
 
 def taps_for(architecture: Architecture, spec: Spec) -> tuple[str, ...]:
@@ -47,8 +49,8 @@ def chosen_of(found: Sequence[Tap], spec: InputSpec) -> tuple[str, ...]:
         found: in the order in which they answer.
         spec: the input.
     """
-    large = _outermost([tap for tap in found if tap.height * tap.width > 1], spec)
-    each = large if len(large) > 1 else large | _outermost([tap for tap in found if tap.height * tap.width == 1], spec)
+    large = _each_size([tap for tap in found if tap.height * tap.width > 1], spec)
+    each = large if len(large) > 1 else large | _each_size([tap for tap in found if tap.height * tap.width == 1], spec)
     halvings = sorted(each)
     later = [it for it in halvings if it >= _LEAST_HALVINGS][:COUNT]
     earlier = [it for it in halvings if it < _LEAST_HALVINGS]
@@ -56,17 +58,20 @@ def chosen_of(found: Sequence[Tap], spec: InputSpec) -> tuple[str, ...]:
     return tuple(each[it].module for it in [*earlier[len(earlier) - missing :], *later])
 
 
-def _outermost(found: Sequence[Tap], spec: InputSpec) -> dict[int, Tap]:
-    """For each number of halvings the last of the outermost modules, a block rather than a part of it."""
-    chosen: dict[int, Tap] = {}
+def _each_size(found: Sequence[Tap], spec: InputSpec) -> dict[int, Tap]:
+    """For each number of halvings the last of the outermost modules; where that is narrow, the widest of all."""
+    sizes: dict[int, list[Tap]] = {}
     for tap in found:
         halvings = _halvings(spec.height, tap.height)
         # The tables of an attention have other proportions; a classifier's pooling makes one size of whatever comes.
-        if not _is_picture(tap, spec) or halvings < max(chosen, default=0):
-            continue
-        if halvings not in chosen or _depth(tap) <= _depth(chosen[halvings]):
-            chosen[halvings] = tap
-    return chosen
+        if _is_picture(tap, spec) and halvings >= max(sizes, default=0):
+            sizes.setdefault(halvings, []).append(tap)
+    return {halvings: _best(taps) for halvings, taps in sizes.items()}
+
+
+def _best(taps: Sequence[Tap]) -> Tap:
+    block = min(reversed(taps), key=_depth)
+    return block if block.channels >= _NARROW else max(reversed(taps), key=lambda tap: (tap.channels, -_depth(tap)))
 
 
 def _is_picture(tap: Tap, spec: InputSpec) -> bool:

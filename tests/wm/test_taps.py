@@ -59,6 +59,14 @@ def test_blocks_are_taken_rather_than_their_parts() -> None:
     ]
 
 
+def test_where_a_block_is_narrow_its_widest_part_is_taken() -> None:
+    assert usual_taps("mobilenet_v3_small", input_of(32)) == [
+        Tap("features.2.block.0", 72, 8, 8),
+        Tap("features.4.block.0", 96, 4, 4),
+        Tap("features.9.block.0", 288, 2, 2),
+    ]
+
+
 def test_the_tables_of_an_attention_are_no_taps() -> None:
     assert [tap.module for tap in usual_taps("swin_v2_t", input_of(224))] == ["features.0.0", "permute"]
 
