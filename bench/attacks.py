@@ -79,6 +79,7 @@ def _seed(seed: int, work: Path) -> dict[str, Any]:
 
 
 def _swept(seed: int, owner: Path) -> Figures:
+    owner.parent.mkdir(parents=True, exist_ok=True)
     bundle = Bundle(owner) if owner.exists() else embedded(owner, _task(seed, fraction=1.0), {})
     points: dict[str, list[Any]] = {"attacks": [], "forgeries": []}
     methods: tuple[Attack | Forgery, ...] = (*ATTACKS.values(), *FORGERIES.values())
