@@ -44,7 +44,7 @@ def rows(done: Sequence[tuple[Piece, dict[str, Any]]]) -> list[Row]:
         for figure, value in content["figures"].items():
             values.setdefault((piece.group, f"{prefix}{figure}"), []).append(float(value))
     return [
-        summary(f"{group}: {figure}", each, goal=goal_of(group, figure), digits=6)
+        summary(f"{group}: {figure}", each, goal=goal_of(group, figure))
         for (group, figure), each in sorted(values.items(), key=lambda item: _order(done).index(item[0][0]))
     ]
 
