@@ -29,6 +29,7 @@ _OF_TASKS = {
     "matched after fine-pruning": Goal(says="≥ 85 %", least=85),
     "matched after permutation, aligned": Goal(says="≥ 99 %", least=99),
     "matched after scaling, aligned": Goal(says="≥ 99 %", least=99),
+    "matched after sign flip, aligned": Goal(says="≥ 99 %", least=99),
     "VERIFIED after": _YES,
     "embedding, of the training's time": Goal(says="≤ 30 %", most=30),
 }
