@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from wm.architectures import Architecture
+from wm.architectures import Architecture, default_taps
 from wm.branch import Branch
 from wm.data import Dataset
 from wm.errors import WatermarkError
@@ -72,6 +72,24 @@ class Stolen:
     architecture: Architecture
     data: Dataset
     revealed: Branch | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Where he lets a head of his own read: as the owner does, once that is known; before, at the usual places.
+
+        Raises:
+            WatermarkError: `unknown_architecture`, nothing was revealed, and this architecture has no usual places.
+        """
+        if self.revealed is not None:
+            return self.revealed.info.modules
+        try:
+            return default_taps(self.architecture)
+        except WatermarkError as error:
+            message = (
+                f"no default taps for {self.architecture.name!r}, and no claim has shown where the owner reads: "
+                "give Stolen(revealed=wm.branch.Branch(...)) with his head, info and triggers"
+            )
+            raise WatermarkError(error.code, message) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
