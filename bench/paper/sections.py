@@ -78,10 +78,10 @@ def _overwriting(table: Table) -> Iterator[str]:
     yield "### Overwriting, beside the paper's table 3\n"
     repeats = [row["repeats"] for metric, row in table.rows.items() if f"{last}: thief's own matched" in metric]
     yield (
-        "Epochs are passes over the thief's triggers, as many as the owner's; the goals are the paper's figures, seeds\n"
-        f"{min(repeats)}. Nothing but the distance holds the thief's Adam, and after hundreds of passes with hardly any\n"
-        "loss it makes leaps that take the mark and the task's accuracy with them: read what is lost beside the task\n"
-        "accuracy that he is left with.\n"
+        f"Seeds: {min(repeats)}. Epochs are passes over the thief's triggers, as many as the owner's; goals are the\n"
+        "paper's figures. Nothing but the distance holds the thief's Adam, and after hundreds of passes with hardly\n"
+        "any loss it makes leaps that take the mark and the task's accuracy with them: read what is lost beside the\n"
+        "task accuracy that he is left with.\n"
     )
     yield told
     yield "Of the first passes, in which his weights move most and come back, the paper does not tell:\n"
