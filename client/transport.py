@@ -12,8 +12,8 @@ import math
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -82,6 +82,16 @@ class Transport:
         self.urls = tuple(url.rstrip("/") for url in urls)
         self.timing = timing
         self._preferred = 0  # the node that answered last is asked first next time
+        self._shared_s: float | None = None  # what is left of a patience that many requests share
+
+    @contextmanager
+    def sharing_patience(self) -> Iterator[None]:
+        """Meanwhile, all calls of `ask_all` together wait for silent nodes no longer than one alone would."""
+        self._shared_s = self.timing.patience_s
+        try:
+            yield
+        finally:
+            self._shared_s = None
 
     async def ask(self, request: Request, read: Callable[[bytes], T]) -> T:
         """Ask the nodes in turn until one gives an answer that `read` accepts.
@@ -123,7 +133,8 @@ class Transport:
         Returns:
             The answer or the problem of each, in the policy's order.
         """
-        deadline_s, pause_s = time.monotonic() + self.timing.patience_s, _PAUSE_FIRST_S
+        patience_s, pause_s = self.timing.patience_s if self._shared_s is None else self._shared_s, _PAUSE_FIRST_S
+        begun_s = time.monotonic()
         answers: dict[str, bytes | RegistryError] = {}
         silent = self.urls
         while True:
@@ -131,10 +142,13 @@ class Transport:
             answers |= dict(zip(silent, asked, strict=True))
             silent = tuple(url for url in self.urls if isinstance(answers[url], UnreachableError))
             enough = len(self.urls) - len(silent) >= min(least, len(self.urls))
-            if enough or time.monotonic() + pause_s > deadline_s:
-                return {url: answers[url] for url in self.urls}
+            if enough or time.monotonic() + pause_s > begun_s + patience_s:
+                break
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_LAST_S)
+        if self._shared_s is not None and pause_s > _PAUSE_FIRST_S:
+            self._shared_s = max(0.0, patience_s - (time.monotonic() - begun_s)) if enough else 0.0
+        return {url: answers[url] for url in self.urls}
 
     async def ask_node(self, url: str, request: Request) -> bytes:
         """Ask one node once.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -51,6 +52,44 @@ def test_without_any_node_the_patience_ends(ledger):
 
     assert exit_code_of(raised.value) == 4
     assert time.monotonic() - begun_s < 5
+
+
+def ask_all_times(ledger, count, *, is_shared):
+    """How long each of some calls of ask_all takes, in seconds."""
+
+    async def run():
+        async with connect([node.url for node in ledger.nodes], FAST) as transport:
+            taken_s = []
+            with transport.sharing_patience() if is_shared else nullcontext():
+                for _ in range(count):
+                    begun_s = time.monotonic()
+                    await transport.ask_all(STATE, least=2)
+                    taken_s.append(time.monotonic() - begun_s)
+            return taken_s
+
+    return asyncio.run(run())
+
+
+def test_requests_that_share_a_patience_wait_for_silent_nodes_once(ledger):
+    ledger.nodes[0].down = ledger.nodes[1].down = True
+
+    first_s, *others_s = ask_all_times(ledger, 4, is_shared=True)
+
+    assert first_s > 0.2
+    assert max(others_s) < 0.2
+    assert min(ask_all_times(ledger, 2, is_shared=False)) > 0.2
+
+
+def test_a_patience_that_nobody_tried_is_there_for_the_next(ledger):
+    async def run():
+        async with connect([node.url for node in ledger.nodes], Timing(patience_s=10)) as transport:
+            with transport.sharing_patience():
+                await transport.ask_all(STATE, least=2)
+                for node in ledger.nodes:
+                    node.lose_request = 3
+                return await transport.ask_all(STATE, least=2)
+
+    assert not any(isinstance(answer, QuorumError) for answer in asyncio.run(run()).values())
 
 
 def test_a_refusal_ends_the_asking_at_once(ledger):
