@@ -198,3 +198,14 @@ def test_nodes_that_are_down_or_cosigned_by_too_few_are_unavailable(wmreg, ledge
     for node in ledger.nodes:
         node.down = True
     assert wmreg("audit", "--policy", ledger.policy_path).code == 4
+
+
+def test_a_policy_that_cannot_be_updated_names_each_node_that_does_not_answer(wmreg, ledger):
+    for node in ledger.nodes:
+        node.down = True
+
+    found = wmreg("policy", "update", "--policy", ledger.policy_path)
+
+    assert found.code == 4
+    for node in ledger.nodes:
+        assert f"{node.url}: " in found.err

@@ -1,14 +1,18 @@
 """Promises: one node's failure is nobody's problem; refusals end at once; waiting has an end."""
 
 import asyncio
+import errno
 import json
+import socket
 import time
 from contextlib import nullcontext
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from client.errors import describe, exit_code_of
-from client.transport import Request, Timing, UnreachableError, connect, error_of, read_json
+from client.transport import Request, Timing, UnreachableError, connect, describe_failure, error_of, read_json
 from registry.errors import MalformedError, QuorumError, RefusedError
 
 FAST = Timing(patience_s=0.5, attempt_timeout_s=2, connect_timeout_s=1)
@@ -261,3 +265,22 @@ def test_a_nodes_error_message_cannot_garble_the_terminal(ledger, wmreg):
     code, message = describe(error_of(422, error))
 
     assert (code, message) == ("?", "?[2J??")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "the host's name is not known"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "Temporary failure in name resol"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"), "Connection refused"),
+    ],
+)
+def test_why_nothing_could_be_connected_to_is_told_in_words(error, told):
+    key = ConnectionKey(
+        "nowhere.invalid", 80, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=0
+    )
+
+    text = describe_failure(aiohttp.ClientConnectorError(key, error))
+
+    assert text.startswith(f"cannot connect: {told}")
+    assert "Unknown error" not in text
