@@ -45,8 +45,8 @@ def main() -> int:
         for figure, value in fragment["figures"].items():
             values[figure].append(value)
     rows = [summary(figure, each) for figure, each in values.items()]
-    path = write("attacks", rows, measured=measured_in(fragments))
-    PAGE.write_text(page(PAGE.read_text(), json.loads(path.read_text())))
+    write("attacks", rows, measured=measured_in(fragments))
+    PAGE.write_text(page(PAGE.read_text(), json.loads((RESULTS / "attacks.json").read_text())))
     return 0
 
 

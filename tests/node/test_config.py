@@ -61,7 +61,7 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         (
             'device = "auto"',
             'device = "tpu"',
-            r"\field device: expected auto, cpu, cuda or cuda:N, not 'tpu'",
+            r"field device: expected auto, cpu, cuda or cuda:N, not 'tpu'",
         ),
         ('device = "auto"', 'device = "cuda:"', "device: expected auto"),
         ('device = "auto"', 'device = "cuda:one"', "device: expected auto"),
