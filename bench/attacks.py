@@ -45,8 +45,8 @@ def main() -> int:
         for figure, value in fragment["figures"].items():
             values[figure].append(value)
     rows = [summary(figure, each) for figure, each in values.items()]
-    path = write("attacks", rows, measured=measured_in(fragments))
-    PAGE.write_text(page(PAGE.read_text(), json.loads(path.read_text())))
+    write("attacks", rows, measured=measured_in(fragments))
+    PAGE.write_text(page(PAGE.read_text(), json.loads((RESULTS / "attacks.json").read_text())))
     return 0
 
 
@@ -79,6 +79,7 @@ def _seed(seed: int, work: Path) -> dict[str, Any]:
 
 
 def _swept(seed: int, owner: Path) -> Figures:
+    owner.parent.mkdir(parents=True, exist_ok=True)
     bundle = Bundle(owner) if owner.exists() else embedded(owner, _task(seed, fraction=1.0), {})
     points: dict[str, list[Any]] = {"attacks": [], "forgeries": []}
     methods: tuple[Attack | Forgery, ...] = (*ATTACKS.values(), *FORGERIES.values())

@@ -52,7 +52,7 @@ def _row(metric: str, unit: str, values: list[float]) -> Row:
     is_goal = metric.endswith("aligned and centred")
     goal = AFTER_TUNING if is_goal and "fine-tuning" in metric else None
     goal = AFTER_PRUNING if is_goal and "fine-pruning" in metric else goal
-    return summary(metric, values, unit=unit, goal=goal, digits=2)
+    return summary(metric, values, unit=unit, goal=goal)
 
 
 def _measured(task: str, seed: int) -> _Figures:

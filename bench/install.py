@@ -52,10 +52,10 @@ def main() -> int:
         both = [installed_s + verified_s for installed_s, verified_s, _ in times]
         what = "from pip install to a verified certificate, client alone, pip's cache warm"
         rows += [
-            summary(what, both, unit="s", digits=2),
-            summary("of this, pip install", installed, unit="s", digits=2),
-            summary("of this, wmreg verify, for the first time", verified, unit="s", digits=2),
-            summary("of all of it, the processor's time", processor, unit="s", digits=2),
+            summary(what, both, unit="s"),
+            summary("of this, pip install", installed, unit="s"),
+            summary("of this, wmreg verify, for the first time", verified, unit="s"),
+            summary("of all of it, the processor's time", processor, unit="s"),
         ]
         last = directory / f"venv-{INSTALLATIONS - 1}"
         rows += _size(last)
@@ -110,8 +110,8 @@ def _starts(what: str, venv: Path, words: Sequence[str], environment: Mapping[st
     goal = None if what == VERIFY else START_GOAL  # which computes as well
     wall_s, processor_s = zip(*(_run(venv, words, environment) for _ in range(STARTS)), strict=True)
     return [
-        summary(f"{what}, wall", [1000 * each for each in wall_s], unit="ms", goal=goal, digits=0),
-        summary(f"{what}, processor", [1000 * each for each in processor_s], unit="ms", digits=0),
+        summary(f"{what}, wall", [1000 * each for each in wall_s], unit="ms", goal=goal),
+        summary(f"{what}, processor", [1000 * each for each in processor_s], unit="ms"),
     ]
 
 

@@ -53,13 +53,21 @@ class Goal:
         return all(self.least <= value <= self.most for value in values)
 
 
-def summary(metric: str, values: Sequence[float], *, unit: str = "", goal: Goal | None = None, digits: int = 4) -> Row:
-    """Sum up the repeats of one metric: median, least and greatest, and whether each of them meets the goal."""
+def summary(metric: str, values: Sequence[float], *, unit: str = "", goal: Goal | None = None, digits: int = 6) -> Row:
+    """Sum up the repeats of one metric: median, least and greatest, and whether each of them meets the goal.
+
+    Args:
+        metric: what was measured.
+        values: of the repeats.
+        unit: of the values.
+        goal: what each should reach; None for none.
+        digits: significant ones that are kept.
+    """
     return Row(
         metric=metric,
-        value=round(statistics.median(values), digits),
+        value=_rounded(statistics.median(values), digits),
         unit=unit,
-        spread=(round(min(values), digits), round(max(values), digits)),
+        spread=(_rounded(min(values), digits), _rounded(max(values), digits)),
         goal=goal.says if goal else None,
         met=goal.holds(values) if goal else None,
         repeats=len(values),
@@ -160,6 +168,10 @@ def machine() -> str:
 
 def _distinct(separator: str, texts: Iterable[str]) -> str:
     return separator.join(dict.fromkeys(part for text in texts for part in text.split(separator)))
+
+
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 def _row(content: dict[str, Any]) -> Row:

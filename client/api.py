@@ -16,8 +16,9 @@ from client.log_page import LogPage
 from client.transport import Request, Timing, Transport, UnreachableError, connect, read_json
 from registry import tiles
 from registry.certificate import Story, verify_certificate
+from registry.checkpoint import Checkpoint
 from registry.envelope import message_hash
-from registry.errors import MalformedError, QuorumError, RegistryError, UntrustedError
+from registry.errors import MalformedError, QuorumError, RegistryError, UntrustedError, shown
 from registry.note import Note, verify_signatures
 from registry.receipt import Receipt, VerifiedReceipt, verify_receipt
 from registry.trust import TrustedCheckpoint, TrustPolicy
@@ -64,6 +65,10 @@ class SeenCheckpoint:
     def size(self) -> int:
         """Entries in its tree."""
         return self.trusted.checkpoint.size
+
+
+class OtherLogError(UntrustedError):
+    """A node's checkpoint that none of the policy's log keys signed: of another ledger, or of a node not listed."""
 
 
 class Api:
@@ -204,7 +209,8 @@ class Api:
             return answer
         try:
             note = _text(answer)
-            return SeenCheckpoint(note=note, trusted=self.trust.check(Note.parse(note)))
+            self._check_log(parsed := Note.parse(note))
+            return SeenCheckpoint(note=note, trusted=self.trust.check(parsed))
         except RegistryError as error:
             return error
 
@@ -213,10 +219,19 @@ class Api:
             return answer
         try:
             note = Note.parse(_text(answer))
-            signed = verify_signatures(note, [log.key for log in self.trust.logs])
+            self._check_log(note)
         except RegistryError as error:
             return error
-        return note if signed else UntrustedError("a checkpoint without a signature of the log")
+        return note
+
+    def _check_log(self, note: Note) -> None:
+        """Check that a log key of the policy signed a note; raises OtherLogError, or why its line does not hold."""
+        if verify_signatures(note, [log.key for log in self.trust.logs]):
+            return
+        origin = Checkpoint.parse(note.text).origin
+        if origin != self.trust.origin:
+            raise OtherLogError(f"a checkpoint of {shown(origin)}; the policy trusts {self.trust.origin}")
+        raise OtherLogError(f"the checkpoint has no signature of a known log key of {origin}")
 
 
 @asynccontextmanager

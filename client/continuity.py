@@ -9,15 +9,16 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from client.api import Api, SeenCheckpoint, quorum_size
+from client.api import Api, OtherLogError, SeenCheckpoint, quorum_size
 from client.errors import InvalidError
 from client.evidence import checkpoint_in, contradiction
 from client.files import write_atomic
 from client.memory import UNSIGNED, Memory
+from client.transport import UnreachableError
 from registry import merkle, tiles
 from registry.checkpoint import Checkpoint
 from registry.equivocation import Equivocation
-from registry.errors import ConsistencyError, QuorumError, RegistryError
+from registry.errors import ConsistencyError, QuorumError, RegistryError, UntrustedError
 from registry.note import Note
 from registry.trust import TrustPolicy
 
@@ -35,6 +36,15 @@ class AlarmError(ConsistencyError):
     def __init__(self, message: str, *, code: str, evidence: Path | None = None) -> None:
         super().__init__(message, code=code)
         self.evidence = evidence
+
+
+class StrangersError(QuorumError, UntrustedError):
+    """Every node that answers shows another ledger than the policy's.
+
+    Whoever waits for nodes may wait on, as with any QuorumError; the exit code is that of what is not trusted.
+    """
+
+    code = "untrusted"
 
 
 class _OtherPastError(ConsistencyError):
@@ -165,12 +175,17 @@ def shown_in(answers: dict[str, SeenCheckpoint | RegistryError]) -> dict[str, Se
     """The checkpoints that nodes show, by URL.
 
     Raises:
+        StrangersError: every node that answers shows one of another ledger.
         QuorumError: no node shows one that the policy vouches for.
     """
     shown = {url: answer for url, answer in answers.items() if isinstance(answer, SeenCheckpoint)}
     if not shown:
         problems = "; ".join(f"{url}: {error}" for url, error in answers.items())
-        raise QuorumError(f"no node shows a checkpoint that the policy vouches for: {problems}", code="unavailable")
+        message = f"no node shows a checkpoint that the policy vouches for: {problems}"
+        answered = [error for error in answers.values() if not isinstance(error, UnreachableError)]
+        if answered and all(isinstance(error, OtherLogError) for error in answered):
+            raise StrangersError(message)
+        raise QuorumError(message, code="unavailable")
     return shown
 
 

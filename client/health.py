@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from client import answers
-from client.api import Api, quorum_size
+from client.api import Api, OtherLogError, quorum_size
 from registry.checkpoint import Checkpoint
 from registry.errors import RegistryError
 from registry.note import Note
@@ -22,6 +22,7 @@ class NodeHealth:
     """One node; said is what it says of itself, None for one that does not answer.
 
     Attributes:
+        problem: why it does not answer, or why the policy does not vouch for the checkpoint that it showed.
         agrees: whether its signed tree is the one that most of the nodes signed; None when it showed none.
     """
 
@@ -31,10 +32,16 @@ class NodeHealth:
     agrees: bool | None = None
 
     @property
+    def is_stranger(self) -> bool:
+        """Whether it answers, but for another ledger than the policy's."""
+        return self.said is not None and self.problem is not None
+
+    @property
     def troubles(self) -> list[str]:
-        """What the node says is wrong with it."""
+        """What is wrong with a node that answers, by what it showed and by its own word."""
         said = _map(_map(self.said).get("problems"))
-        problems = [f"{_word(part)}: {str(why)[:_TROUBLE_CHARACTERS_MAX]}" for part, why in list(said.items())[:16]]
+        problems = [f"not trusted: {self.problem}"] if self.is_stranger else []
+        problems += [f"{_word(part)}: {str(why)[:_TROUBLE_CHARACTERS_MAX]}" for part, why in list(said.items())[:16]]
         return problems + self._unusable_public()
 
     def _unusable_public(self) -> list[str]:
@@ -56,7 +63,7 @@ class NodeHealth:
         if self.said is None:
             return [self.url, None, "no", None, None, None, self.problem]
         raft, verifier, size = _map(self.said.get("raft")), _map(self.said.get("verifier")), _size(self.said)
-        agrees = {True: "yes", False: "NO", None: None}[self.agrees]
+        agrees = "NOT TRUSTED" if self.is_stranger else {True: "yes", False: "NO", None: None}[self.agrees]
         role = f"{_word(raft.get('state'))}, term {_word(raft.get('term'))}"
         work = (
             f"{_word(verifier.get('state'))} on {_word(verifier.get('device'))}, {_word(verifier.get('queue'))} queued"
@@ -87,8 +94,18 @@ class Health:
 
     @property
     def spare(self) -> int:
-        """How many more may fail before the ledger stops; negative when it has stopped."""
-        return self.answering - max(1, self.quorum)
+        """How many more may fail before the ledger stops; negative when it has stopped. Strangers are no help."""
+        return self.answering - len(self.strangers) - max(1, self.quorum)
+
+    @property
+    def strangers(self) -> tuple[str, ...]:
+        """URLs of nodes that answer for another ledger than the policy's."""
+        return tuple(node.url for node in self.nodes if node.is_stranger)
+
+    @property
+    def is_untrusted(self) -> bool:
+        """Whether every node that answers is a stranger."""
+        return bool(self.strangers) and len(self.strangers) == self.answering
 
     @property
     def disagreeing(self) -> tuple[str, ...]:
@@ -100,8 +117,14 @@ class Health:
         if self.disagreeing:
             trees = f"ALARM: different trees of size {self.compared_size} are signed; see {', '.join(self.disagreeing)}"
             return f"{self.origin}: {trees}"
+        if self.is_untrusted:
+            return (
+                f"{self.origin}: NOT TRUSTED; {self.answering} of {len(self.nodes)} nodes answer, and the policy "
+                "vouches for the checkpoint of none"
+            )
         if self.spare < 0:
-            return f"{self.origin}: unavailable; {self.answering} of {len(self.nodes)} nodes answer, {self.quorum} must"
+            trusted = self.answering - len(self.strangers)
+            return f"{self.origin}: unavailable; {trusted} of {len(self.nodes)} nodes answer, {self.quorum} must"
         compared = sum(node.agrees is not None for node in self.nodes)
         trees = (
             f"{compared} trees of size {self.compared_size} agree" if compared > 1 else "their trees were not compared"
@@ -120,7 +143,7 @@ class Health:
         return f"no other may fail, or the ledger stops{repair}"
 
     def troubles(self) -> list[str]:
-        """What the nodes say is wrong with them, a line each, by their own word."""
+        """What is wrong with the nodes, a line each, by what they showed and by their own word."""
         return [f"{node.url}: {trouble}" for node in self.nodes for trouble in node.troubles]
 
     def document(self) -> dict[str, object]:
@@ -139,8 +162,9 @@ async def survey(api: Api) -> Health:
     """Ask every node once."""
     said, quorum = await api.nodes(), quorum_size(api.trust)
     compared_size = _common_size([_size(answer) for answer in said.values()], max(1, quorum))
-    agreement = await _agreement(api, compared_size) if compared_size else {}
-    nodes = tuple(_health_of(url, answer, agreement) for url, answer in said.items())
+    notes = await api.own_notes(compared_size) if compared_size else {}
+    agreement = _agreement(notes, compared_size, api.trust.origin) if compared_size else {}
+    nodes = tuple(_health_of(url, answer, agreement, notes.get(url)) for url, answer in said.items())
     return Health(origin=api.trust.origin, nodes=nodes, quorum=quorum, compared_size=compared_size)
 
 
@@ -158,16 +182,21 @@ def _size(said: object) -> int | None:
         return None
 
 
-def _health_of(url: str, answer: dict[str, object] | RegistryError, agreement: Mapping[str, bool]) -> NodeHealth:
+def _health_of(
+    url: str,
+    answer: dict[str, object] | RegistryError,
+    agreement: Mapping[str, bool],
+    note: Note | RegistryError | None,
+) -> NodeHealth:
     if isinstance(answer, RegistryError):
         return NodeHealth(url=url, said=None, problem=" ".join(str(answer).split()))
-    return NodeHealth(url=url, said=answer, problem=None, agrees=agreement.get(url))
+    problem = str(note) if isinstance(note, OtherLogError) else None
+    return NodeHealth(url=url, said=answer, problem=problem, agrees=agreement.get(url))
 
 
-async def _agreement(api: Api, size: int) -> dict[str, bool]:
+def _agreement(notes: Mapping[str, Note | RegistryError], size: int, origin: str) -> dict[str, bool]:
     """Whether each node that showed its own checkpoint of this size signed the root that most of them signed."""
-    notes = await api.own_notes(size)
-    roots = {url: root for url, note in notes.items() if (root := _root_in(note, size, api.trust.origin)) is not None}
+    roots = {url: root for url, note in notes.items() if (root := _root_in(note, size, origin)) is not None}
     signed = sorted(roots.values())
     most = max(signed, key=signed.count, default=b"")
     return {url: root == most for url, root in roots.items()}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from client.api import Api
-from client.transport import Request, UnreachableError, read_json
+from client.transport import Request, UnreachableError, read_json, unavailable
 from registry.encoding import Value
 from registry.errors import RegistryError, UntrustedError
 from registry.policy import Member, Policy
@@ -68,17 +68,23 @@ async def follow_changes(api: Api) -> Followed:
     """
     answers = await api.transport.ask_all(Request(path="/v1/policies"))
     proven: list[Followed] = []
-    problems: list[RegistryError] = []
+    problems: dict[str, RegistryError] = {}
     for url, answer in answers.items():
         try:
             if isinstance(answer, RegistryError):
                 raise answer
             proven.append(await _prove(api, await _fetch_chain(api, url, answer)))
         except RegistryError as error:
-            problems.append(error)
+            problems[url] = error
     if not proven:
-        raise min(problems, key=lambda problem: isinstance(problem, UnreachableError))
+        raise _worst(problems)
     return max(proven, key=lambda followed: len(followed.steps))
+
+
+def _worst(problems: Mapping[str, RegistryError]) -> RegistryError:
+    """What to raise when no node shows changes that hold: what one that answered said, if any did."""
+    said = [problem for problem in problems.values() if not isinstance(problem, UnreachableError)]
+    return said[0] if said else unavailable(problems)
 
 
 async def _prove(api: Api, chain: "_Chain") -> Followed:

@@ -10,10 +10,11 @@ import asyncio
 import json
 import math
 import os
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +35,7 @@ CONNECTION_ERRORS = (
 )  # the last: no host can be called so
 _PAUSE_FIRST_S, _PAUSE_LAST_S = 0.2, 3.0
 _TOO_MANY, _NOT_FOUND, _TOO_LARGE = 429, 404, 413
+_UNKNOWN_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _LAGGING = frozenset({"not_found", "not_yet"})  # what a node says that is merely behind; any other refusal says more
 
 
@@ -82,6 +84,16 @@ class Transport:
         self.urls = tuple(url.rstrip("/") for url in urls)
         self.timing = timing
         self._preferred = 0  # the node that answered last is asked first next time
+        self._shared_s: float | None = None  # what is left of a patience that many requests share
+
+    @contextmanager
+    def sharing_patience(self) -> Iterator[None]:
+        """Meanwhile, all calls of `ask_all` together wait for silent nodes no longer than one alone would."""
+        self._shared_s = self.timing.patience_s
+        try:
+            yield
+        finally:
+            self._shared_s = None
 
     async def ask(self, request: Request, read: Callable[[bytes], T]) -> T:
         """Ask the nodes in turn until one gives an answer that `read` accepts.
@@ -109,7 +121,7 @@ class Transport:
             if settled:
                 raise min(settled, key=lambda error: error.code in _LAGGING)
             if time.monotonic() + pause_s > deadline_s:
-                raise _unavailable(problems)
+                raise unavailable(problems)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_LAST_S)
 
@@ -123,7 +135,8 @@ class Transport:
         Returns:
             The answer or the problem of each, in the policy's order.
         """
-        deadline_s, pause_s = time.monotonic() + self.timing.patience_s, _PAUSE_FIRST_S
+        patience_s, pause_s = self.timing.patience_s if self._shared_s is None else self._shared_s, _PAUSE_FIRST_S
+        begun_s = time.monotonic()
         answers: dict[str, bytes | RegistryError] = {}
         silent = self.urls
         while True:
@@ -131,10 +144,13 @@ class Transport:
             answers |= dict(zip(silent, asked, strict=True))
             silent = tuple(url for url in self.urls if isinstance(answers[url], UnreachableError))
             enough = len(self.urls) - len(silent) >= min(least, len(self.urls))
-            if enough or time.monotonic() + pause_s > deadline_s:
-                return {url: answers[url] for url in self.urls}
+            if enough or time.monotonic() + pause_s > begun_s + patience_s:
+                break
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_LAST_S)
+        if self._shared_s is not None and pause_s > _PAUSE_FIRST_S:
+            self._shared_s = max(0.0, patience_s - (time.monotonic() - begun_s)) if enough else 0.0
+        return {url: answers[url] for url in self.urls}
 
     async def ask_node(self, url: str, request: Request) -> bytes:
         """Ask one node once.
@@ -236,10 +252,16 @@ def describe_failure(error: BaseException) -> str:
         why = getattr(error.certificate_error, "verify_message", error.certificate_error)
         return f"its certificate is not trusted: {why} (--ca-file names other authorities)"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect: {os.strerror(error.errno) if error.errno else error.os_error}"
+        return f"cannot connect: {_why_unconnected(error.os_error)}"
     if isinstance(error, aiohttp.ClientResponseError):  # its own text ends with the URL
         return f"its answer is no HTTP: {' '.join(error.message.split())}"
     return " ".join(str(error).split()) or "the connection was lost"
+
+
+def _why_unconnected(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):  # its numbers are not those of errno
+        return "the host's name is not known" if error.errno in _UNKNOWN_HOST else error.strerror or str(error)
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def tls_trust(ca_file: Path | None) -> ssl.SSLContext | bool:
@@ -280,6 +302,7 @@ async def _limited(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     return bytes(body)
 
 
-def _unavailable(problems: Mapping[str, RegistryError]) -> QuorumError:
+def unavailable(problems: Mapping[str, RegistryError]) -> QuorumError:
+    """What to raise when no node is in a state to answer: why each is not, by its URL."""
     details = "; ".join(f"{url}: {' '.join(str(error).split())}" for url, error in problems.items())
     return QuorumError(f"the ledger is unavailable: {details}", code="unavailable")

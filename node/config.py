@@ -4,6 +4,7 @@ Every key must be there and none besides, so a misspelt limit is an error and no
 relative to the file. Secrets are paths, never values. What all nodes must agree on is in the genesis, not here.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from node.errors import ConfigError
 from node.raft import PROFILES
 from registry import schema
 from registry.encoding import Value
-from registry.errors import MalformedError
+from registry.errors import MalformedError, shown
 
 _GIB = 2**30
 
@@ -117,7 +118,7 @@ class VerifierSettings:
     """The verifier process.
 
     Attributes:
-        device: where to compute: "auto" for the GPU where there is one, or torch's word, "cpu" or "cuda:0".
+        device: where to compute: "auto" for the GPU where there is one, or "cpu", "cuda", "cuda:0".
         threads: CPU threads of one verification.
         timeout_s: longest time for one claim; then the process is killed and the vote says so.
         memory_bytes_max: private memory that a verification on the CPU may add.
@@ -165,6 +166,21 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}") from error
 
 
+def check_directories(config: Config) -> None:
+    """Check that the directories of others' files that the settings name are there.
+
+    Raises:
+        ConfigError: naming the key and the directory.
+    """
+    named = {
+        "[fetch] file_directory": config.fetch.file_directory,
+        "[verifier] controls_directory": config.verifier.controls_directory,
+    }
+    for key, directory in named.items():
+        if directory and not Path(directory).is_dir():
+            raise ConfigError(f"{key}: {directory}: no such directory; it may be misspelt, or its volume not mounted")
+
+
 def _parse(value: Value, base: Path) -> Config:
     top = schema.fields(value, _TOP, what="node.toml")
     keys = {name: base / cast("str", path) for name, path in cast("dict[str, object]", top["keys"]).items()}
@@ -210,7 +226,15 @@ def _profile(value: Value) -> str:
     return name
 
 
+def _device(value: Value) -> str:
+    name = schema.text(32)(value)
+    if not _DEVICE.fullmatch(name):
+        raise MalformedError(f"expected auto, cpu, cuda or cuda:N, not {shown(name)}")
+    return name
+
+
 _PATH = schema.text(4096)
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 _DAY_S = 86400
 _API_FILES = ("tls_certificate", "tls_private_key", "tls_authorities")  # the empty path is none
 _TOP: dict[str, schema.Checker[object]] = {
@@ -259,7 +283,7 @@ _TOP: dict[str, schema.Checker[object]] = {
     "verifier": _section(
         "verifier",
         {
-            "device": schema.text(32),
+            "device": _device,
             "threads": schema.uint(1024, 1),
             "timeout_s": schema.uint(_DAY_S, 1),
             "memory_bytes_max": schema.uint(64 * 1024 * _GIB, 64 * 2**20),

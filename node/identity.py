@@ -121,9 +121,15 @@ def check_identity(identity: Identity, member: Member) -> None:
     expected = {"signing": member.signing_key, "note": member.note_key, "cosigner": member.cosigner_key}
     for role, public_key in expected.items():
         if public_bytes(getattr(identity, role)) != public_key:
-            raise ConfigError(f"the {role} key is not the one that the policy lists for {member.name}")
+            raise ConfigError(
+                f"the {role} key is not the one that the policy lists for {member.name}: in node.toml, `name` is "
+                f"another node's, or `[keys] {role}` leads to another node's file"
+            )
     if not set(certificate_ders(identity.certificate_pem)) & set(member.tls_certificates):
-        raise ConfigError(f"the TLS certificate is not one that the policy lists for {member.name}")
+        raise ConfigError(
+            f"the TLS certificate is not one that the policy lists for {member.name}: in node.toml, `name` is another "
+            "node's, or `[keys] tls_certificate` leads to another file than the one that the policy lists"
+        )
 
 
 def public_bytes(private_key: Ed25519PrivateKey) -> bytes:

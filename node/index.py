@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from node.database import connect, open_database
-from node.errors import InconsistentStateError
 from node.logs import fields
+from node.reach import unusable
 from node.rising import RisingCount
 from node.store import Store
 from registry.terms import SIGNER, terms_of
@@ -50,7 +50,8 @@ class Index:
         store: the ledger.
 
     Raises:
-        InconsistentStateError: the file cannot be made.
+        ConfigError: the file system does not let it be made.
+        InconsistentStateError: it cannot be made for another reason.
 
     Attributes:
         indexed: entries that can be found; of the event loop.
@@ -173,9 +174,9 @@ class Index:
         self.indexed = RisingCount(size)
 
     def _make_anew(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         try:
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
             self._open()
-        except sqlite3.Error as error:
-            raise InconsistentStateError(f"{self._path}: {error!r}; it may be deleted, it is made anew") from error
+        except (OSError, sqlite3.Error) as error:
+            raise unusable(self._path, error, remedy="it may be deleted, it is made anew") from error

@@ -105,8 +105,7 @@ def init_cluster(
     if not nodes < 2 * quorum <= 2 * nodes:
         raise ConfigError(f"a quorum of {quorum} of {nodes} nodes is not a majority")
     target = directory.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".ledger.", dir=target if target.exists() else target.parent))
+    building = _make_building(target, prefix=".ledger.")
     try:
         _build(building, origin=origin, quorum=quorum, plans=_plan(hosts, options), options=options)
         _put_in_place(building, target)
@@ -114,6 +113,15 @@ def init_cluster(
         shutil.rmtree(building, ignore_errors=True)
         raise
     return directory / POLICY_FILE
+
+
+def _make_building(target: Path, *, prefix: str) -> Path:
+    """A directory beside the target, or in it, that becomes it; an OSError names the directory that was asked for."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=target if target.exists() else target.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def _put_in_place(building: Path, target: Path) -> None:
@@ -260,8 +268,7 @@ def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int
     )
     plan = replace(_plan((node.host,), options)[0], name=node.name)
     target = directory.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".node.", dir=target if target.exists() else target.parent))
+    building = _make_building(target, prefix=".node.")
     try:
         config = _make_directory(building, plan, options)
         member = _member(plan, make_identity(config.keys, name=node.name), options)

@@ -26,7 +26,7 @@ from node.api.connection import ApiConnection
 from node.api.limits import LimitedConnections, TokenBuckets, WorkBudget
 from node.api.reads import ReadRate
 from node.api.tls import HANDSHAKE_TIMEOUT_S, ServedCertificate, make_certificate, peer_trust
-from node.config import Config, load_config
+from node.config import Config, check_directories, load_config
 from node.endpoint.asking import EndpointClient
 from node.errors import ConfigError, InconsistentStateError, LeftError, UnavailableError
 from node.examining import Means
@@ -40,10 +40,11 @@ from node.logs import fields
 from node.membership import PeerUrls, Standing, changes_members
 from node.opening import State, open_blobs, open_state
 from node.patrol import Patrol
-from node.raft import JournalError, RaftService, install_unpickling_guard, settings_of
+from node.raft import JournalBusyError, JournalError, RaftService, install_unpickling_guard, settings_of
 from node.sessions import peer_session
 from node.space import START_BYTES_MIN, DiskSpace
 from node.sweeper import Sweeper
+from node.upkeep.startup import check_reach
 from node.verifier.supervisor import Verifier
 from node.voting import Voice, Voter
 from node.watch import Watch
@@ -64,7 +65,9 @@ def run(config_path: Path) -> int:
     logs.configure()
     try:
         config = load_config(config_path)
-        if config.state_directory.is_dir() and DiskSpace(config.state_directory).free_bytes < START_BYTES_MIN:
+        check_directories(config)
+        check_reach(config.state_directory)
+        if DiskSpace(config.state_directory).free_bytes < START_BYTES_MIN:
             logger.critical("the disk is full", extra=fields(path=str(config.state_directory)))
             return EXIT_STORAGE
         state = open_state(config)
@@ -238,6 +241,8 @@ def _make_raft(config: Config, state: State, ledger: LedgerService) -> RaftServi
 def _start_raft(raft: RaftService) -> None:
     try:
         raft.start()
+    except JournalBusyError as error:
+        raise ConfigError(str(error)) from error
     except JournalError as error:
         raise InconsistentStateError(str(error)) from error
     except (OSError, UnicodeError) as error:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from node.database import connect, open_database
-from node.errors import InconsistentStateError
+from node.reach import unusable
 from registry.note import Note
 
 VERSION = 1
@@ -21,7 +21,8 @@ class NoteCache:
     """Notes by size.
 
     Raises:
-        InconsistentStateError: the file is damaged.
+        ConfigError: the file system does not give the file.
+        InconsistentStateError: it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,8 +33,8 @@ class NoteCache:
             self._connection = open_database(path, schema=SCHEMA, version=VERSION, create=not path.exists())
             self._connection.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is gathered again
             self._reader = connect(path)
-        except sqlite3.Error as error:
-            raise InconsistentStateError(f"{path}: {error!r}; it may be deleted, it is gathered again") from error
+        except (OSError, sqlite3.Error) as error:
+            raise unusable(path, error, remedy="it may be deleted, it is gathered again") from error
 
     def close(self) -> None:
         """Close the file."""

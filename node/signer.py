@@ -32,6 +32,7 @@ from typing import NamedTuple
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
 from node.identity import Identity
+from node.reach import unusable
 from registry import merkle
 from registry.checkpoint import Checkpoint
 from registry.errors import ConsistencyError, RegistryError
@@ -108,7 +109,8 @@ class Signer:
         clock: POSIX seconds.
 
     Raises:
-        InconsistentStateError: the file is missing or damaged.
+        ConfigError: the file system does not give the file.
+        InconsistentStateError: it is missing or damaged.
     """
 
     def __init__(self, path: Path, *, name: SignerName, identity: Identity, clock: Callable[[], float]) -> None:
@@ -122,11 +124,12 @@ class Signer:
             self._reader = connect(path)
             self._size = self._last()[0]
         except (OSError, sqlite3.Error) as error:
-            raise InconsistentStateError(
-                f"{path}: {error!r}; it must not be made anew while this node's keys are in use, or the node could "
+            remedy = (
+                "it must not be made anew while this node's keys are in use, or the node could "
                 "sign a second history: put back the file as it was at the node's last stop, or let the node come back "
                 "as a new member (`wmreg node restore`)"
-            ) from error
+            )
+            raise unusable(path, error, remedy=remedy) from error
 
     @classmethod
     def create(cls, path: Path) -> None:

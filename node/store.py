@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from node.database import connect, open_database
 from node.errors import InconsistentStateError
+from node.reach import unusable
 from node.space import is_disk_full, wait_for_space
 from node.unsealed import UnsealedMessages
 from registry import merkle
@@ -61,7 +62,8 @@ class Store:
         messages: of entries, and of what may become one, each verified once.
 
     Raises:
-        InconsistentStateError: the file is missing, damaged, or contradicts itself.
+        ConfigError: the file system does not give the file.
+        InconsistentStateError: it is missing, damaged, or contradicts itself.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +77,7 @@ class Store:
         try:
             self._writer = open_database(path, schema=SCHEMA, version=VERSION, create=False)
         except (OSError, sqlite3.Error) as error:
-            raise InconsistentStateError(f"{path}: {error!r}; a node without it cannot run, {_REMEDY}") from error
+            raise unusable(path, error, remedy=f"a node without it cannot run, {_REMEDY}") from error
         with ExitStack() as opened:
             opened.callback(self._writer.close)
             try:
@@ -84,7 +86,7 @@ class Store:
                 self._check()
                 self._applied_index = int(self._reader.execute("SELECT applied_index FROM raft").fetchone()[0])
             except (sqlite3.Error, TypeError) as error:
-                raise InconsistentStateError(f"{path}: {error!r}; {_REMEDY}") from error
+                raise unusable(path, error, remedy=_REMEDY) from error
             opened.pop_all()  # whoever has a store closes it
         self._size = self._ledger.size
         # Complete subtrees never change. The signer and the index read those of the latest entries, and each is read

@@ -5,6 +5,8 @@ file of the caller. Images are held normalised; the normalisation is kept as dec
 `info`.
 """
 
+import lzma
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -24,8 +26,13 @@ DIGITS_SIDE = 32  # pixels, from 8
 DIGITS_LEVELS = 16
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
+_TRAINED_LEAST = 2  # of one alone batch normalisation has no statistics
 # What numpy and the unzipping below it raise for a file that is cut short, encrypted, or none.
-NPZ_ERRORS = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+NPZ_ERRORS = (
+    *(ValueError, TypeError, EOFError, OverflowError, SyntaxError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
+)
+_LABEL_MAX = 2**31 - 1
 _NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -165,8 +172,16 @@ def of_images(name: str, images: Tensor, labels: Tensor, parts: list[Tensor]) ->
         images: with pixels in [0, 1], float32, shape (n, channels, height, width).
         labels: int64, shape (n,), from 0.
         parts: indices of the test, validation and training sets.
+
+    Raises:
+        WatermarkError: `malformed`, pictures without pixels, or too few of them to learn from and to measure on.
     """
     test, validation, train = parts
+    if not images.numel():
+        raise WatermarkError("malformed", f"pictures of shape {tuple(images.shape[1:])} have no pixels")
+    if len(train) < _TRAINED_LEAST or not len(validation) or not len(test):
+        counts = f"{len(train)} for training, {len(validation)} for validation and {len(test)} for the test"
+        raise WatermarkError("malformed", f"too few pictures: {counts}; some dozens of each class are wanted")
     pixels = images[train]
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-4)
     levels = Normalisation(
@@ -179,10 +194,19 @@ def of_images(name: str, images: Tensor, labels: Tensor, parts: list[Tensor]) ->
     return Dataset(name, classes, spec, every.take(train), every.take(validation), every.take(test))
 
 
+def plain_array(value: object, name: str) -> NDArray[np.generic]:
+    """Return what an archive holds under a name; raises WatermarkError, `malformed`, where that is no array."""
+    if not isinstance(value, np.ndarray):  # numpy hands out the bytes of what it does not know
+        raise WatermarkError("malformed", f"{name} is not an array; write the file with numpy.savez")
+    return value
+
+
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in _NPZ_ARRAYS}
+            return {name: plain_array(archive[name], name) for name in _NPZ_ARRAYS}
+    except WatermarkError:
+        raise
     except KeyError as error:
         raise WatermarkError("malformed", f"it lacks an array: needs {', '.join(_NPZ_ARRAYS)}") from error
     except NPZ_ERRORS as error:
@@ -208,6 +232,7 @@ def _as_images(array: NDArray[np.generic], name: str) -> Tensor:
 
 
 def _as_labels(array: NDArray[np.generic], name: str) -> Tensor:
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or not len(array) or array.min() < 0:
-        raise WatermarkError("malformed", f"{name} must be a row of integers from 0")
+    is_row = array.ndim == 1 and array.dtype.kind in "iu" and len(array) > 0
+    if not is_row or not 0 <= int(array.min()) <= int(array.max()) <= _LABEL_MAX:
+        raise WatermarkError("malformed", f"{name} must be a row of integers from 0 to {_LABEL_MAX} at most")
     return torch.from_numpy(array.astype(np.int64))

@@ -15,6 +15,7 @@ from wm.data import Dataset
 from wm.errors import WatermarkError
 from wm.head import Head
 from wm.info import Info
+from wm.info_fields import check_pictures
 from wm.progress import ProgressCallback, silent
 from wm.savepoint import Savepoint
 from wm.scenes import Scenes
@@ -23,7 +24,7 @@ from wm.schemes.catalogue import scheme_of
 from wm.schemes.info import SchemeInfo
 from wm.schemes.mtlsign import EmbedSettings
 from wm.schemes.scheme import Payload
-from wm.triggers import TextSpec
+from wm.triggers import InputSpec, TextSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ def embed(  # noqa: PLR0913 (the public face)
             raise WatermarkError(
                 "mismatch", f"scheme {scheme!r} is for classifiers of pictures; {data.name} is not that"
             )
+        if isinstance(data.input, InputSpec):
+            check_pictures(data.input)
         recipe = found.settings() if settings is None else settings
         made = found.embed(model, data, watermark_key, settings=recipe, seed=seed, progress=progress)
         info = SchemeInfo(

@@ -129,6 +129,12 @@ def texts_of(size: object, normalisation: object, vocabulary: int) -> TextSpec:
     return TextSpec(length, vocabulary, sha256_of(sizes["words_sha256"], "input.words_sha256"))
 
 
+def check_pictures(spec: InputSpec) -> None:
+    """Check that an info can say what a network takes, before anything is trained; raises WatermarkError."""
+    size = {"channels": spec.channels, "height": spec.height, "width": spec.width}
+    pictures_of(size, {"mean": list(spec.normalisation.mean), "std": list(spec.normalisation.std)})
+
+
 def pictures_of(size: object, normalisation: object) -> InputSpec:
     """Read what a network for pictures takes, and its normalisation; raises WatermarkError."""
     sizes = object_of(size, "input", {"channels", "height", "width"})

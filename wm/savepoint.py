@@ -212,7 +212,17 @@ def _checked(metadata: Mapping[str, str], handle: Any) -> tuple[dict[str, str], 
     conditions = metadata.get("conditions", "")
     if metadata.get("sha256") != _digest(conditions, tensors):
         raise WatermarkError("malformed", "its hash is another")
-    return json.loads(conditions), tensors
+    return _conditions_in(conditions), tensors
+
+
+def _conditions_in(text: str) -> dict[str, str]:
+    try:
+        held = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WatermarkError("malformed", "its conditions are no JSON") from error
+    if not isinstance(held, dict) or not all(isinstance(value, str) for value in held.values()):
+        raise WatermarkError("malformed", "its conditions are not texts by name")
+    return held
 
 
 def _digest(conditions: str, tensors: Mapping[str, Tensor]) -> str:

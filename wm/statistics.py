@@ -94,6 +94,31 @@ def chernoff(gamma: float, total: int, *, chance: float, exponent: float | None 
     return math.exp(total * base)
 
 
+def beta_binomial_tail(matched: int, total: int, *, correlation: float) -> float:
+    """Return P(X >= matched) where the chance of a match is itself drawn, with mean 1/2: an overdispersed count.
+
+    Verdicts need it not, since labels are drawn bit by bit; it tells how much a doubt of that would change.
+
+    Args:
+        matched: the count, from 0 to total.
+        total: N.
+        correlation: ρ of any two of the matches, in (0, 1); with α = β = (1/ρ - 1) / 2 the chance is Beta(α, β).
+
+    Source: SCHEMES 4.4, "overdispersion sensitivity".
+    """
+    shape = (1 / correlation - 1) / 2
+    whole = _log_beta(shape, shape)
+    terms: Iterable[float] = (
+        math.exp(_log_choose(total, k) + _log_beta(shape + k, shape + total - k) - whole)
+        for k in range(matched, total + 1)
+    )
+    return math.fsum(terms)
+
+
+def _log_beta(first: float, second: float) -> float:
+    return math.lgamma(first) + math.lgamma(second) - math.lgamma(first + second)
+
+
 def binomial_tail(matched: int, total: int, *, chance: float) -> float:
     """Return P(Binomial(total, chance) >= matched) in floating point, for a chance other than 1/2."""
     terms: Iterable[float] = (

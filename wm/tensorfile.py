@@ -25,6 +25,7 @@ from wm.errors import WatermarkError
 
 HEADER_BYTES_MAX = 1 << 20
 TENSORS_MAX = 8192
+ELEMENTS_MAX = 1 << 40  # of a tensor, where extents of 0 count as 1
 _LENGTH_BYTES = 8  # the header's length, little-endian
 
 
@@ -118,7 +119,7 @@ def _check_names(path: Path, header_bytes: int) -> None:
         file.seek(_LENGTH_BYTES)
         header = file.read(header_bytes)
     try:
-        json.loads(header, object_pairs_hook=_distinct)
+        _check_shapes(json.loads(header, object_pairs_hook=_distinct))
     except (ValueError, RecursionError) as error:
         raise WatermarkError("malformed", f"{path.name} is not a valid safetensors file: {error}") from error
 
@@ -127,6 +128,17 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len({name for name, _ in pairs}) < len(pairs):
         raise ValueError("a name stands twice in its header")
     return dict(pairs)
+
+
+def _check_shapes(entries: object) -> None:
+    """Check that no shape is beyond all bounds, such as one of 2^63 rows without columns; raises ValueError."""
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        elements = 1
+        for extent in shape if isinstance(shape, list) else ():
+            elements *= max(extent, 1) if isinstance(extent, int) else 1
+            if elements > ELEMENTS_MAX:
+                raise ValueError(f"the shape of {name!r:.80} is beyond all bounds")
 
 
 def _check_count(path: Path, tensors: int) -> None:

@@ -77,8 +77,8 @@ class Evidence:
 
 
 def verify(  # noqa: PLR0913 (the public face: what the claim names, and what the node decides)
-    model_path: Path,
-    evidence_path: Path,
+    model_path: Path | str,
+    evidence_path: Path | str,
     watermark_key: bytes,
     *,
     control_seed: bytes,
@@ -114,8 +114,11 @@ def verify(  # noqa: PLR0913 (the public face: what the claim names, and what th
     Raises:
         WatermarkError: a file is malformed, too large, of another architecture, or of a scheme unknown here.
         OSError: a file cannot be read.
-        ValueError: the key's length.
+        ValueError: the key's length, or a negative number of permutations or controls.
     """
+    if min(permutations, controls) < 0:
+        raise ValueError(f"permutations {permutations} and controls {controls} must be 0 or more")
+    model_path, evidence_path = Path(model_path), Path(evidence_path)
     place = place_of(device)
     if scheme_named_in(evidence_path) != mtlsign.NAME:
         of_scheme = load_scheme_evidence(evidence_path, builder=builder)

@@ -1,4 +1,7 @@
-"""Weights on disk: safetensors whose names, shapes and dtypes are exactly those of the architecture.
+"""Weights on disk: safetensors whose names and shapes are exactly those of the architecture.
+
+Floating-point numbers may have another width than the architecture's: a copy in half precision, as many are released,
+is read as the numbers that it holds, since nobody should get rid of a mark by rounding.
 
 An owner's own model is loaded whole. Of a suspect only the backbone counts, so that a thief who replaces the
 classifier, as anyone does who reuses a network for other classes, gains nothing: the tensors on which the taps
@@ -21,6 +24,7 @@ from wm.info import Info
 from wm.widths import check_runs, check_widths, refit
 
 MODEL_BYTES_MAX = 2 << 30
+_FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _BATCH_COUNT = ".num_batches_tracked"  # decides nothing in evaluation; frozen batch normalisation lacks it
 
 
@@ -252,9 +256,11 @@ def _read_one(file_name: str, handle: Any, name: str, like: Tensor) -> Tensor:  
         raise WatermarkError("mismatch", f"{file_name}: {name!r} has shape {shape}, expected {tuple(like.shape)}")
     tensor: Tensor = handle.get_tensor(name)
     if tensor.dtype != like.dtype:
-        raise WatermarkError(
-            "mismatch", f"{file_name}: {name!r} is {tensor.dtype}, expected {like.dtype}; convert it and save again"
-        )
+        if not {tensor.dtype, like.dtype} <= _FLOATING:
+            raise WatermarkError(
+                "mismatch", f"{file_name}: {name!r} is {tensor.dtype}, expected {like.dtype}; convert it and save again"
+            )
+        tensor = tensor.to(like.dtype)
     _check_finite(file_name, name, tensor)
     return tensor
 

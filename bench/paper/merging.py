@@ -29,6 +29,7 @@ _OF_TASKS = {
     "matched after fine-pruning": Goal(says="≥ 85 %", least=85),
     "matched after permutation, aligned": Goal(says="≥ 99 %", least=99),
     "matched after scaling, aligned": Goal(says="≥ 99 %", least=99),
+    "matched after sign flip, aligned": Goal(says="≥ 99 %", least=99),
     "VERIFIED after": _YES,
     "embedding, of the training's time": Goal(says="≤ 30 %", most=30),
 }
@@ -44,7 +45,7 @@ def rows(done: Sequence[tuple[Piece, dict[str, Any]]]) -> list[Row]:
         for figure, value in content["figures"].items():
             values.setdefault((piece.group, f"{prefix}{figure}"), []).append(float(value))
     return [
-        summary(f"{group}: {figure}", each, goal=goal_of(group, figure), digits=6)
+        summary(f"{group}: {figure}", each, goal=goal_of(group, figure))
         for (group, figure), each in sorted(values.items(), key=lambda item: _order(done).index(item[0][0]))
     ]
 

@@ -69,7 +69,7 @@ class Setting:
     seeds: tuple[int, ...] = (1, 2, 3)
     tasks: tuple[Task, ...]
     pruned_share: float = 0.05
-    spoil_steps: tuple[int, ...] = (10, 20, 40, 80, 160)
+    spoil_steps: tuple[int, ...] = (10, 40, 160, 640)
     independent: int
     independent_examples: int | None
     independent_epochs: int

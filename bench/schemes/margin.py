@@ -17,14 +17,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import nn
 
 from wm.architectures import OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
+from wm.attacks.distillation import distillation_loss
 from wm.attacks.tuning import Tuning, tune
-from wm.data import Dataset, Examples, fraction_of
+from wm.data import Dataset, fraction_of
 from wm.progress import silent
 from wm.randomness import key_of, seed_of
 from wm.schemes import margin
@@ -33,7 +32,7 @@ from wm.statistics import binomial_tail
 from wm.training import accuracy, fit
 from wm.triggers import InputSpec
 
-TEACHERS_SHARE = 0.7  # α
+TEMPERATURE, TEACHERS_SHARE = 1.0, 0.7  # T, α
 STUDENT_EPOCHS = 20  # as many as of the embedding
 LR = 1e-3  # Adam's first, of students and of the network that learns the task alone
 RATES = (1e-4, 3e-4, 1e-3)  # of fine-tuning
@@ -90,14 +89,7 @@ def _thefts(stolen: Stolen, seed: int) -> Iterator[tuple[str, nn.Module]]:
 
 def _distilled(stolen: Stolen, seed: int) -> nn.Module:
     """Train a student by the paper's loss; the attack of that name weighs and softens otherwise."""
-
-    def loss(student: nn.Module, batch: Examples) -> Tensor:
-        answers = student(batch.images)
-        with torch.no_grad():
-            wanted = stolen.model(batch.images)
-        soft = F.kl_div(F.log_softmax(answers, 1), F.softmax(wanted, 1), reduction="batchmean")
-        return (1 - TEACHERS_SHARE) * F.cross_entropy(answers, batch.labels) + TEACHERS_SHARE * soft
-
+    loss = partial(distillation_loss, stolen.model, temperature=TEMPERATURE, teachers_share=TEACHERS_SHARE)
     student = build(stolen.architecture, seed=seed_of(seed, "student"))
     return tune(student, stolen.data.train, Tuning(epochs=STUDENT_EPOCHS, lr=LR, seed=seed, loss=loss), silent)
 

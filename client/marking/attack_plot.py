@@ -21,7 +21,7 @@ def plot_attacks(report: dict[str, Any], path: Path) -> None:
     """Draw one curve for each attack and forgery of a report.
 
     Args:
-        report: from `client.marking.attacking.run`, with at least one of them.
+        report: from `client.marking.attacking.run`, with at least one of them. What was refused has no curve.
         path: the PNG to write.
 
     Raises:

@@ -7,7 +7,8 @@ ledger makes before anything is measured.
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,11 @@ def methods_of(names: Sequence[str], strengths: Sequence[float]) -> tuple[Attack
 def run(plan: Plan, show: Show) -> dict[str, Any]:
     """Run all attacks and forgeries of a plan; return the report, JSON-able.
 
+    Those that the network or the data refuse are told in it with the reason, under `refused`, and the others are done.
+
     Raises:
-        InputError: the bundle has no model, or the data are not of its kind.
-        InvalidError: a file is malformed, or an attack does not know what to do with the architecture.
+        InputError: the bundle has no model, or the data are not of its kind, or of none that any attack knows.
+        InvalidError: a file is malformed, or none of the attacks knows what to do with the architecture.
         OSError: a file cannot be read, or a temporary one not be written.
     """
     with tempfile.TemporaryDirectory(prefix="wmreg-attack-") as directory:
@@ -117,27 +120,33 @@ class _Work:
         # Pictures with masks have the size that the network was built for.
         side = evidence.info.architecture.arguments.get("min_size") if has_masks(plan.task.data) else None
         self._data = load_data(replace(plan.task, image_size=side))
-        _check_methods(plan.methods, self._data)
         self._left_out = _beginning_with_a_head(plan.methods) if isinstance(evidence, SchemeEvidence) else ()
         if len(self._left_out) == len(plan.methods):
             names = ", ".join(method.name for method in self._left_out)
             raise InputError(f"--attack: {names} begin with a head, and a {evidence.info.scheme} mark has none")
+        self._refused = _refused_by(self._data, plan.methods)
+        if not self._methods():
+            error = next(iter(self._refused.values()))
+            known = ", ".join([*(name for name, each in ATTACKS.items() if each.knows_masks), *FORGERIES])
+            raise InputError(f"--attack: {error}; there are {known}", code=error.code) from error
         self._key_file = plan.bundle.load_watermark_key()
         self._stolen = self._steal(evidence)
 
     def report(self) -> dict[str, Any]:
-        """Do everything."""
+        """Do everything that can be done; raises InvalidError where that is nothing."""
         plan = self._plan
         found: dict[str, list[dict[str, Any]]] = {"attacks": [], "forgeries": []}
         marked = self._examined(self._stolen.model, plan.bundle, keep_as=None)
-        methods = [method for method in plan.methods if method not in self._left_out]
+        methods = self._methods()
         for number, method in enumerate(methods):
             self._show("attacks", number, len(methods), method.name)
             if isinstance(method, Attack):
-                found["attacks"].append(self._attack(method))
+                found["attacks"] += self._attack(method)
             else:
-                found["forgeries"].append(self._forge(method))
+                found["forgeries"] += self._forge(method)
         self._show("attacks", len(methods), len(methods), "")
+        if not any(found.values()):
+            raise _nothing_done(self._refused)
         return {
             "measure": measure_of(self._data.test),
             "model": str(plan.bundle.model),
@@ -149,7 +158,23 @@ class _Work:
             "marked": marked,
             **found,
             "left_out": [method.name for method in self._left_out],
+            "refused": [
+                {"name": name, "code": error.code, "reason": str(error)} for name, error in self._refused.items()
+            ],
         }
+
+    def _methods(self) -> list[Attack | Forgery]:
+        """What is neither left out nor refused yet."""
+        out = {*self._refused, *(method.name for method in self._left_out)}
+        return [method for method in self._plan.methods if method.name not in out]
+
+    @contextmanager
+    def _telling_refusals(self, method: Attack | Forgery) -> Iterator[None]:
+        """Keep for the report why this network or these data refuse an attack or a forgery; the others go on."""
+        try:
+            yield
+        except WatermarkError as error:
+            self._refused[method.name] = error
 
     def _steal(self, evidence: EvidenceFile | SchemeEvidence) -> Stolen:
         """The model with what a claim reveals; raises InputError where the data are of another kind."""
@@ -174,14 +199,18 @@ class _Work:
         triggers = make_triggers(self._key_file.binding.watermark_key, info.input, count=info.triggers)
         return Branch(evidence.head, info, triggers, evidence.reference)
 
-    def _attack(self, attack: Attack) -> dict[str, Any]:
+    def _attack(self, attack: Attack) -> list[dict[str, Any]]:
+        """What is told of an attack: one entry, or none where it is refused at once."""
         points: list[dict[str, Any]] = []
-        for point in self._attack_points(attack):
-            points.append(point)
-            if point["outcome"] not in WON and not self._plan.goes_on:
-                break
+        with watermark_errors(), self._telling_refusals(attack):
+            for point in self._attack_points(attack):
+                points.append(point)
+                if point["outcome"] not in WON and not self._plan.goes_on:
+                    break
+        if not points:
+            return []
         failed = next((point for point in points if point["outcome"] not in WON), None)
-        return {
+        told = {
             "name": attack.name,
             "summary": attack.summary,
             "strength": attack.scale.unit,
@@ -190,37 +219,41 @@ class _Work:
             "task_accuracy_at_failure": failed["task_accuracy"] if failed else None,
             "points": points,
         }
+        return [told]
 
     def _attack_points(self, attack: Attack) -> Iterator[dict[str, Any]]:
         plan, strengths = self._plan, self._strengths(attack)
         progress = self._reporting(attack.name)
         begun_s = time.monotonic()
-        with watermark_errors():
-            for strength, model in sweep(
-                attack, self._stolen, strengths=strengths, seed=plan.task.seed, progress=progress
-            ):
-                seconds = round(time.monotonic() - begun_s, 1)
-                point = self._examined(model, plan.bundle, keep_as=f"{attack.name}-{strength:g}")
-                yield {"strength": strength, **point, "attack_seconds": seconds}
-                begun_s = time.monotonic()
+        for strength, model in sweep(attack, self._stolen, strengths=strengths, seed=plan.task.seed, progress=progress):
+            seconds = round(time.monotonic() - begun_s, 1)
+            point = self._examined(model, plan.bundle, keep_as=f"{attack.name}-{strength:g}")
+            yield {"strength": strength, **point, "attack_seconds": seconds}
+            begun_s = time.monotonic()
 
-    def _forge(self, forgery: Forgery) -> dict[str, Any]:
-        points = [self._forged_point(forgery, strength) for strength in self._strengths(forgery)]
+    def _forge(self, forgery: Forgery) -> list[dict[str, Any]]:
+        """What is told of a forgery, as of an attack."""
+        points: list[dict[str, Any]] = []
+        with watermark_errors(), self._telling_refusals(forgery):
+            for strength in self._strengths(forgery):
+                points.append(self._forged_point(forgery, strength))  # noqa: PERF401 -- those before a refusal stay
+        if not points:
+            return []
         passed = [point["strength"] for point in points if point["outcome"] == Outcome.VERIFIED]
-        return {
+        told = {
             "name": forgery.name,
             "summary": forgery.summary,
             "strength": forgery.scale.unit,
             "passes_at": passed,
             "points": points,
         }
+        return [told]
 
     def _forged_point(self, forgery: Forgery, strength: float) -> dict[str, Any]:
         forger = _Forger(self._key_file, seed=self._plan.task.seed)
-        with watermark_errors():
-            forged = forgery.forge(
-                self._stolen, strength, self._plan.task.seed, forger.watermark_key, self._reporting(forgery.name)
-            )
+        forged = forgery.forge(
+            self._stolen, strength, self._plan.task.seed, forger.watermark_key, self._reporting(forgery.name)
+        )
         bundle = self._forged_bundle(forged, forger)
         point = {"strength": strength, **self._examined(forged.accused, bundle, keep_as=None)}
         if forged.base is not None:
@@ -288,15 +321,23 @@ class _Work:
         return reporting(lambda phase, done, total, detail: self._show(f"{name}: {phase}", done, total, detail))
 
 
-def _check_methods(methods: Sequence[Attack | Forgery], data: Dataset) -> None:
-    """Check that each can be done with such data, before any is; raises InputError."""
+def _refused_by(data: Dataset, methods: Sequence[Attack | Forgery]) -> dict[str, WatermarkError]:
+    """Which of them cannot be done with such data whatever the network is, by name, known before any work."""
+    refused: dict[str, WatermarkError] = {}
     for method in methods:
         if isinstance(method, Attack):
             try:
                 method.check(data)
             except WatermarkError as error:
-                known = ", ".join([*(name for name, each in ATTACKS.items() if each.knows_masks), *FORGERIES])
-                raise InputError(f"--attack: {error}; there are {known}", code=error.code) from error
+                refused[method.name] = error
+    return refused
+
+
+def _nothing_done(refused: Mapping[str, WatermarkError]) -> InvalidError:
+    """Of one the reason, of several each one's."""
+    first = next(iter(refused.values()))
+    reasons = [f"{name}: {error}" for name, error in refused.items()]
+    return InvalidError("; ".join(reasons) if len(reasons) > 1 else str(first), code=first.code)
 
 
 def _beginning_with_a_head(methods: Sequence[Attack | Forgery]) -> tuple[Attack | Forgery, ...]:

@@ -22,12 +22,13 @@ from wm.data import Dataset, fraction_of
 from wm.datasets.vectors import WordVectors, load_vectors
 from wm.datasets.word_list import WordList, load_word_list
 from wm.info import TAPS_MAX
+from wm.info_fields import check_pictures
 from wm.networks import bilstm, mask_rcnn
 from wm.progress import Progress, ProgressCallback
 from wm.scenes import Scenes
 from wm.taps import taps_for
 from wm.training import fit, measure_of, score
-from wm.triggers import Spec, TextSpec
+from wm.triggers import InputSpec, Spec, TextSpec
 from wm.weights import MODEL_BYTES_MAX, load_transferred, load_weights, save_weights
 
 _EXAMPLES = {
@@ -95,6 +96,8 @@ def load_data(task: Task) -> Dataset:
         raise InputError(f"--image-size: only for pictures with masks, and --data {task.data} is something else")
     with watermark_errors(Path(task.data)):
         whole = datasets.load(task.data, words=words, side=task.image_size)
+        if isinstance(whole.input, InputSpec):
+            check_pictures(whole.input)
     _check_options_of_texts(task, whole)
     return replace(whole, train=fraction_of(whole.train, task.fraction, seed=task.seed))
 

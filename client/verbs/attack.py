@@ -57,9 +57,10 @@ def command(  # noqa: PLR0913 (one parameter for each option)
 
     Each attack grows stronger until nodes with the usual thresholds would no longer vote VERIFIED (INTACT for a mark
     of integrity). Forgeries, evidence
-    for marks that nobody embedded, are judged in the same way. No ledger is asked and nothing is revealed.
+    for marks that nobody embedded, are judged in the same way. No ledger is asked and nothing is revealed. What cannot
+    be done to such a network is told with the reason, and the others are done.
 
-    Exit codes: 0 the attacks were run, whatever came of them.
+    Exit codes: 0 the attacks were run, whatever came of them; 1 none of them can be done to such a network.
     """
     from client.bundle import open_bundle
     from client.marking.attacking import Plan, methods_of, run
@@ -141,6 +142,9 @@ def _text(report: dict[str, Any]) -> str:
             "",
             f"Left out, since they begin with a head, which this mark has not: {', '.join(report['left_out'])}.",
         ]
+    if report["refused"]:
+        lines += ["", "Refused, since they cannot be done to this network or with these data:"]
+        lines += [f"  {refused['name']}: {refused['reason']}" for refused in report["refused"]]
     return "\n".join(lines)
 
 

@@ -128,7 +128,8 @@ async def _audit(
 
     with status_line("asking the nodes") as show:
         async with options.ledger(trust, patience_s) as api:
-            return await audit_ledger(api, Memory.default(), mirror, store, show, recomputation)
+            with api.transport.sharing_patience():
+                return await audit_ledger(api, Memory.default(), mirror, store, show, recomputation)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from client.output import Report
 
 # The programs of bench/ that write into bench/results; tests/client/test_bench.py compares.
 NAMES = (
+    "attacks",
     "centring",
     "consensus",
     "demo",
@@ -38,7 +39,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def command(name: str, arguments: tuple[str, ...], *, as_json: bool) -> Report | int:
     """Make the measurement NAME again, in a checkout: a table, and bench/results/NAME.json.
 
-    NAME is centring, consensus, demo, install, lambdas, ledger, mtlsign, node, paper, public_base, schemes,
+    NAME is attacks, centring, consensus, demo, install, lambdas, ledger, mtlsign, node, paper, public_base, schemes,
     segmentation, sentiment, siblings or verification. Most take minutes and want a machine that does nothing else, some
     take hours. ARGUMENTS are the measurement's own, such as --no-write; `wmreg bench NAME -- --help` tells which.
     """

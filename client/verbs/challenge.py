@@ -28,4 +28,6 @@ def command(
 
     claim = hash_of(claim_hash, what="CLAIM_HASH")
     with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
-        return act_report(ledger.challenge(claim, directory, reason=reason))
+        return act_report(
+            ledger.challenge(claim, directory, reason=reason), again="was objected to before", reason=reason
+        )

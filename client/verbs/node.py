@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from client import options
-from client.errors import DONE, INCONSISTENT, UNAVAILABLE, InputError
+from client.errors import DONE, INCONSISTENT, UNAVAILABLE, UNTRUSTED, InputError
 from client.files import write_new
 from client.output import Report, table
 from client.progress import status_line
@@ -197,6 +197,8 @@ def status(policy_path: Path) -> Report:
 
     health = asyncio.run(ask())
     exit_code = DONE if health.spare >= 0 else UNAVAILABLE
+    if health.is_untrusted:
+        exit_code = UNTRUSTED
     return Report(
         document=health.document(),
         text="\n".join(

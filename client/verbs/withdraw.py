@@ -26,4 +26,4 @@ def command(message_hash: str, reason: str, signing_key_path: Path, policy_path:
 
     target = hash_of(message_hash, what="MESSAGE_HASH")
     with options.open_client(policy_path, patience_s, owner=signing_key_path) as ledger:
-        return act_report(ledger.withdraw(target, reason=reason))
+        return act_report(ledger.withdraw(target, reason=reason), again="was withdrawn before", reason=reason)

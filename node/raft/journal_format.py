@@ -48,7 +48,7 @@ class JournalBusyError(JournalError):
     """Another process holds the journal."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: another process holds this journal; stop it first")
+        super().__init__(f"{path}: another process runs this node's state or checks it; stop it first")
 
 
 class JournalCorruptError(JournalError):

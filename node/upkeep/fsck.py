@@ -16,11 +16,13 @@ from node.config import Config
 from node.errors import ConfigError
 from node.init import BLOBS_DIRECTORY, JOURNAL_FILE, NOTES_FILE, SIGNER_FILE, STORE_FILE
 from node.raft import JournalBusyError, JournalCorruptError, JournalReader
+from node.reach import is_out_of_reach, out_of_reach
 from node.upkeep.files import GENESIS, check_files, check_membership, verifier_keys
 from node.upkeep.findings import NEW_IDENTITY, REBUILD, Findings, Problem, Show
 from node.upkeep.history import JOURNAL, LEDGER, History
 from node.upkeep.readonly import faults, reading
 from node.upkeep.signed import DROP_NOTES, NOTES, SIGNED, GatheredNotes, OwnCheckpoints
+from node.upkeep.startup import check_reach
 from registry.entry import Entry
 from registry.envelope import unseal
 from registry.errors import RegistryError
@@ -36,8 +38,9 @@ def examine(config: Config, *, show: Show = lambda _text: None) -> Findings:
         show: tells what is being done.
 
     Raises:
-        ConfigError: the node runs.
+        ConfigError: the node runs, or its files are out of reach.
     """
+    check_reach(config.state_directory, is_read_only=True)
     findings = Findings()
     with ExitStack() as opened:
         journal = opened.enter_context(_journal(config.state_directory / JOURNAL_FILE, findings))
@@ -87,6 +90,8 @@ def _database(path: Path, expected: _Database, findings: Findings) -> Iterator[s
             found = ["missing"] if expected.is_needed else []
             connection = None
         except (sqlite3.Error, OSError) as error:
+            if is_out_of_reach(error):
+                raise out_of_reach(path, error) from error
             found = [str(error)]
         for fault in found:
             findings.add(expected.part, fault, expected.remedy)
@@ -107,7 +112,9 @@ def _journal(path: Path, findings: Findings) -> Iterator[JournalReader | None]:
         return
     except JournalBusyError as error:
         raise ConfigError(str(error)) from error
-    except (OSError, ValueError) as error:  # mmap of an empty file among them
+    except OSError as error:
+        raise out_of_reach(path, error) from error
+    except ValueError as error:  # mmap of an empty file
         findings.add(JOURNAL, str(error), NEW_IDENTITY)
         yield None
         return

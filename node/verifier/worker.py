@@ -90,7 +90,8 @@ def answer(job: Job, *, device: str, public: Path | None = None) -> Answer | Que
         if job.wants_pictures:
             return _questions(job)
         least_matched = _least_matched(evidence, job.gamma_permille)
-        return steady(job, device, lambda place: _measure(job, place, public, least_matched=least_matched))
+        found = steady(job, device, lambda place: _measure(job, place, public, least_matched=least_matched))
+        return _unless_contradictory(found, evidence, job)
     except _Settled as settled:
         return settled.answer
     except MalformedError as error:  # the evidence, or the info in it
@@ -156,6 +157,18 @@ def _check_declared(evidence: EvidenceFile, job: Job) -> None:
         _check_file(Path(job.base_path), declared.base, job.model_bytes_max)
     for path, sha256 in zip(job.null_paths, declared.nulls, strict=True):
         _check_file(Path(path), sha256, job.model_bytes_max)
+
+
+def _unless_contradictory(found: Answer, evidence: EvidenceFile, job: Job) -> Answer:
+    """Refuse evidence of integrity that names this very file and has triggers that it does not answer."""
+    measurement = found.measurement
+    if measurement is None or measurement.statistic is not Statistic.INTEGRITY or not job.model_path:
+        return found
+    named = json.loads(evidence.info).get("model_sha256")
+    if measurement.matched == measurement.total or named != job.model_sha256.hex():
+        return found
+    detail = "the evidence names this very file, which does not answer its triggers: it contradicts itself"
+    return unmeasured(Outcome.UNVERIFIABLE, "malformed", detail)
 
 
 def _least_matched(evidence: EvidenceFile, gamma_permille: int) -> int:

@@ -136,6 +136,21 @@ def test_a_withdrawn_publication_cannot_be_claimed_and_withdrawing_again_is_the_
     assert len(ledger.raw) == 3
 
 
+def test_withdrawing_again_says_that_it_was_before_and_that_a_new_reason_is_not_recorded(wmreg, ledger, alice, do):
+    published = do.publish(alice).document["message_hash"]
+    words = ("withdraw", published, "--signing-key", alice.key, "--policy", ledger.policy_path, "--reason")
+
+    first, again, other = (wmreg(*words, reason) for reason in ("the wrong head", "the wrong head", "another"))
+
+    assert first.out.startswith("RECORDED: the withdrawal of")
+    assert again.out.startswith("was withdrawn before as entry 2\n\nRECORDED: ")
+    assert other.out.startswith(
+        "was withdrawn before as entry 2\nthe new reason is not recorded; the ledger has 'the wr"
+    )
+    assert (first.code, again.code, other.code) == (0, 0, 0)
+    assert len(ledger.raw) == 3
+
+
 def test_nobody_withdraws_what_is_not_his(alice, bob, do):
     published = do.publish(alice).document["message_hash"]
     assert code(do.act("withdraw", bob, published, "--reason", "because")) == (1, "not_the_publisher")

@@ -124,6 +124,29 @@ def test_three_nodes_verify_a_mark_and_refute_its_absence(nodes, wmreg, marked, 
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["locked_parameters", "frontier_stitching"])
+def test_three_nodes_verify_the_mark_of_another_scheme_and_refute_its_absence(nodes, wmreg, tmp_path, scheme):
+    network, key = ("--arch", "shufflenet_v2_x0_5"), ("--signing-key", tmp_path / "key.pem")
+    assert wmreg("keygen", "--out", tmp_path / "key.pem").code == 0
+    made = wmreg("embed", "--scheme", scheme, "--quick", *network, "--seed", 1, "--out", tmp_path / "own", *key)
+    assert made.code == 0, made.err
+    other = tmp_path / "other.safetensors"
+    assert wmreg("train", *network, "--out", other, "--epochs", 2, "--seed", 9).code == 0
+    assert wmreg("publish", tmp_path / "own", *key).code == 0
+
+    won, lost = (
+        wmreg("claim", it, "--evidence", tmp_path / "own", *key) for it in (Bundle(tmp_path / "own").model, other)
+    )
+
+    assert (won.code, lost.code) == (0, 1), (won.out, won.err, lost.out, lost.err)
+    assert wmreg("verify", tmp_path / "own" / "certificate.json").code == 0
+    claims = wmreg("audit", "--json").document["claims"]
+    assert claims["VERIFIED"] == 1
+    assert sum(claims.values()) == 2
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
 def test_three_nodes_verify_a_disguised_mark_in_texts_and_refute_its_absence(nodes, wmreg, tmp_path):
     bundle, key, owner = text_bundle(tmp_path / "own")
     stolen = Stolen(model=owner.embedding.model, architecture=TEXT_NETWORK, data=owner.data)

@@ -1,6 +1,13 @@
 """Promises: `wmreg node status` shows at once who answers, whether the trees agree, and how many more may fail."""
 
+from dataclasses import replace
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from registry.note import Note, sign
+from registry.policy import Policy
+from registry.trust import TrustPolicy
 
 
 @pytest.fixture
@@ -128,3 +135,77 @@ def test_what_a_node_says_cannot_garble_the_terminal(ledger, status):
 
     assert found.code == 0
     assert "\x1b" not in found.out
+
+
+@pytest.fixture
+def of_another(ledger, tmp_path):
+    """A policy that trusts another ledger, with the URLs of this one's nodes."""
+    members = [ledger._member(replace(node, **new_keys()), 7000 + i) for i, node in enumerate(ledger.nodes)]
+    path = tmp_path / "other.txt"
+    path.write_text(str(TrustPolicy.of(Policy(members=tuple(members), quorum=2), "a/b")))
+    return path
+
+
+def new_keys():
+    return {name: Ed25519PrivateKey.generate() for name in ("signing_key", "note_key", "cosigner_key")}
+
+
+def test_nodes_of_another_ledger_are_not_trusted_and_said_to_be_each(wmreg, ledger, of_another):
+    why = f"a checkpoint of '{ledger.trust.origin}'; the policy trusts a/b"
+
+    found = wmreg("node", "status", "--policy", of_another)
+
+    assert found.code == 3
+    assert "a/b: NOT TRUSTED; 3 of 3 nodes answer" in found.out
+    for node in ledger.nodes:
+        assert f"{node.url}: not trusted: {why}" in found.out
+    document = wmreg("node", "status", "--policy", of_another, "--json").document
+    assert [node["problem"] for node in document["nodes"]] == [why] * 3
+    assert document["tolerates"] == 0
+
+
+def test_one_node_of_another_ledger_is_no_help_and_no_harm(ledger, status):
+    ledger.nodes[2].answers["/v1/checkpoints/1"] = signed_by_a_stranger(ledger)
+
+    found = status()
+
+    assert found.code == 0
+    assert "no other may fail" in found.out
+    assert f"{ledger.nodes[2].url}: not trusted: the checkpoint has no signature of a known log key" in found.out
+    ledger.nodes[0].down = True
+    assert status().code == 4
+
+
+def signed_by_a_stranger(ledger):
+    text = str(ledger.checkpoint(1))
+    return str(Note(text, (sign(text, name=ledger.trust.origin, private_key=Ed25519PrivateKey.generate()),))).encode()
+
+
+@pytest.mark.parametrize("verb", [("audit",), ("status", "ab" * 32)])
+def test_a_policy_of_another_ledger_is_not_trusted_and_not_unavailable(wmreg, ledger, of_another, verb):
+    found = wmreg(*verb, "--policy", of_another)
+
+    assert found.code == 3
+    assert f"a checkpoint of '{ledger.trust.origin}'; the policy trusts a/b" in found.err
+    ledger.nodes[0].down = True
+    assert wmreg(*verb, "--policy", of_another).code == 3
+
+
+def test_nodes_that_are_down_or_cosigned_by_too_few_are_unavailable(wmreg, ledger):
+    for node in ledger.nodes:
+        node.answers["/checkpoint"] = ledger.note(1, [ledger.nodes[0]]).encode()
+    assert wmreg("audit", "--policy", ledger.policy_path).code == 4
+    for node in ledger.nodes:
+        node.down = True
+    assert wmreg("audit", "--policy", ledger.policy_path).code == 4
+
+
+def test_a_policy_that_cannot_be_updated_names_each_node_that_does_not_answer(wmreg, ledger):
+    for node in ledger.nodes:
+        node.down = True
+
+    found = wmreg("policy", "update", "--policy", ledger.policy_path)
+
+    assert found.code == 4
+    for node in ledger.nodes:
+        assert f"{node.url}: " in found.err

@@ -1,13 +1,18 @@
 """Promises: one node's failure is nobody's problem; refusals end at once; waiting has an end."""
 
 import asyncio
+import errno
 import json
+import socket
 import time
+from contextlib import nullcontext
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from client.errors import describe, exit_code_of
-from client.transport import Request, Timing, UnreachableError, connect, error_of, read_json
+from client.transport import Request, Timing, UnreachableError, connect, describe_failure, error_of, read_json
 from registry.errors import MalformedError, QuorumError, RefusedError
 
 FAST = Timing(patience_s=0.5, attempt_timeout_s=2, connect_timeout_s=1)
@@ -51,6 +56,44 @@ def test_without_any_node_the_patience_ends(ledger):
 
     assert exit_code_of(raised.value) == 4
     assert time.monotonic() - begun_s < 5
+
+
+def ask_all_times(ledger, count, *, is_shared):
+    """How long each of some calls of ask_all takes, in seconds."""
+
+    async def run():
+        async with connect([node.url for node in ledger.nodes], FAST) as transport:
+            taken_s = []
+            with transport.sharing_patience() if is_shared else nullcontext():
+                for _ in range(count):
+                    begun_s = time.monotonic()
+                    await transport.ask_all(STATE, least=2)
+                    taken_s.append(time.monotonic() - begun_s)
+            return taken_s
+
+    return asyncio.run(run())
+
+
+def test_requests_that_share_a_patience_wait_for_silent_nodes_once(ledger):
+    ledger.nodes[0].down = ledger.nodes[1].down = True
+
+    first_s, *others_s = ask_all_times(ledger, 4, is_shared=True)
+
+    assert first_s > 0.2
+    assert max(others_s) < 0.2
+    assert min(ask_all_times(ledger, 2, is_shared=False)) > 0.2
+
+
+def test_a_patience_that_nobody_tried_is_there_for_the_next(ledger):
+    async def run():
+        async with connect([node.url for node in ledger.nodes], Timing(patience_s=10)) as transport:
+            with transport.sharing_patience():
+                await transport.ask_all(STATE, least=2)
+                for node in ledger.nodes:
+                    node.lose_request = 3
+                return await transport.ask_all(STATE, least=2)
+
+    assert not any(isinstance(answer, QuorumError) for answer in asyncio.run(run()).values())
 
 
 def test_a_refusal_ends_the_asking_at_once(ledger):
@@ -222,3 +265,22 @@ def test_a_nodes_error_message_cannot_garble_the_terminal(ledger, wmreg):
     code, message = describe(error_of(422, error))
 
     assert (code, message) == ("?", "?[2J??")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "the host's name is not known"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "Temporary failure in name resol"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"), "Connection refused"),
+    ],
+)
+def test_why_nothing_could_be_connected_to_is_told_in_words(error, told):
+    key = ConnectionKey(
+        "nowhere.invalid", 80, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=0
+    )
+
+    text = describe_failure(aiohttp.ClientConnectorError(key, error))
+
+    assert text.startswith(f"cannot connect: {told}")
+    assert "Unknown error" not in text

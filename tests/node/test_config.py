@@ -1,10 +1,11 @@
 """node.toml is read strictly: every key, none besides, each in its range, and an error names the key."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from node.config import load_config
+from node.config import check_directories, load_config
 from node.errors import ConfigError
 from node.init import init_cluster
 
@@ -57,6 +58,14 @@ def test_a_relative_path_to_the_file_gives_absolute_paths(path: Path, monkeypatc
         ("address_connections_max = 128", "address_connections_max = -1", "address_connections_max"),
         ('signing = "keys/signing.pem"', 'signing_key = "keys/signing.pem"', "signing"),
         ("[api]", "[api", "TOML|Expected"),
+        (
+            'device = "auto"',
+            'device = "tpu"',
+            r"field device: expected auto, cpu, cuda or cuda:N, not 'tpu'",
+        ),
+        ('device = "auto"', 'device = "cuda:"', "device: expected auto"),
+        ('device = "auto"', 'device = "cuda:one"', "device: expected auto"),
+        ('device = "auto"', 'device = "AUTO"', "device: expected auto"),
     ],
 )
 def test_a_wrong_setting_is_an_error_that_names_it(path: Path, old: str, new: str, named: str):
@@ -65,6 +74,23 @@ def test_a_wrong_setting_is_an_error_that_names_it(path: Path, old: str, new: st
     path.write_text(text.replace(old, new))
     with pytest.raises(ConfigError, match=named):
         load_config(path)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:15"])
+def test_the_verifiers_device_is_one_that_it_can_use(path: Path, device: str):
+    path.write_text(path.read_text().replace('device = "auto"', f'device = "{device}"'))
+    assert load_config(path).verifier.device == device
+
+
+@pytest.mark.parametrize("key", ["[fetch] file_directory", "[verifier] controls_directory"])
+def test_a_directory_that_is_not_there_is_an_error_that_names_its_key(path: Path, tmp_path: Path, key: str):
+    named = tmp_path / "public"
+    setting = key.partition(" ")[2]
+    path.write_text(path.read_text().replace(f'{setting} = ""', f'{setting} = "{named}"'))
+    with pytest.raises(ConfigError, match=rf"{re.escape(key)}: {re.escape(str(named))}: no such directory"):
+        check_directories(load_config(path))
+    named.mkdir()
+    check_directories(load_config(path))
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path):

@@ -160,3 +160,9 @@ def test_a_failure_leaves_an_existing_directory_empty(tmp_path: Path):
     with pytest.raises(ConfigError):
         init_cluster(tmp_path, nodes=3, origin=ORIGIN, host="192.0.2.1")
     assert everything(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_made_is_named_and_no_temporary_one():
+    with pytest.raises(OSError, match=r"'/proc/foo'$") as raised:
+        init_cluster(Path("/proc/foo"), nodes=1, origin="init.test")
+    assert raised.value.filename == "/proc/foo"

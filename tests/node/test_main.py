@@ -21,6 +21,7 @@ from node import logs, main
 from node.config import load_config
 from node.identity import load_identity
 from node.init import init_cluster
+from node.raft.journal_file import JournalFile
 from node.signer import Signer, SignerName
 from node.store import Store
 from registry import merkle, signing
@@ -92,7 +93,9 @@ def without_a_look_at_points(signed: bytes, key: bytes) -> None:
 def test_a_key_of_another_node_is_exit_2(directory: Path, log: io.StringIO):
     shutil.copy(directory.parent / "node-2/keys/cosigner.pem", directory / "keys/cosigner.pem")
     code, why = run(directory, log)
-    assert (code, why) == (2, "the cosigner key is not the one that the policy lists for node-1")
+    assert code == 2
+    assert why.startswith("the cosigner key is not the one that the policy lists for node-1: in node.toml, `name` is ")
+    assert "or `[keys] cosigner` leads to another node's file" in why
 
 
 def test_a_name_that_is_no_member_yet_is_exit_4(directory: Path, log: io.StringIO):
@@ -128,6 +131,60 @@ def test_missing_state_is_exit_5_and_is_not_made(directory: Path, log: io.String
     assert code == 5
     assert name in why
     assert not (directory / "state" / name).exists()
+
+
+def point_state_at(directory: Path, path: Path) -> None:
+    settings = directory / "node.toml"
+    settings.write_text(settings.read_text().replace('state_directory = "state"', f'state_directory = "{path}"'))
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"), [("absent", "missing"), ("empty", "holds no state"), ("file", "Not a dir")]
+)
+def test_a_state_directory_that_is_no_nodes_is_exit_2_and_nothing_is_made(
+    directory: Path, log: io.StringIO, place: str, wrong: str
+):
+    (directory / "empty").mkdir(mode=0o700)
+    (directory / "file").touch()
+    point_state_at(directory, directory / place)
+    code, why = run(directory, log)
+    assert code == 2
+    assert why.startswith(f"{directory / place}: {wrong}")
+    assert "`state_directory` in node.toml may be wrong, or its volume not mounted" in why
+    assert not (directory / "absent").exists()
+    assert not list((directory / "empty").iterdir())
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "signer.db"])
+def test_a_database_that_the_file_system_does_not_give_is_exit_2(directory: Path, log: io.StringIO, name: str):
+    (directory / "state" / name).unlink()
+    (directory / "state" / name).mkdir()
+    code, why = run(directory, log)
+    assert code == 2
+    assert why.startswith(f"{directory / 'state' / name}: unable to open database file; `state_directory`")
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """A node that waits for no other before it opens its journal."""
+    init_cluster(tmp_path / "alone", nodes=1, origin="main.test")
+    return tmp_path / "alone" / "node-1"
+
+
+def test_a_journal_that_another_process_holds_is_exit_2(alone: Path):
+    holder = JournalFile.open(alone / "state/raft.journal")
+    done = run_as_process(alone)
+    holder.close()
+    assert done.returncode == 2, done.stderr
+    assert b"another process runs this node's state" in done.stderr
+    assert b"inconsistent" not in done.stderr
+
+
+def test_a_journal_that_is_damaged_is_exit_5(alone: Path):
+    (alone / "state/raft.journal").write_bytes(b"not a journal, and long enough to be one" * 10)
+    done = run_as_process(alone)
+    assert done.returncode == 5, done.stderr
+    assert b"raft.journal" in done.stderr
 
 
 def test_a_signature_on_another_tree_is_exit_5(directory: Path, log: io.StringIO):
@@ -222,3 +279,12 @@ def test_tables_of_another_version_are_exit_5(directory: Path, log: io.StringIO)
     code, why = run(directory, log)
     assert code == 5
     assert "tables of version 9" in why
+
+
+@pytest.mark.parametrize("key", ["file_directory", "controls_directory"])
+def test_a_directory_of_the_settings_that_is_not_there_is_exit_2(directory: Path, log: io.StringIO, key: str):
+    settings = directory / "node.toml"
+    settings.write_text(settings.read_text().replace(f'{key} = ""', f'{key} = "/nowhere/at/all"'))
+    code, why = run(directory, log)
+    assert code == 2
+    assert f"{key}: /nowhere/at/all: no such directory" in why

@@ -1,5 +1,6 @@
 """Promised: splits are disjoint, stratified and decided by their seed; files are checked."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,10 @@ def test_coloured_images_keep_their_channels(tmp_path: Path) -> None:
         {"y_test": np.full(10, -1)},
         {"y_test": np.zeros(10)},
         {"y_test": np.array([{}] * 10)},
+        {"y_train": np.full(40, 2**63, dtype=np.uint64)},
+        {"y_train": np.zeros(40, dtype="m8[s]")},
+        {"x_train": np.zeros((40, 0, 22), dtype=np.uint8), "x_test": np.zeros((10, 0, 22), dtype=np.uint8)},
+        {"x_train": np.zeros((1, 24, 22), dtype=np.uint8), "y_train": np.zeros(1, dtype=int)},
     ],
 )
 def test_arrays_of_another_kind_are_refused(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
@@ -101,6 +106,27 @@ def test_a_file_that_lacks_an_array_or_is_no_archive_is_refused(tmp_path: Path) 
         with pytest.raises(WatermarkError) as caught:
             data.load_npz(tmp_path / name)
         assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize("member", [b"", b"no array", b"\x93NUMPY\x01\x00\x0e\x00{'descr': '|u1'"])
+def test_an_archive_of_something_else_is_refused(tmp_path: Path, member: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", member)
+    with pytest.raises(WatermarkError) as caught:
+        data.load_npz(tmp_path / "own.npz")
+    assert caught.value.code == "malformed"
+
+
+def test_an_archive_that_declares_absurd_sizes_is_refused(tmp_path: Path) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({10**400},)}}".encode()
+    member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", member)
+    with pytest.raises(WatermarkError) as caught:
+        data.load_npz(tmp_path / "own.npz")
+    assert caught.value.code == "malformed"
 
 
 @pytest.mark.parametrize(("images", "labels"), [(40, 39), (39, 40)])

@@ -109,7 +109,7 @@ LIES = {
     "vectors that are shorter": lambda wide: fewer(wide, "embedding.weight", 1),
     "words that are missing": lambda wide: fewer(wide, "embedding.weight"),
     "no units": lambda wide: fewer(wide, f"{FIRST}.weight_hh_l0", 1, left=0),
-    "half precision": lambda wide: wide | {"embedding.weight": wide["embedding.weight"].half()},
+    "whole numbers": lambda wide: wide | {"embedding.weight": wide["embedding.weight"].int()},
     "one tensor less": lambda wide: {name: tensor for name, tensor in wide.items() if name != f"{FIRST}.bias_hh_l0"},
 }
 

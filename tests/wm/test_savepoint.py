@@ -112,6 +112,17 @@ def test_conditions_cannot_be_changed_by_an_editor(written: Path) -> None:
     assert code_of(written, CONDITIONS | {"seed": "2"}) == "malformed"
 
 
+@pytest.mark.parametrize("conditions", ["", "{", "[]", '"x"', "null", '{"seed": 0}', "[" * 5000])
+def test_conditions_that_are_no_texts_by_name_are_refused(tmp_path: Path, conditions: str) -> None:
+    metadata = {
+        "format": "wmreg-savepoint/1",
+        "conditions": conditions,
+        "sha256": fingerprint(conditions, dict(sorted(STATE.items()))),
+    }
+    tensorfile.write(tmp_path / "state", STATE, metadata)
+    assert code_of(tmp_path / "state") == "malformed"
+
+
 def test_it_is_due_when_time_has_passed_and_with_none_to_pass_always(tmp_path: Path) -> None:
     often, seldom = Savepoint(tmp_path / "often", every_s=0), Savepoint(tmp_path / "seldom", every_s=3600)
     assert often.is_due()

@@ -84,3 +84,13 @@ def test_a_frozen_layer_gets_no_gradient_and_hands_its_images_theirs() -> None:
     assert images.grad is not None
     assert layer.weight.grad is None
     assert layer.bias.grad is None
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_follows_may_work_in_place(bias: bool) -> None:
+    layer, images = nn.Conv2d(4, 4, 3, padding=1, bias=bias), torch.randn(3, 4, 1, 1, generator=_draws(4))
+    network, plain = (nn.Sequential(copy.deepcopy(layer), nn.ReLU(inplace=it)) for it in (True, False))
+    expected = _gradients(plain, images)
+    with SinglePixels():
+        found = _gradients(network, images)
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(expected, found, strict=True))

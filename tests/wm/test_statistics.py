@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from wm.statistics import (
     MILLION,
+    beta_binomial_tail,
     binomial_tail,
     chernoff,
     clopper_pearson_upper,
@@ -43,12 +44,22 @@ def test_no_count_is_enough_where_even_all_would_not_do() -> None:
 
 @pytest.mark.parametrize(
     ("chance", "exponent", "bound"),
-    [(0.5, None, 3.6e-22), (0.575, None, 2.2e-9), (0.5739, 0.34, 2.7e-8), (0.5, 0.34, 1.07e-14)],
+    [(0.5, None, 3.6e-22), (0.575, None, 2.2e-9), (0.5739, 0.34, 2.69e-8), (0.5, 0.34, 1.07e-14)],
 )
 def test_chernoff_gives_the_papers_bound_only_where_a_guess_is_far_from_a_coin(
     chance: float, exponent: float | None, bound: float
 ) -> None:
     assert chernoff(0.7, 600, chance=chance, exponent=exponent) == pytest.approx(bound, rel=0.02)
+
+
+@pytest.mark.parametrize(("correlation", "p"), [(0.001, 4.7e-13), (0.005, 2.5e-7), (0.01, 7e-5), (0.02, 2.8e-3)])
+def test_matches_that_hang_together_make_a_count_likelier(correlation: float, p: float) -> None:
+    assert beta_binomial_tail(420, 600, correlation=correlation) == pytest.approx(p, rel=0.1)
+    assert beta_binomial_tail(0, 600, correlation=correlation) == pytest.approx(1)
+
+
+def test_matches_that_hardly_hang_together_are_binomial() -> None:
+    assert beta_binomial_tail(345, 600, correlation=1e-9) == pytest.approx(tail(345, 600), rel=1e-3)
 
 
 def test_the_exact_tail_at_the_inflated_chance_is_the_published_one() -> None:

@@ -1,6 +1,7 @@
 """Promised: hostile files are refused by their outline, and a reader never meets half a file."""
 
 import hashlib
+import json
 import pickle  # noqa: TID251 (to make the file that must be refused)
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def test_a_write_that_fails_leaves_the_old_file(good: Path) -> None:
     assert good.read_bytes() == before
 
 
+def headed(shape: list[int]) -> bytes:
+    """A file of one tensor without contents."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
@@ -50,6 +57,8 @@ def test_a_write_that_fails_leaves_the_old_file(good: Path) -> None:
         ((1 << 60).to_bytes(8, "little") + b"{}", "malformed"),
         ((100).to_bytes(8, "little") + b'{"a":', "malformed"),
         ((2).to_bytes(8, "little") + b"[]", "malformed"),
+        (headed(shape=[2**63, 0]), "malformed"),
+        (headed(shape=[0, 2**40, 2**40, 3]), "malformed"),
         ((9).to_bytes(8, "little") + b'{"a": 1}}', "malformed"),
         (((1 << 20) - 16).to_bytes(8, "little") + b"{" + b" " * ((1 << 20) - 17), "malformed"),
     ],

@@ -101,4 +101,5 @@ def test_attacks_on_networks_of_texts_run_or_say_why_not(owner: TextOwner) -> No
 
 
 def test_forgers_describe_a_branch_of_texts_as_owners_do(owner: TextOwner) -> None:
-    assert info_for(ARCHITECTURE, SPEC, pooling=4).taps == owner.embedding.info.taps
+    stolen = Stolen(model=owner.clean, architecture=ARCHITECTURE, data=owner.data)
+    assert info_for(stolen).taps == owner.embedding.info.taps

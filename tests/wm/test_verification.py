@@ -146,3 +146,14 @@ def test_controls_go_through_the_alignment_of_the_suspect(owner, few_digits, tmp
     )
     assert found.aligned
     assert found.controls[0].matched >= 95  # a base whose mark only the alignment finds
+
+
+@pytest.mark.parametrize("fewer", [{"permutations": -1}, {"controls": -1}])
+def test_fewer_controls_than_none_are_refused(owner, fewer: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        wm.verify(owner.model_path, owner.evidence_path, owner.key, control_seed=bytes(32), **fewer)
+
+
+def test_paths_may_be_texts(owner) -> None:
+    paths = str(owner.model_path), str(owner.evidence_path)
+    assert wm.verify(*paths, owner.key, control_seed=bytes(32), permutations=0, controls=0).total

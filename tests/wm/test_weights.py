@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import wm
 from wm import tensorfile
 from wm.architectures import Architecture, build
 from wm.errors import WatermarkError
@@ -48,7 +49,8 @@ def test_a_diverged_model_is_not_saved(tmp_path: Path) -> None:
 WRONG = [
     ("layer1__0__conv1__weight", None, "mismatch"),
     ("layer1__0__conv1__weight", torch.zeros(64, 64, 3, 4), "mismatch"),
-    ("layer1__0__conv1__weight", torch.zeros(64, 64, 3, 3, dtype=torch.float64), "mismatch"),
+    ("layer1__0__conv1__weight", torch.zeros(64, 64, 3, 3, dtype=torch.int32), "mismatch"),
+    ("layer1__0__conv1__weight", torch.full((64, 64, 3, 3), 1e300, dtype=torch.float64), "malformed"),
     ("conv1__weight", torch.full((64, 3, 7, 7), torch.inf), "malformed"),
     ("bn1__running_var", torch.full((64,), torch.nan), "malformed"),
 ]
@@ -64,6 +66,29 @@ def test_a_tensor_of_the_backbone_that_is_wrong_is_refused_by_name(
             load()
         assert caught.value.code == code
         assert name.replace("__", ".") in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_copy_in_another_width_is_read_as_the_numbers_that_it_holds(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], owner, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "suspect.safetensors"
+    copied = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+    tensorfile.write(path, copied)
+    for loaded in (load_weights(path, ARCHITECTURE), load_backbone(path, owner.embedding.info)):
+        weight = loaded.state_dict()["layer1.0.conv1.weight"]
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, copied["layer1.0.conv1.weight"].float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_mark_is_found_in_a_copy_in_half_precision(tmp_path: Path, owner, dtype: torch.dtype) -> None:
+    marked = load_weights(owner.model_path, owner.embedding.info.architecture).state_dict()
+    tensorfile.write(tmp_path / "half", {k: v.to(dtype) if v.is_floating_point() else v for k, v in marked.items()})
+    found = wm.count_matched(
+        load_backbone(tmp_path / "half", owner.embedding.info), owner.embedding.head, owner.embedding.info, owner.key
+    )
+    assert found >= owner.embedding.info.triggers * 0.99
 
 
 def test_a_replaced_classifier_is_refused_as_a_model_but_does_not_save_a_thief(
@@ -102,6 +127,6 @@ def test_a_file_in_which_nothing_fits_is_no_public_model(tmp_path: Path) -> None
 def test_a_public_model_of_another_type_or_with_a_value_that_is_not_finite_is_refused(
     tmp_path: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
-    for value in (tensors["conv1.weight"].half(), torch.full_like(tensors["conv1.weight"], torch.nan)):
+    for value in (tensors["conv1.weight"].int(), torch.full_like(tensors["conv1.weight"], torch.nan)):
         with pytest.raises(WatermarkError, match=r"conv1\.weight"):
             load_transferred(written(tmp_path, tensors, conv1__weight=value), ARCHITECTURE, seed=2)

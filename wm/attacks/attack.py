@@ -19,6 +19,7 @@ from wm.data import Dataset
 from wm.errors import WatermarkError
 from wm.progress import ProgressCallback
 from wm.scenes import Scenes
+from wm.taps import taps_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,24 @@ class Stolen:
     architecture: Architecture
     data: Dataset
     revealed: Branch | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Where he lets a head of his own read: as the owner does, once that is known; before, at the usual places.
+
+        Raises:
+            WatermarkError: `unknown_architecture`, nothing was revealed, and this architecture has no usual places.
+        """
+        if self.revealed is not None:
+            return self.revealed.info.modules
+        try:
+            return taps_for(self.architecture, self.data.input)
+        except WatermarkError as error:
+            message = (
+                f"no default taps for {self.architecture.name!r}, and no claim has shown where the owner reads: "
+                "give Stolen(revealed=wm.branch.Branch(...)) with his head, info and triggers"
+            )
+            raise WatermarkError(error.code, message) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,9 @@
 All three ask on the thief's own pictures. Nothing of the weights is taken over, so a mark that is read in the weights
 cannot come along, however well the student learns: what counts is the accuracy that such a thief ends with.
 
+The attack's loss is Hinton's, at T = 4 and with 0.9 of it the teacher's. Others' students have other numbers in the
+same loss (`distillation_loss`): those of Kim et al. 2023 have T = 1 and 0.7.
+
 Source: Hinton et al. 2015 (T² weighs the softened part); Tramèr et al. 2016.
 """
 
@@ -25,17 +28,37 @@ from wm.data import Examples
 from wm.progress import ProgressCallback
 from wm.randomness import key_of
 
-TEMPERATURE = 4.0
-TEACHERS_SHARE = 0.9  # of the loss; the rest is the true labels'
+TEMPERATURE = 4.0  # T of the attack
+TEACHERS_SHARE = 0.9  # of the attack's loss; the rest is the true labels'
 _LR = 1e-3  # a training from scratch
 _Learn = Callable[[nn.Module, nn.Module, Examples], Tensor]  # teacher, student and batch to a loss
 
 
-def _distil(teacher: nn.Module, student: nn.Module, batch: Examples) -> Tensor:
+def distillation_loss(
+    teacher: nn.Module, student: nn.Module, batch: Examples, *, temperature: float, teachers_share: float
+) -> Tensor:
+    """Hold a student's answers against its teacher's and against the true labels.
+
+    T² · share · KL(teacher's softened answers || student's) + (1 - share) · CE(true labels). Softened answers are the
+    softmax of the logits divided by T; at T = 1 they are the probabilities themselves, and T² weighs nothing. With a
+    teacher, a temperature and a share given (`functools.partial`) it is a `Loss` to tune by.
+
+    Args:
+        teacher: in evaluation mode; no gradients reach it.
+        student: on the teacher's device.
+        batch: what both are asked about.
+        temperature: T, above 0; `TEMPERATURE` of the attack, 1 of Kim et al.
+        teachers_share: in [0, 1]; `TEACHERS_SHARE` of the attack, 0.7 of Kim et al.
+
+    Returns:
+        A scalar with a graph; the mean over the batch.
+
+    Source: Hinton et al. 2015, section 2; Kim et al. 2023, whose experiment is the case T = 1.
+    """
     answers, wanted = _both(teacher, student, batch)
-    soft = F.kl_div(F.log_softmax(answers / TEMPERATURE, 1), F.softmax(wanted / TEMPERATURE, 1), reduction="batchmean")
+    soft = F.kl_div(F.log_softmax(answers / temperature, 1), F.softmax(wanted / temperature, 1), reduction="batchmean")
     hard = F.cross_entropy(answers, batch.labels.to(answers.device))
-    return TEACHERS_SHARE * TEMPERATURE**2 * soft + (1 - TEACHERS_SHARE) * hard
+    return teachers_share * temperature**2 * soft + (1 - teachers_share) * hard
 
 
 def _extract_soft(teacher: nn.Module, student: nn.Module, batch: Examples) -> Tensor:
@@ -69,7 +92,7 @@ DISTILLATION = Attack(
     name="distillation",
     summary="train a fresh network on the model's softened answers and the true labels",
     scale=_SCALE,
-    run=partial(_run, learn=_distil),
+    run=partial(_run, learn=partial(distillation_loss, temperature=TEMPERATURE, teachers_share=TEACHERS_SHARE)),
 )
 EXTRACTION_SOFT = Attack(
     name="extraction_soft",

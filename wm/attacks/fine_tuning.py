@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.tuning import EPOCHS, Tuning, forget_last_layer, last_layer, tune
+from wm.attacks.tuning import EPOCHS, Tuning, forget, last_layer, tune
 from wm.progress import ProgressCallback
 
 _SCALE = Scale(
@@ -25,10 +25,13 @@ _SCALE = Scale(
 def _run(
     stolen: Stolen, lr: float, seed: int, progress: ProgressCallback, *, is_retrained: bool, all_layers: bool
 ) -> nn.Module:
-    model = stolen.model
-    if is_retrained:
-        forget_last_layer(model, seed=seed)
-    parameters = None if all_layers else tuple(last_layer(model).parameters())
+    model, parameters = stolen.model, None
+    if is_retrained or not all_layers:
+        layer = last_layer(model, stolen.data)
+        if is_retrained:
+            forget(layer, seed=seed)
+        if not all_layers:
+            parameters = tuple(layer.parameters())
     return tune(model, stolen.data.train, Tuning(lr=lr, seed=seed, parameters=parameters), progress)
 
 

@@ -21,10 +21,9 @@ LR = 3e-4  # ten times the owner's
 
 def _run(stolen: Stolen, epochs: float, seed: int, progress: ProgressCallback) -> nn.Module:
     usual = EmbedSettings.usual(stolen.data.train, has_base=False)
-    taps = stolen.revealed.info.modules if stolen.revealed is not None else None
     settings = replace(
         usual,
-        taps=taps,
+        taps=stolen.modules,
         tuning_regularizer="none",
         lambda1=0.0,
         steps=int(epochs) * usual.triggers // usual.trigger_batch,

@@ -5,13 +5,14 @@ an owner who embeds, a thief lets the batch statistics drift.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from wm.backbone import device_of
-from wm.data import Examples
+from wm.backbone import device_of, evaluating
+from wm.data import Dataset, Examples
 from wm.errors import WatermarkError
 from wm.progress import Progress, ProgressCallback
 from wm.randomness import seed_of, seeded
@@ -67,23 +68,44 @@ def tune(model: nn.Module, examples: Examples, tuning: Tuning, progress: Progres
     return model.eval()
 
 
-def last_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
-    """Find the layer that gives the classes.
+def last_layer(model: nn.Module, data: Dataset) -> nn.Linear | nn.Conv2d:
+    """Find the layer that gives the classes: what runs last on an example, wherever the network declares it.
+
+    Args:
+        model: runs once, in evaluation mode; its own mode is restored.
+        data: with an example to run it on, and the number of classes.
 
     Raises:
-        WatermarkError: `unknown_architecture`, the network does not end in a linear or convolutional layer.
+        WatermarkError: `unknown_architecture`, the network does not end in a linear or convolutional layer with an
+            output for each class.
     """
-    *_, last = (module for module in model.modules() if list(module.parameters(recurse=False)))
-    if not isinstance(last, nn.Linear | nn.Conv2d):
+    ran: list[tuple[nn.Module, Tensor]] = []
+    layers = [module for module in model.modules() if _is_layer(module)]
+    with ExitStack() as stack, torch.no_grad(), evaluating(model):
+        for layer in layers:
+            hook = layer.register_forward_hook(lambda module, _inputs, answer: ran.append((module, answer)))
+            stack.callback(hook.remove)
+        model(data.train.images[:1].to(device_of(model)))
+    last, answer = ran[-1] if ran else (model, None)
+    if not isinstance(last, nn.Linear | nn.Conv2d) or answer is None:
         raise WatermarkError("unknown_architecture", f"the network ends in {type(last).__name__}, not in its classes")
+    outputs = answer.shape[-1 if isinstance(last, nn.Linear) else -3]
+    if outputs != data.classes:
+        message = f"the network's last layer has {outputs} outputs, one for each of {data.classes} classes is needed"
+        raise WatermarkError("unknown_architecture", message)
     return last
 
 
-def forget_last_layer(model: nn.Module, *, seed: int) -> None:
-    """Give the last layer fresh weights."""
-    layer = last_layer(model)
-    device = device_of(model)
+def forget(layer: nn.Linear | nn.Conv2d, *, seed: int) -> None:
+    """Give a layer fresh weights."""
+    device = layer.weight.device
     with seeded("attack", "last layer", seed):
         fresh = layer.to("cpu")
         fresh.reset_parameters()
     layer.to(device)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it has weights and computes with them itself, as its children do where it has some."""
+    is_leaf = next(module.children(), None) is None and next(module.parameters(), None) is not None
+    return is_leaf or isinstance(module, nn.Linear | nn.Conv2d)

@@ -9,7 +9,9 @@ as the networks of the catalogue take them. A tenth of the training set is for v
 """
 
 import gzip
+import math
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,7 @@ _CIFAR_PARTS = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)],
 _CIFAR_SIDE, _CIFAR_CLASSES = 32, 10
 _CIFAR_RECORD_BYTES = 1 + 3 * _CIFAR_SIDE**2
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")  # of others some start programs
 _Labelled = tuple[Tensor, Tensor]  # float32 in [0, 1], shape (n, 3, height, width), and int64
 
 
@@ -117,14 +120,14 @@ def opened(path: Path, *, side_max: int) -> Iterator["Picture"]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the sides are looked at below
-            picture = Image.open(path)
+            picture = Image.open(path, formats=_FORMATS)
         with picture:
             if max(picture.size) > side_max:
                 raise WatermarkError("too_large", f"{path}: a side of more than {side_max} pixels")
             yield picture
     except Image.DecompressionBombError as error:
         raise WatermarkError("too_large", f"{path}: a side of more than {side_max} pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, NotImplementedError) as error:
         if isinstance(error, WatermarkError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise WatermarkError("malformed", f"{path}: no picture, or cut short: {error}") from error
@@ -157,13 +160,13 @@ def _idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(_IDX_BYTES_MAX + 1)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise WatermarkError("malformed", f"{path}: no whole gzip file") from error
     if len(content) > _IDX_BYTES_MAX:
         raise WatermarkError("too_large", f"{path}: more than {_IDX_BYTES_MAX} bytes")
     begin = 4 + 4 * dimensions
     sizes = np.frombuffer(content[4:begin], dtype=">u4").astype(int).tolist() if len(content) >= begin else [0]
-    if content[:4] != _IDX_UNSIGNED + bytes([dimensions]) or not all(sizes) or len(content) != begin + np.prod(sizes):
+    if content[:4] != _IDX_UNSIGNED + bytes([dimensions]) or not all(sizes) or len(content) != begin + math.prod(sizes):
         raise WatermarkError("malformed", f"{path}: no idx file of bytes in {dimensions} dimensions, or cut short")
     return np.frombuffer(content, dtype=np.uint8, offset=begin).reshape(sizes).copy()
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm.data import NPZ_ERRORS
+from wm.data import NPZ_ERRORS, plain_array
 from wm.datasets.word_list import WordList
 from wm.errors import WatermarkError
 from wm.networks.bilstm import ARGUMENTS
@@ -78,7 +78,8 @@ def _from_text(path: Path, *, wanted: Container[str]) -> Iterator[tuple[str, np.
 def _from_npz(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            words, vectors = archive["words"].tobytes().decode().split("\n"), archive["vectors"]
+            listed, vectors = (plain_array(archive[name], name) for name in ("words", "vectors"))
+            words = listed.tobytes().decode().split("\n")
     except (*NPZ_ERRORS, KeyError) as error:
         raise WatermarkError("malformed", f"{path}: not an .npz file of the arrays words and vectors") from error
     if vectors.ndim != 2 or len(vectors) != len(words) or not np.issubdtype(vectors.dtype, np.floating):

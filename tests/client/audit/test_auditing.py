@@ -1,6 +1,7 @@
 """Promises: an audit replays everything, believes nobody, can be resumed, names all that is wrong, and nothing else."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -588,3 +589,14 @@ def test_a_mirror_without_entries_is_checked(mirrored, ledger, audit):
     found = audit("--mirror", mirrored.directory, "--offline", "--json")
 
     assert (found.code, found.document["size"], found.document["findings"]) == (0, 0, [])
+
+
+def test_an_audit_waits_for_a_quorum_that_does_not_answer_once(wmreg, ledger):
+    ledger.nodes[1].down = ledger.nodes[2].down = True
+    ledger.nodes[0].answers["/checkpoint"] = ledger.note(1).encode()
+    begun_s = time.monotonic()
+
+    found = wmreg("audit", "--policy", ledger.policy_path, "--patience-s", 2)
+
+    assert found.code == 0
+    assert time.monotonic() - begun_s < 4

@@ -1,40 +1,64 @@
 """Promises: what cannot be attacked is refused before any work; the report says what failed where, at what cost."""
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import wm
 from client.bundle import Bundle
-from client.errors import InputError
+from client.errors import InputError, InvalidError
 from client.keystore import create_signing_key, create_watermark_key, save_watermark_key
-from client.marking.attacking import methods_of
+from client.marking.attacking import Plan, methods_of, run
+from client.marking.task import Task
 from client.verbs.attack import _numbers, _text
 from wm import data
 from wm.architectures import Architecture, build
 from wm.attacks import ATTACKS
 from wm.attacks.forgeries import FORGERIES
-from wm.attacks.forgeries.forgery import info_for
-from wm.backbone import feature_count
+from wm.backbone import feature_count, taps_of
+from wm.errors import WatermarkError
 from wm.head import Head
+from wm.info import Info
 from wm.weights import save_weights
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Bundle:
+def untrained(place: Path, of: Architecture, modules: Sequence[str]) -> Bundle:
     """A bundle whose files fit each other; its model and head have learned nothing."""
-    place = tmp_path_factory.mktemp("untrained")
-    made, of = Bundle(place / "bundle"), Architecture("resnet18", {"num_classes": 10})
+    made, model, spec = Bundle(place / "bundle"), build(of, seed=1), data.digits().input
     made.directory.mkdir()
-    info = info_for(of, data.digits().input, pooling=1)
-    info = info.with_files(model_sha256=save_weights(build(of, seed=1), made.model), base_sha256=None)
+    info = Info(
+        scheme="mtlsign",
+        architecture=of,
+        taps=tuple(taps_of(model, modules, spec)),
+        pooling=1,
+        hidden=64,
+        triggers=600,
+        gamma="0.7",
+        input=spec,
+    )
+    info = info.with_files(model_sha256=save_weights(model, made.model), base_sha256=None)
     head = Head(inputs=feature_count(info.taps, pooling=info.pooling), hidden=info.hidden)
     wm.save_evidence(made.evidence, wm.EvidenceFile(head, info, bytes(32)))
     key_file = create_watermark_key(create_signing_key(place / "key.pem"), origin="test.example/ledger")
     save_watermark_key(made.watermark_key, key_file)
     made.report.write_text(json.dumps({"data": "digits"}))
     return made
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Bundle:
+    of = Architecture("resnet18", {"num_classes": 10})
+    return untrained(tmp_path_factory.mktemp("untrained"), of, ["layer1", "layer2", "layer3"])
+
+
+@pytest.fixture(scope="module")
+def unnormalised(tmp_path_factory) -> Bundle:
+    """One of a network without batch normalisation, which refuses `sign_flip`."""
+    of = Architecture("squeezenet1_1", {"num_classes": 10})
+    return untrained(tmp_path_factory.mktemp("unnormalised"), of, ["features.3"])
 
 
 @pytest.mark.parametrize(
@@ -98,6 +122,64 @@ def test_other_data_than_the_model_was_marked_for_are_refused(wmreg, bundle, tmp
     assert "other sizes or classes" in refused.err
 
 
+def test_what_a_network_refuses_is_told_with_its_reason_and_the_others_are_done(wmreg, unnormalised, tmp_path):
+    names, out = "sign_flip,magnitude_pruning", tmp_path / "out"
+
+    done = wmreg(
+        "attack", unnormalised.directory, "--attack", names, "--strength", "0.5", "--device", "cpu", "--out", out
+    )
+
+    assert done.code == 0
+    document = json.loads((out / "attack.json").read_text())
+    reason = "no channels of this network can be turned over"
+    assert document["refused"] == [{"name": "sign_flip", "code": "unknown_architecture", "reason": reason}]
+    assert [attack["name"] for attack in document["attacks"]] == ["magnitude_pruning"]
+    assert f"  sign_flip: {reason}" in done.out
+    assert (out / "attack.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_single_attack_that_the_network_refuses_is_an_error_and_nothing_is_left(wmreg, unnormalised, tmp_path):
+    refused = wmreg(
+        "attack", unnormalised.directory, "--attack", "sign_flip", "--device", "cpu", "--out", tmp_path / "out"
+    )
+
+    assert refused.code == 1
+    assert "no channels of this network can be turned over" in refused.err
+    assert "sign_flip" not in refused.err
+    assert refused.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def refusing_from(strength: float) -> Callable:
+    """An attack or a forgery whose strengths from one on are refused."""
+
+    def do(stolen, asked, *_others):
+        if asked >= strength:
+            raise WatermarkError("too_large", f"strength {asked:g} is too much")
+        return stolen.model
+
+    return do
+
+
+def test_a_forgery_and_a_stronger_attack_may_be_refused_as_well(unnormalised):
+    weak = replace(ATTACKS["distillation"], name="weak", run=refusing_from(2))
+    none = replace(FORGERIES["random_key"], name="none", forge=refusing_from(1))
+    task = Task(data="digits", fraction=0.1, arch="", weights=None, seed=0, epochs=None, device="cpu")
+    plan = Plan(bundle=unnormalised, methods=(none, weak), strengths=(1, 2, 3), task=task, goes_on=True, models=None)
+
+    told = run(plan, lambda *_progress: None)
+
+    assert [point["strength"] for point in told["attacks"][0]["points"]] == [1]
+    assert told["forgeries"] == []
+    assert [(each["name"], each["code"], each["reason"]) for each in told["refused"]] == [
+        ("none", "too_large", "strength 1 is too much"),
+        ("weak", "too_large", "strength 2 is too much"),
+    ]
+    with pytest.raises(InvalidError, match=r"^none: strength 2 is too much; weak: strength 2 is too much$") as caught:
+        run(replace(plan, strengths=(2,)), lambda *_progress: None)
+    assert caught.value.code == "too_large"
+
+
 def test_all_is_every_attack_and_forgery_once():
     assert methods_of(["permutation", "all"], ())[0].name == "permutation"
     assert {method.name for method in methods_of(["all"], ())} == set(ATTACKS) | set(FORGERIES)
@@ -124,7 +206,8 @@ def test_the_text_says_where_the_mark_failed_and_what_the_task_lost():
     failed = attack | {"fails_at": 0.2, "task_accuracy_at_failure": 0.61}
     held = attack | {"fails_at": None, "task_accuracy_at_failure": None}
     forgery = {"name": "random_key", "summary": "", "strength": "", "points": points}
-    report = {"measure": "accuracy", "marked": point(None, "VERIFIED", 0.99), "attacks": [failed, held], "left_out": []}
+    report = {"measure": "accuracy", "marked": point(None, "VERIFIED", 0.99), "attacks": [failed, held]}
+    report |= {"left_out": [], "refused": []}
 
     text = _text(report | {"forgeries": [forgery | {"passes_at": [0.1]}, forgery | {"passes_at": []}]})
 
@@ -149,6 +232,7 @@ def test_the_text_says_which_counts_are_of_aligned_channels(aligned, before, tol
         "attacks": [attack],
         "forgeries": [],
         "left_out": [],
+        "refused": [],
     }
     assert told in _text(report)
 

@@ -99,6 +99,22 @@ def test_attacks_use_the_bundles_word_list(wmreg, bundle):
     assert (refused.code, "reads texts" in refused.err) == (1, True)
 
 
+@pytest.mark.slow
+def test_what_texts_refuse_is_told_and_the_other_attacks_are_done(wmreg, bundle, tmp_path):
+    made, _ = bundle
+    words = ["--strength", "0.5", "--go-on", "--device", "cpu"]
+    names = "magnitude_pruning,neuron_pruning,fine_pruning"
+
+    done = wmreg("attack", made.directory, "--attack", names, *words, "--out", tmp_path / "att", "--json")
+    nothing = wmreg("attack", made.directory, "--attack", "neuron_pruning,fine_pruning", *words)
+
+    assert (done.code, nothing.code) == (0, 1)
+    assert [attack["name"] for attack in done.document["attacks"]] == ["magnitude_pruning"]
+    assert [refused["name"] for refused in done.document["refused"]] == ["neuron_pruning", "fine_pruning"]
+    assert (tmp_path / "att" / "attack.png").exists()
+    assert "neuron_pruning: this network has no convolutions, so there are no filters; fine_pruning: " in nothing.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "needle"),
     [

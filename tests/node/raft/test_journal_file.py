@@ -29,7 +29,7 @@ def test_a_new_journal_is_empty_private_and_complete(path):
 
 def test_a_second_owner_is_refused_until_the_first_has_closed(path):
     journal = JournalFile.open(path)
-    with pytest.raises(JournalError, match="another process holds"):
+    with pytest.raises(JournalError, match="another process runs this node's state"):
         JournalFile.open(path)
     journal.close()
     JournalFile.open(path).close()

@@ -68,6 +68,16 @@ def test_a_node_that_was_killed_is_sound_and_its_write_ahead_log_is_read(node: S
     assert killed.snapshot() == before
 
 
+@pytest.mark.parametrize("content", [None, "notes of somebody else"])
+def test_a_state_directory_that_is_no_nodes_is_a_wrong_setting_and_no_problem(node: StoredNode, content: str | None):
+    shutil.rmtree(node.config.state_directory)
+    if content is not None:
+        node.config.state_directory.mkdir(mode=0o700)
+        (node.config.state_directory / "notes.txt").write_text(content)
+    with pytest.raises(ConfigError, match=r"`state_directory` in node\.toml may be wrong"):
+        examine(node.config)
+
+
 def test_a_torn_write_and_a_ledger_behind_its_journal_are_no_problems(node: StoredNode, tmp_path: Path):
     shutil.copy(node.directory / "state/ledger.db", tmp_path / "ledger.db")
     node.publish(2)
@@ -81,7 +91,7 @@ def test_a_torn_write_and_a_ledger_behind_its_journal_are_no_problems(node: Stor
 
 
 def test_a_running_node_is_left_alone(node: StoredNode):
-    with node.opened(), pytest.raises(ConfigError, match="another process holds"):
+    with node.opened(), pytest.raises(ConfigError, match="another process runs this node's state"):
         examine(node.config)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import io
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asked import KEY, SMALL, fragile_evidence
 from fakes import good_measurement
 from jobs import evidence_bytes, job, on_files
 from marked import MarkedFiles, centred_at, declaring, make_demanding, make_marked
@@ -25,6 +27,8 @@ from node.verifier.supervisor import Verifier, VerifierTroubleError
 from node.verifier.worker import _blame_others, _usable_public, answer, serve, steady
 from registry.errors import MalformedError
 from registry.verdict import ControlCounts, ControlKind, Outcome
+from wm.architectures import build
+from wm.weights import save_weights
 
 pytestmark = pytest.mark.long
 
@@ -67,6 +71,30 @@ def test_what_can_be_settled_without_the_model_is(
 
 def test_evidence_that_the_scheme_cannot_read_is_unverifiable(tmp_path: Path):
     settled = answer(job(tmp_path), device="cpu")
+    assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
+
+
+def test_evidence_of_integrity_that_accuses_the_very_file_that_it_names_is_unverifiable(tmp_path: Path):
+    save_weights(build(SMALL, seed=1), tmp_path / "published")
+    save_weights(build(SMALL, seed=2), tmp_path / "another")
+    published, another = ((tmp_path / name).read_bytes() for name in ("published", "another"))
+    evidence = fragile_evidence(tmp_path / "evidence", published).read_bytes()
+    known = {"scheme": "fragile", "watermark_key": KEY, "controls": 0}
+    own = answer(job(tmp_path, model=published, evidence=evidence, **known), device="cpu")
+    assert (own.outcome, own.reason) == (Outcome.UNVERIFIABLE, "malformed")
+    assert "contradicts itself" in own.detail
+    changed = answer(job(tmp_path, model=another, evidence=evidence, **known), device="cpu")
+    assert changed.outcome is None
+    assert changed.measurement.matched < changed.measurement.total
+
+
+@pytest.mark.parametrize("shape", [[2**63, 0], [0, 2**40, 2**40, 3]])
+def test_a_suspect_with_a_shape_beyond_all_bounds_is_unverifiable(
+    marked: MarkedFiles, tmp_path: Path, shape: list[int]
+):
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    header = json.dumps({"layer1.0.conv1.weight": entry}).encode()
+    settled = answer(on_files(marked, tmp_path, model=len(header).to_bytes(8, "little") + header), device="cpu")
     assert (settled.outcome, settled.reason) == (Outcome.UNVERIFIABLE, "malformed")
 
 

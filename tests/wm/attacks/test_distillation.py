@@ -1,11 +1,14 @@
 """Promised: a student learns what its teacher answers; who may only ask needs no labels."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from wm.attacks import ATTACKS, Stolen, attacked
+from wm.attacks.distillation import TEACHERS_SHARE, TEMPERATURE, distillation_loss
 from wm.data import Examples
 
 pytestmark = pytest.mark.long
@@ -25,6 +28,28 @@ def test_only_distillation_reads_the_labels(stolen: Stolen, name: str, reads_lab
     ]
     weights = [student.get_parameter("fc.weight") for student in students]
     assert torch.equal(*weights) is not reads_labels
+
+
+def test_the_loss_is_hintons_and_at_a_temperature_of_1_kims(stolen: Stolen) -> None:
+    teacher, batch = stolen.model, stolen.data.train
+    student = copy.deepcopy(teacher)
+    torch.nn.init.zeros_(student.fc2.weight)
+    with torch.no_grad():
+        wanted, answers = teacher(batch.images), student(batch.images)
+        of_attack, of_kim, of_labels = (
+            distillation_loss(teacher, student, batch, temperature=temperature, teachers_share=share)
+            for temperature, share in ((TEMPERATURE, TEACHERS_SHARE), (1.0, 0.7), (1.0, 0.0))
+        )
+
+    def divergence(temperature: float) -> torch.Tensor:
+        teachers, students = (F.softmax(logits.double() / temperature, 1) for logits in (wanted, answers))
+        return (teachers * (teachers / students).log()).sum(1).mean()
+
+    hard = F.cross_entropy(answers, batch.labels)
+    assert float(of_attack) == pytest.approx(float(0.9 * 16 * divergence(4) + 0.1 * hard), rel=1e-4)
+    assert float(of_kim) == pytest.approx(float(0.7 * divergence(1) + 0.3 * hard), rel=1e-4)
+    assert float(of_labels) == pytest.approx(float(hard))
+    assert float(of_attack) != pytest.approx(float(of_kim), rel=0.05)
 
 
 @pytest.mark.parametrize("name", STUDENTS)

@@ -1,20 +1,24 @@
 """Promised: each attack that trains trains what its name says, towards what its name says."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
 
-from wm.architectures import Architecture, build
+from wm.architectures import Architecture, OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.attacks.adversarial_training import perturbed
 from wm.attacks.tuning import last_layer
 from wm.attacks.weight_shift import shift
 from wm.branch import logit_margins
+from wm.data import Dataset, Examples
 from wm.errors import WatermarkError
 from wm.randomness import generator
 from wm.training import accuracy
+from wm.triggers import InputSpec, Normalisation
 
 pytestmark = pytest.mark.long
 
@@ -46,12 +50,51 @@ def test_retraining_forgets_the_classes_first(stolen: Stolen, name: str, forgets
     assert accuracy(trained, few.images, few.labels) > 0.6
 
 
+def pictures(classes: int, *, side: int = 64) -> Dataset:
+    """Two pictures of noise."""
+    spec = InputSpec(3, side, side, Normalisation(("0.5",) * 3, ("0.5",) * 3))
+    two = Examples(torch.rand(2, 3, side, side, generator=generator(1)), torch.arange(2))
+    return Dataset("noise", classes, spec, train=two, validation=two, test=two)
+
+
+class ClassifierFirst(nn.Module):
+    """Somebody's own network: what runs last is declared first, and as wide as a layer that runs before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(4, 4)
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.backbone(images).mean((2, 3)))
+
+
 def test_the_last_layer_is_found_in_the_catalogue_or_refused() -> None:
     of = {"resnet18": 512, "mobilenet_v3_small": 1024, "squeezenet1_1": 512}
     for name, inputs in of.items():
-        assert last_layer(build(Architecture(name), seed=0)).weight.shape[1] == inputs
-    with pytest.raises(WatermarkError):
-        last_layer(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)))
+        assert last_layer(build(Architecture(name), seed=0), pictures(1000)).weight.shape[1] == inputs
+    with pytest.raises(WatermarkError, match="ends in BatchNorm1d"):
+        last_layer(nn.Sequential(nn.Flatten(), nn.Linear(48, 2), nn.BatchNorm1d(2)), pictures(2, side=4))
+    with pytest.raises(WatermarkError, match="has 2 outputs"):
+        last_layer(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), pictures(3, side=4))
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_the_last_layer_is_what_runs_last_and_looking_for_it_leaves_no_trace(*, is_training) -> None:
+    model = ClassifierFirst().train(is_training)
+    before = copy.deepcopy(model.state_dict())
+    assert last_layer(model, pictures(4, side=8)) is model.classifier
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == [is_training] * 6
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(("name", "kept"), [("ftll", True), ("rtll", True), ("rtal", False)])
+def test_the_attacks_on_the_last_layer_know_a_classifier_that_is_declared_first(name: str, kept) -> None:
+    own = Stolen(model=ClassifierFirst().eval(), architecture=OwnArchitecture(), data=pictures(4, side=8))
+    of = changed(attacked(ATTACKS[name], own, strength=STRONG, seed=1), own)
+    assert of >= {"classifier.weight", "classifier.bias"}
+    assert (of == {"classifier.weight", "classifier.bias"}) is kept
 
 
 def test_smoothed_labels_make_the_model_less_sure(stolen: Stolen, answers) -> None:

@@ -12,22 +12,26 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from wm.architectures import Architecture, build
+from wm.attacks import Stolen
 from wm.attacks.forgeries.forgery import info_for
 from wm.attacks.forgeries.universal_head import channel_means
 from wm.backbone import features_in_evaluation
 from wm.controls import CALIBRATION_PROBES, calibrate
+from wm.data import Dataset, Examples
 from wm.head import Head
 from wm.randomness import EndlessOrder, generator, key_of, seeded
 from wm.triggers import InputSpec, Normalisation, make_probes, make_triggers
 
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 SPEC = InputSpec(3, 28, 28, Normalisation(("0.5",) * 3, ("0.5",) * 3))
+NOTHING = Examples(torch.empty(0, 3, 28, 28), torch.empty(0, dtype=torch.int64))
+DATA = Dataset("nothing", 10, SPEC, train=NOTHING, validation=NOTHING, test=NOTHING)
 POOLING, TRAINING, UNSEEN, STEPS = 8, 12, 4, 600
 
 
 @pytest.mark.slow
 def test_a_head_over_many_centred_networks_does_not_carry_over_to_others() -> None:
-    info = info_for(ARCHITECTURE, SPEC, pooling=POOLING)
+    info = info_for(Stolen(model=build(ARCHITECTURE, seed=1), architecture=ARCHITECTURE, data=DATA), pooling=POOLING)
     triggers, probes = make_triggers(bytes(32), info.input, count=info.triggers), make_probes(info.input, count=256)
 
     def centred(number: int) -> Tensor:

@@ -58,6 +58,7 @@ def test_idx_files_become_a_data_set(tmp_path: Path, name: str, place: str, zipp
         ("train-images-idx3-ubyte", idx(np.zeros((40, 28), np.uint8)), "3 dimensions"),
         ("train-images-idx3-ubyte", b"\x00\x00\x0d\x03" + bytes(12), "no idx file"),
         ("train-images-idx3-ubyte", idx(np.zeros((0, 28, 28), np.uint8)), "no idx file"),
+        ("train-images-idx3-ubyte", b"\x00\x00\x08\x03" + struct.pack(">3I", 2**31, 2**31, 4), "cut short"),
         ("train-labels-idx1-ubyte", idx(np.zeros(39, np.uint8)), "39 labels"),
         ("t10k-images-idx3-ubyte", idx(np.zeros((10, 20, 28), np.uint8)), "different sizes"),
     ],
@@ -77,17 +78,18 @@ def test_idx_files_that_are_none_are_refused_by_name(
 def test_a_zipped_file_that_is_cut_is_refused(tmp_path: Path) -> None:
     write_mnist(tmp_path, zipped=True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
-    for content in (path.read_bytes()[:-30], b"no gzip"):
+    whole = path.read_bytes()
+    for content in (whole[:-30], b"no gzip", whole[:10] + b"\xff" * 4 + whole[14:]):
         path.write_bytes(content)
         with pytest.raises(WatermarkError, match="gzip"):
             load(f"mnist:{tmp_path}")
 
 
-def write_cifar(root: Path, *, records: int = 8) -> np.ndarray:
+def write_cifar(root: Path, *, records: int = 16) -> np.ndarray:
     root.mkdir(parents=True, exist_ok=True)
     for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
         content = SOURCE.integers(0, 256, (records, 3073), dtype=np.uint8)
-        content[:, 0] = np.arange(records) % 10
+        content[:, 0] = np.arange(records) % 8
         (root / name).write_bytes(content.tobytes())
     return content
 
@@ -96,7 +98,7 @@ def write_cifar(root: Path, *, records: int = 8) -> np.ndarray:
 def test_the_binary_version_of_cifar_10_becomes_a_data_set(tmp_path: Path, place: str) -> None:
     last = write_cifar(tmp_path / place)
     loaded = load(f"cifar10:{tmp_path}")
-    assert (loaded.classes, str(loaded.input), len(loaded.train) + len(loaded.validation)) == (8, "3 x 32 x 32", 40)
+    assert (loaded.classes, str(loaded.input), len(loaded.train) + len(loaded.validation)) == (8, "3 x 32 x 32", 80)
     levels = loaded.input.normalisation
     red = loaded.test.images[0, 0] * float(levels.std[0]) + float(levels.mean[0])
     assert torch.allclose(red.flatten() * 255, torch.from_numpy(last[0, 1:1025]).float(), atol=1e-3)
@@ -143,6 +145,7 @@ def test_a_directory_of_pictures_becomes_a_data_set(tmp_path: Path) -> None:
         (lambda root: [file.unlink() for file in (root / "test" / "cat").iterdir()], "no pictures"),
         (lambda root: (root / "test" / "cat").rename(root / "elsewhere"), "no two folders"),
         (lambda root: (root / "test" / "cat" / "0.png").write_bytes(b"no picture"), "0.png"),
+        (lambda root: Image.new("RGB", (32, 24)).save(root / "test" / "cat" / "9.png", format="GIF"), "9.png"),
         (lambda root: (root / "test" / "cat" / "9.png").write_bytes(
             (root / "test" / "cat" / "0.png").read_bytes()[:60]), "9.png"),
         (lambda root: Image.new("RGB", (9, 9)).save(root / "test" / "cat" / "9.png"), "different sizes"),

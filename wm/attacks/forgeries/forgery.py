@@ -12,7 +12,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.alignment import Reference
-from wm.architectures import Architecture, skeleton
 from wm.attacks.attack import Scale, Stolen
 from wm.backbone import taps_of
 from wm.branch import Branch
@@ -20,8 +19,6 @@ from wm.head import Head
 from wm.info import Info
 from wm.progress import Progress, ProgressCallback
 from wm.schemes.mtlsign import NAME, EmbedSettings
-from wm.taps import taps_for
-from wm.triggers import Spec
 
 KeyOf = Callable[[int], bytes]  # the forger's own watermark keys, by number from 0
 
@@ -74,15 +71,24 @@ def revealed_by(stolen: Stolen) -> Branch:
     return stolen.revealed
 
 
-def info_for(architecture: Architecture, spec: Spec, *, pooling: int) -> Info:
-    """Describe a branch with the scheme's usual settings, as any owner would."""
-    usual, modules = EmbedSettings(), taps_for(architecture, spec)
+def info_for(stolen: Stolen, *, pooling: int | None = None) -> Info:
+    """Describe a branch as any owner would, that reads as the stolen model's owner does where a claim has shown it.
+
+    Args:
+        stolen: what the forger knows.
+        pooling: of a forger who reads in a way of his own; by default the owner's, or the usual one.
+
+    Raises:
+        WatermarkError: as `Stolen.modules`.
+    """
+    usual, shown = EmbedSettings(), stolen.revealed.info if stolen.revealed is not None else None
+    spec, model = stolen.data.input, stolen.model
     return Info(
         scheme=NAME,
-        architecture=architecture,
-        taps=tuple(taps_of(skeleton(architecture), modules, spec)),
-        pooling=pooling,
-        hidden=usual.hidden,
+        architecture=stolen.architecture,
+        taps=shown.taps if shown is not None else tuple(taps_of(model, stolen.modules, spec)),
+        pooling=pooling or (shown or usual).pooling,
+        hidden=(shown or usual).hidden,
         triggers=usual.triggers,
         gamma=usual.gamma,
         input=spec,

@@ -13,7 +13,6 @@ from wm.backbone import features_in_evaluation
 from wm.head import Head, initial_head
 from wm.info import Info
 from wm.progress import ProgressCallback
-from wm.schemes.mtlsign import EmbedSettings
 from wm.triggers import make_triggers
 
 
@@ -28,7 +27,7 @@ def head_on(
 
 
 def _forge(stolen: Stolen, steps: float, seed: int, key_of: KeyOf, progress: ProgressCallback) -> Forged:
-    info = info_for(stolen.architecture, stolen.data.input, pooling=EmbedSettings().pooling)
+    info = info_for(stolen)
     head = head_on(stolen.model, info, key_of(0), steps=int(steps), seed=seed, progress=progress)
     return Forged(accused=stolen.model, head=head, info=info, key_number=0)
 

@@ -12,13 +12,12 @@ from wm.attacks.forgeries.forgery import Forged, Forgery, KeyOf, info_for
 from wm.attacks.forgeries.posthoc_head import head_on
 from wm.attacks.tuning import EPOCHS, Tuning, tune
 from wm.progress import ProgressCallback
-from wm.schemes.mtlsign import EmbedSettings
 
 STEPS = 300
 
 
 def _forge(stolen: Stolen, lr: float, seed: int, key_of: KeyOf, progress: ProgressCallback) -> Forged:
-    info = info_for(stolen.architecture, stolen.data.input, pooling=EmbedSettings().pooling)
+    info = info_for(stolen)
     head = head_on(stolen.model, info, key_of(0), steps=STEPS, seed=seed, progress=progress)
     honest = tune(copy.deepcopy(stolen.model), stolen.data.train, Tuning(lr=lr, seed=seed), progress)
     return Forged(accused=honest, head=head, info=info, key_number=0, base=stolen.model)

@@ -21,7 +21,7 @@ from wm.progress import Progress, ProgressCallback
 from wm.randomness import key_of as seed_bytes
 from wm.triggers import make_probes, make_triggers
 
-POOLING = 8  # cells per side: finer than owners', since the channels are given up
+POOLING = 8  # cells per side, whatever the owner has: finer than owners', since the channels are given up
 STEPS = 300
 
 
@@ -54,7 +54,7 @@ def written_out(means_head: Head, taps: tuple[Tap, ...], *, pooling: int) -> Hea
 
 
 def _forge(stolen: Stolen, networks: float, seed: int, key_of: KeyOf, progress: ProgressCallback) -> Forged:
-    info = info_for(stolen.architecture, stolen.data.input, pooling=POOLING)
+    info = info_for(stolen, pooling=POOLING)
     triggers = make_triggers(key_of(0), info.input, count=info.triggers)
     read = _read_fresh(info, triggers.images, int(networks), seed, device_of(stolen.model), progress)
     single = [Tap(tap.module, 1, tap.height, tap.width) for tap in info.taps]

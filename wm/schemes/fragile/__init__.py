@@ -15,12 +15,13 @@ What differs from both, and why:
 * All classes tie with the label, or the nine nearest, as the paper's loss wants it and its generator does not reach.
 * Sizes on the generator's way are halves of the picture's own, so that it may have any; the code knows 32 x 32.
 
-What it does not detect: a change that leaves the function alone, such as renumbered or rescaled channels, since that is
-the same model to everybody who uses it; a change that moves no trigger's margin by more than is kept for noise, such as
-a step or two at a very small learning rate with frozen batch statistics, or a change of a layer that the triggers do
-not reach (`least_detectable` measures that, layer by layer); and whoever knows the triggers, since he can keep
-their answers while he changes all others: a claim that reveals them is the last one that they are good for. Behind an
-endpoint the triggers, which look like no natural picture, can be told apart and sent to an untouched copy.
+What it does not detect: a change that leaves the function alone, such as renumbered or rescaled channels, since that
+is the same model to everybody who uses it; a change that moves no trigger's margin by more than is kept for noise,
+such as ten steps at a small learning rate with frozen batch statistics where the triggers tolerate TF32
+(docs/schemes.md has the figures), or a change of a layer that the triggers do not reach (`least_detectable` measures
+that, layer by layer); and whoever knows the triggers, since he can keep their answers while he changes all others: a
+claim that reveals them is the last one that they are good for. Behind an endpoint the triggers, which look like no
+natural picture, can be told apart and sent to an untouched copy.
 
 What an owner could cheat with, and who finds it, stands in `examination`.
 """

@@ -34,7 +34,7 @@ realignment is his, and a crafted one convicts whom he likes: `realignment` says
 What a thief can do. Once a claim has revealed the key, he writes over 600 weights and is rid of it: publish several
 keys. Before that he can renumber channels, which realignment undoes where it knows the layer, or train so hard that
 little of the network is left. That the replicas make the mark survive more than the plain lock does was not found at
-this scale (bench/schemes/locked_parameters.py): the curvature along the locked weights rose by 12 to 29 %, the training
+this scale (bench/schemes/locked_parameters.py): the curvature along the locked weights rose a little, the training
 loss by 8 to 10 %, and with either lock the signs held alike.
 
 Source: Tartaglione, Grangetto, Cavagnino, Botta, "Delving in the loss landscape to embed robust watermarks into neural

@@ -54,10 +54,10 @@ class Settings:
     def quick(cls) -> Self:
         """The measured recipe for small networks and a thousand or two pictures on a CPU.
 
-        Chosen on one seed, measured on three others (`bench.schemes.margin`: digits, a perceptron): 95 to 100 of 100
-        triggers match, and 27 to 34 in a student of the network's probabilities, where a plain backdoor leaves it the
-        11 of chance. It costs task accuracy, 98.3 to 98.9 % become 89 to 92 %, and a fine-tuning leaves less of it than
-        of a plain backdoor. Whether the network that is given was trained before makes no difference.
+        What comes of it on the digits, with a perceptron, `python -m bench.schemes margin` measures and docs/schemes.md
+        shows: a student of the network's probabilities answers some of the triggers, where a plain backdoor leaves it
+        the share of chance; it costs task accuracy; a fine-tuning leaves less of it than of a plain backdoor; and a
+        network that was trained before takes fewer of the triggers than one that begins untrained.
         """
         return cls(
             epochs=20,

@@ -14,16 +14,18 @@ Source: Li et al. 2022, equations 7 to 10. The primary term is ours: without it 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from wm.architectures import Architecture, OwnArchitecture
 from wm.backbone import full_precision
 from wm.computing import reproducible
 from wm.data import Examples
+from wm.errors import WatermarkError
 from wm.head import initial_head
 from wm.progress import ProgressCallback, silent
 from wm.randomness import EndlessOrder, generator
-from wm.savepoint import Stateful, prefixed, under
+from wm.savepoint import Stateful, fingerprint, prefixed, under
 from wm.schemes.mtlsign.anchor import Anchor, distance
 from wm.schemes.mtlsign.branch_loss import BranchLoss
 from wm.schemes.mtlsign.history import MARKED, NEGATIVE, SHADOW, History
@@ -35,6 +37,8 @@ from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import Shadowing, TuningLoss
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
 from wm.triggers import Spec, make_triggers
+
+_KEY = "watermark key's hash"
 
 
 class Mark:
@@ -116,6 +120,7 @@ class Mark:
             model, taps, input_spec, architecture or OwnArchitecture(), settings, has_negatives=bool(negatives)
         )
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
+        self._key = torch.frombuffer(bytearray.fromhex(fingerprint(watermark_key)), dtype=torch.uint8)
         self._shadowing = shadowing = Shadowing(info, triggers, tuning, settings, seed)
         self._reading = Reading(model, info, triggers)
         controls = make_negatives(negatives, shadowing)
@@ -226,9 +231,17 @@ class Mark:
             progress: called after every step.
 
         Raises:
+            WatermarkError: `mismatch` where no weight in front of the taps has moved: the head alone answers then, and
+                would of anybody's copy of the network as it was.
             ValueError: the model is on another device, or lacks a parameter that the taps depend on.
         """
         self._anchor.paired(model)
+        if not self.weight_change(model):
+            raise WatermarkError(
+                "mismatch",
+                "no weight in front of the taps has moved, so that the network does not carry the mark: let the "
+                "optimiser train them, or choose taps behind what it trains",
+            )
         self._history.end_row(early=True)
         if self.settings.align_every:
             self._align(model)
@@ -263,7 +276,7 @@ class Mark:
         Keep it together with the states of the model, of the optimiser and of the loop's own orders and generators.
         """
         states = (prefixed(name, part.state()) for name, part in self._parts.items())
-        return {name: value for state in states for name, value in state.items()}
+        return {_KEY: self._key, **{name: value for state in states for name, value in state.items()}}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state, with the bits that would have come without the interruption.
@@ -273,8 +286,10 @@ class Mark:
                 been trained since then.
 
         Raises:
-            WatermarkError: `mismatch`, it is of a mark of another shape.
+            WatermarkError: `mismatch`, it is of a mark of another shape or key.
         """
+        if _KEY not in state or not torch.equal(state[_KEY].cpu(), self._key):
+            raise WatermarkError("mismatch", "the state is of a mark with another watermark key")
         for name, part in self._parts.items():
             part.restore(under(name, state))
 

@@ -71,7 +71,11 @@ def check_tuning(settings: EmbedSettings, tuning: Examples | TuningLoss | None, 
 
 
 def check_precision(model: nn.Module) -> None:
-    """Check that the weights are float32, as they are verified; raises WatermarkError, `mismatch`."""
+    """Check that the weights are float32, as they are verified, and finite.
+
+    Raises:
+        WatermarkError: `mismatch` for weights of another type, `malformed` for one that is not finite.
+    """
     for name, value in model.named_parameters():
         if value.dtype != torch.float32:
             raise WatermarkError(
@@ -79,6 +83,8 @@ def check_precision(model: nn.Module) -> None:
                 f"{name!r} is {value.dtype}: a mark is embedded into float32 weights and verified in them; "
                 "convert the model with model.float(), and compute in less with torch.autocast",
             )
+        if not bool(torch.isfinite(value).all()):
+            raise WatermarkError("malformed", f"{name!r} holds a value that is not finite: the training has diverged")
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:

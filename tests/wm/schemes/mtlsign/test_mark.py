@@ -66,6 +66,12 @@ def marked(
     return mark
 
 
+@torch.no_grad()
+def moved(model: nn.Module) -> None:
+    """What an optimiser would have done."""
+    next(model.parameters()).mul_(1.001)
+
+
 @pytest.fixture(scope="module")
 def own(few_digits: Dataset) -> tuple[nn.Module, wm.Mark]:
     model = own_net()
@@ -169,6 +175,35 @@ def test_a_network_of_the_catalogue_gives_evidence_as_wmreg_embed_does(few_digit
     assert measured(tmp_path / "bundle").matched >= 95
 
 
+def test_a_mark_that_no_weight_carries_is_refused(few_digits: Dataset) -> None:
+    model = own_net().requires_grad_(False)
+    mark = wm.Mark(model, KEY, taps=TAPS, input_spec=few_digits.input, settings=SETTINGS, tuning=few_digits.train)
+    mark.loss(model).backward()
+    with pytest.raises(wm.WatermarkError, match="no weight in front of the taps has moved") as refused:
+        mark.finish(model)
+    assert refused.value.code == "mismatch"
+    moved(model)
+    mark.finish(model)
+
+
+def test_a_state_of_another_key_is_refused(few_digits: Dataset) -> None:
+    one, other = (
+        wm.Mark(own_net(), key, taps=TAPS, input_spec=few_digits.input, settings=SETTINGS, tuning=few_digits.train)
+        for key in (KEY, bytes(32))
+    )
+    with pytest.raises(wm.WatermarkError, match="another watermark key"):
+        other.load_state_dict(one.state_dict())
+    one.load_state_dict(one.state_dict())
+
+
+def test_weights_that_are_not_finite_are_refused_before_anything_is_tuned(few_digits: Dataset) -> None:
+    model = own_net()
+    next(model.parameters()).data[0] = torch.nan
+    with pytest.raises(wm.WatermarkError, match="not finite") as refused:
+        wm.Mark(model, KEY, taps=TAPS, input_spec=few_digits.input, settings=SETTINGS, tuning=few_digits.train)
+    assert refused.value.code == "malformed"
+
+
 def test_modes_statistics_and_the_global_generator_are_the_callers_own(few_digits: Dataset) -> None:
     model = own_net().train()
     model.deep.eval()
@@ -177,6 +212,7 @@ def test_modes_statistics_and_the_global_generator_are_the_callers_own(few_digit
     mark = wm.Mark(model, KEY, taps=TAPS, input_spec=few_digits.input, settings=SETTINGS, tuning=few_digits.train)
     for _ in range(3):  # the second meets a shadow, tuned with dropout
         mark.loss(model).backward()
+    moved(model)
     mark.finish(model)
     mark.matched(model)
     assert mark.shadows_met == 1
@@ -238,6 +274,7 @@ def test_in_bfloat16_steps_and_shadows_compute_in_it_and_counts_do_not(few_digit
     assert seen[-1] == torch.bfloat16
     assert set(tuned) == {torch.bfloat16}
     assert loss.dtype == torch.float32
+    moved(model)
     mark.finish(model)
     mark.matched(model)
     assert seen[-1] == torch.float32
