@@ -703,7 +703,7 @@ def with_tensors(path, tensors):
     [
         ({"features.0.weight": np.zeros((64, 3, 7, 7), dtype=np.float32)}, "lacks the tensors conv1.weight"),
         ({"conv1.weight": np.zeros((32, 3, 7, 7), dtype=np.float32)}, "other channels"),
-        ({"conv1.weight": np.zeros((64, 3, 7, 7), dtype=np.float16)}, "torch.float16"),
+        ({"conv1.weight": np.zeros((64, 3, 7, 7), dtype=np.int32)}, "torch.int32"),
         ({"conv1.weight": np.full((64, 3, 7, 7), np.nan, dtype=np.float32)}, "finite"),
     ],
 )

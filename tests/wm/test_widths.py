@@ -93,7 +93,7 @@ LIES = {
     "a first layer of another picture": lambda wide: fewer(wide, "conv1.weight", 1),
     "another kernel": lambda wide: fewer(wide, "layer1.0.conv1.weight", 2),
     "no channels": lambda wide: fewer(wide, "conv1.weight", left=0),
-    "half precision": lambda wide: wide | {"conv1.weight": wide["conv1.weight"].half()},
+    "whole numbers": lambda wide: wide | {"conv1.weight": wide["conv1.weight"].int()},
     "one tensor less": lambda wide: {name: tensor for name, tensor in wide.items() if name != "bn1.bias"},
 }
 
