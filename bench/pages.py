@@ -9,7 +9,7 @@ BEGIN, END = "<!-- figures: {name} -->", "<!-- end of figures -->"
 
 def put(text: str, name: str, content: str) -> str:
     """Put content between a page's marks of that name, behind the comment there that says what is wanted, if any."""
-    pattern = re.escape(BEGIN.format(name=name)) + r"(\n<!-- [^\n]* -->)?.*?" + re.escape(END)
+    pattern = re.escape(BEGIN.format(name=name)) + r"(\n<!-- (?!end of figures)[^\n]* -->)?.*?" + re.escape(END)
 
     def filled(found: re.Match[str]) -> str:
         return f"{BEGIN.format(name=name)}{found[1] or ''}\n{content}\n{END}"
