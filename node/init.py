@@ -6,13 +6,12 @@ into it, policy.txt last. The genesis is entry 0 of every node's store; it never
 """
 
 import json
-import shutil
 import socket
-import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from node.building import built_whole
 from node.config import Config, load_config
 from node.errors import ConfigError
 from node.identity import (
@@ -104,34 +103,9 @@ def init_cluster(
     quorum = nodes // 2 + 1 if quorum is None else quorum
     if not nodes < 2 * quorum <= 2 * nodes:
         raise ConfigError(f"a quorum of {quorum} of {nodes} nodes is not a majority")
-    target = directory.resolve()
-    building = _make_building(target, prefix=".ledger.")
-    try:
+    with built_whole(directory.resolve(), prefix=".ledger.", last=POLICY_FILE) as building:
         _build(building, origin=origin, quorum=quorum, plans=_plan(hosts, options), options=options)
-        _put_in_place(building, target)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return directory / POLICY_FILE
-
-
-def _make_building(target: Path, *, prefix: str) -> Path:
-    """A directory beside the target, or in it, that becomes it; an OSError names the directory that was asked for."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=prefix, dir=target if target.exists() else target.parent))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from error
-
-
-def _put_in_place(building: Path, target: Path) -> None:
-    if building.parent != target:
-        building.chmod(0o755)
-        building.replace(target)
-        return
-    for path in sorted(building.iterdir(), key=lambda path: path.name == POLICY_FILE):
-        path.replace(target / path.name)
-    building.rmdir()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,17 +241,11 @@ def init_node(directory: Path, node: NewNode, *, genesis: bytes, recorded_s: int
         https=node.https,
     )
     plan = replace(_plan((node.host,), options)[0], name=node.name)
-    target = directory.resolve()
-    building = _make_building(target, prefix=".node.")
-    try:
+    with built_whole(directory.resolve(), prefix=".node.", last=POLICY_FILE) as building:
         config = _make_directory(building, plan, options)
         member = _member(plan, make_identity(config.keys, name=node.name), options)
         init_state(config, genesis=genesis, recorded_s=recorded_s)
         (building / POLICY_FILE).write_text(str(trust), encoding="utf-8")
-        _put_in_place(building, target)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return member
 
 

@@ -11,8 +11,6 @@ What a hostile file can do here is end this process or waste its time; both are 
 """
 
 import argparse
-import hashlib
-import json
 import os
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from node.endpoint.pictures import PICTURES_MAX, Pictures, Shape
+from node.verifier.files import Settled, checked_evidence, least_matched, unless_contradictory
 from node.verifier.protocol import (
     EXIT_TROUBLE,
     FRAME_BYTES_MAX,
@@ -38,7 +37,6 @@ from node.verifier.questions import PIXEL_BYTES_MAX, QUESTIONS_BYTES_MAX, Questi
 from node.verifier.sandbox import Report, confine, drop_privileges
 from registry.counted import measurement_of
 from registry.errors import MalformedError
-from registry.evidence import EvidenceFile, parse_evidence
 from registry.verdict import (
     CONTROLS_MAX,
     ControlKind,
@@ -60,14 +58,6 @@ NICENESS = 10  # a verification may wait, a heartbeat of the ledger process besi
 _REASONS = {"mismatch": "wrong_architecture"}  # other codes of the watermark library are reasons as they are
 
 
-class _Settled(Exception):  # noqa: N818 -- not an error: the answer is known early
-    """The answer is known before anything is measured."""
-
-    def __init__(self, outcome: Outcome, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.answer = unmeasured(outcome, reason, detail)
-
-
 def answer(job: Job, *, device: str, public: Path | None = None) -> Answer | Questions:
     """Verify one claim's files; of a claim on an endpoint say what it is to be asked, or count what it answered.
 
@@ -81,18 +71,13 @@ def answer(job: Job, *, device: str, public: Path | None = None) -> Answer | Que
         a crash.
     """
     try:
-        if job.model_path:
-            _check_file(Path(job.model_path), job.model_sha256, job.model_bytes_max)
-        _check_file(Path(job.evidence_path), job.evidence_sha256, job.evidence_bytes_max)
-        evidence = parse_evidence(Path(job.evidence_path).read_bytes())
-        _check_commitments(evidence, job)
-        _check_declared(evidence, job)
+        evidence = checked_evidence(job)
         if job.wants_pictures:
             return _questions(job)
-        least_matched = _least_matched(evidence, job.gamma_permille)
-        found = steady(job, device, lambda place: _measure(job, place, public, least_matched=least_matched))
-        return _unless_contradictory(found, evidence, job)
-    except _Settled as settled:
+        least = least_matched(evidence, job.gamma_permille)
+        found = steady(job, device, lambda place: _measure(job, place, public, least_matched=least))
+        return unless_contradictory(found, evidence, job)
+    except Settled as settled:
         return settled.answer
     except MalformedError as error:  # the evidence, or the info in it
         return unmeasured(Outcome.UNVERIFIABLE, error.code, str(error))
@@ -125,58 +110,6 @@ def _is_near_a_threshold(measurement: Measurement, job: Job) -> bool:
     return is_near or 0 < measurement.permutations_as_good <= NEAR
 
 
-def _check_file(path: Path, sha256: bytes, bytes_max: int) -> None:
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > bytes_max:
-                raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"more than {bytes_max} bytes")
-            digest = hashlib.file_digest(file, "sha256")
-    except OSError as error:  # a fetched file that is gone or closed to this process says nothing of the claim
-        sys.stderr.write(f"a fetched file cannot be read: {error}\n")
-        raise SystemExit(EXIT_TROUBLE) from error
-    if digest.digest() != sha256:
-        raise _Settled(Outcome.UNVERIFIABLE, "hash_mismatch", f"the file hashes to {digest.hexdigest()}")
-
-
-def _check_commitments(evidence: EvidenceFile, job: Job) -> None:
-    if evidence.head_commitment != job.head_commitment:
-        raise _Settled(Outcome.REFUTED, "head_mismatch", "the head is not the one that was published")
-    if evidence.info_commitment != job.info_commitment:
-        raise _Settled(Outcome.REFUTED, "info_mismatch", "the info is not the one that was published")
-    if evidence.scheme != job.scheme:
-        raise _Settled(Outcome.REFUTED, "info_mismatch", "the scheme is not the one that was published")
-
-
-def _check_declared(evidence: EvidenceFile, job: Job) -> None:
-    """Check that the job brings the base and the null models that the evidence declares, and none besides."""
-    declared = evidence.declared
-    if (declared.base is None) != (not job.base_path) or len(declared.nulls) != len(job.null_paths):
-        sys.stderr.write("the job does not bring the models that the evidence declares\n")
-        raise SystemExit(EXIT_TROUBLE)
-    if declared.base is not None:
-        _check_file(Path(job.base_path), declared.base, job.model_bytes_max)
-    for path, sha256 in zip(job.null_paths, declared.nulls, strict=True):
-        _check_file(Path(path), sha256, job.model_bytes_max)
-
-
-def _unless_contradictory(found: Answer, evidence: EvidenceFile, job: Job) -> Answer:
-    """Refuse evidence of integrity that names this very file and has triggers that it does not answer."""
-    measurement = found.measurement
-    if measurement is None or measurement.statistic is not Statistic.INTEGRITY or not job.model_path:
-        return found
-    named = json.loads(evidence.info).get("model_sha256")
-    if measurement.matched == measurement.total or named != job.model_sha256.hex():
-        return found
-    detail = "the evidence names this very file, which does not answer its triggers: it contradicts itself"
-    return unmeasured(Outcome.UNVERIFIABLE, "malformed", detail)
-
-
-def _least_matched(evidence: EvidenceFile, gamma_permille: int) -> int:
-    """The count below which the rules ask for no controls; 0 when the info's number of triggers is nonsense."""
-    triggers = json.loads(evidence.info).get("triggers")
-    return -(-gamma_permille * triggers // 1000) if isinstance(triggers, int) else 0
-
-
 def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) -> Answer:
     import torch  # noqa: PLC0415 -- a second: the process answers for missing files without it, and so do its tests
 
@@ -190,17 +123,17 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
         files = wm.ControlFiles(base=base, public=usable, nulls=tuple(filter(None, nulls)))
         result = _counted(job, files, device, least_matched=least_matched)
     except wm.WatermarkError as error:
-        raise _Settled(Outcome.UNVERIFIABLE, _REASONS.get(error.code, error.code), str(error)) from error
+        raise Settled(Outcome.UNVERIFIABLE, _REASONS.get(error.code, error.code), str(error)) from error
     except ValueError as error:  # an answer that is not finite: NaN in the weights, or weights that make it
-        raise _Settled(Outcome.UNVERIFIABLE, "malformed", str(error)) from error
+        raise Settled(Outcome.UNVERIFIABLE, "malformed", str(error)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         if device.startswith("cuda"):
             _blame_others(torch.cuda.mem_get_info(), reserved_bytes=torch.cuda.memory_reserved())
-        raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
+        raise Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
     except RuntimeError as error:
         if "allocate memory" not in str(error):  # torch's CPU allocator has no exception of its own
             raise
-        raise _Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
+        raise Settled(Outcome.UNVERIFIABLE, "too_large", f"out of memory: {error}") from error
     return Answer(
         measurement=measurement_of(result),
         outcome=None,
@@ -248,11 +181,11 @@ def _questions(job: Job) -> Questions:
         questions = questions_in(Path(job.evidence_path), job.watermark_key)
     except wm.WatermarkError as error:
         reason = "white_box" if error.code == "mismatch" else error.code
-        raise _Settled(Outcome.UNVERIFIABLE, reason, str(error)) from error
+        raise Settled(Outcome.UNVERIFIABLE, reason, str(error)) from error
     pictures = questions.pictures
     if len(pictures) > PICTURES_MAX or len(pictures) * pictures.shape.picture_bytes > PIXEL_BYTES_MAX:
         why = f"{len(pictures)} pictures of {pictures.shape} are too many to ask about"
-        raise _Settled(Outcome.UNVERIFIABLE, "too_large", why)
+        raise Settled(Outcome.UNVERIFIABLE, "too_large", why)
     return questions
 
 
@@ -287,7 +220,7 @@ def _usable_declared(job: Job) -> list[Path | None]:
         for path in filter(None, paths):
             wm.check_suspect(path, Path(job.evidence_path))
     except wm.WatermarkError as error:
-        raise _Settled(Outcome.UNVERIFIABLE, "base_unusable", f"a declared model: {error}") from error
+        raise Settled(Outcome.UNVERIFIABLE, "base_unusable", f"a declared model: {error}") from error
     return paths
 
 
@@ -300,7 +233,7 @@ def _check_controls(job: Job) -> None:
     """Settle a claim with more controls than a vote can list, before they are run for nothing."""
     if (count := _controls_declared(job)) > CONTROLS_MAX:
         why = f"{count} controls, of them {len(job.null_paths)} null models; a vote lists {CONTROLS_MAX}"
-        raise _Settled(Outcome.UNVERIFIABLE, "too_large", why)
+        raise Settled(Outcome.UNVERIFIABLE, "too_large", why)
 
 
 def _usable_public(directory: Path | None, job: Job, architecture: str) -> tuple[tuple[Path, ...], int]:
