@@ -27,12 +27,13 @@ from node.verifier.worker import answer
 from registry.evidence import parse_evidence
 from registry.policy import Thresholds
 from wm.architectures import Architecture, build, default_taps, skeleton
-from wm.backbone import describe_taps, features_in_evaluation
+from wm.backbone import features_in_evaluation
 from wm.computing import reproducible
 from wm.evidence import EvidenceFile, save_evidence
 from wm.head import initial_head
 from wm.info import Info
 from wm.schemes.mtlsign import EmbedSettings
+from wm.tap_shapes import describe_taps
 from wm.triggers import InputSpec, Normalisation, make_triggers
 from wm.weights import save_weights
 

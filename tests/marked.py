@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from wm.alignment import make_reference, probing_for
 from wm.architectures import Architecture, build, default_taps, skeleton
-from wm.backbone import describe_taps, feature_count, features_in_evaluation
+from wm.backbone import feature_count, features_in_evaluation
 from wm.evidence import EvidenceFile, load_evidence, save_evidence
 from wm.head import Head, initial_head
 from wm.info import Info
+from wm.tap_shapes import describe_taps
 from wm.triggers import InputSpec, Normalisation, make_triggers
 from wm.weights import load_backbone, save_weights
 

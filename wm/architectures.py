@@ -168,7 +168,7 @@ def default_taps(architecture: Architecture) -> tuple[str, ...]:
     raise WatermarkError(
         "unknown_architecture",
         f"no default taps for {name!r}: name the modules whose outputs the head reads; "
-        "wm.backbone.possible_taps lists them",
+        "wm.tap_shapes.possible_taps lists them",
     )
 
 

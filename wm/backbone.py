@@ -6,8 +6,8 @@ parameters. Taps are module paths, as `nn.Module.named_modules` gives them. Of d
 backbone runs: what is in front of it resizes and normalises pictures, which is done to triggers already (SCHEMES 5).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ from wm.errors import WatermarkError
 from wm.triggers import Spec
 
 BATCH_IMAGES = 100
-_TALL = 64  # pixels: high enough that an output's height differs from a small picture's
 
 Precision = Literal["float32", "bfloat16"]  # of a training's forward and backward; weights are float32 with both
 
@@ -64,8 +63,8 @@ def read_taps(model: nn.Module, modules: Sequence[str], images: Tensor) -> list[
     outputs: dict[str, Tensor] = {}
     with _listening(model, modules, outputs):
         try:
-            _entry(model)(images)
-        except _AllTapsRead:
+            entry_of(model)(images)
+        except AllTapsRead:
             return [outputs[module] for module in modules]
     missing = [module for module in modules if module not in outputs]
     raise WatermarkError("unknown_architecture", f"the modules {missing} never run, so they cannot be taps")
@@ -137,103 +136,17 @@ def taps_on_grids(
     return [[torch.cat(parts) for parts in zip(*row, strict=True)] for row in rows]
 
 
-def describe_taps(skeleton: nn.Module, modules: Sequence[str], *, channels: int, height: int, width: int) -> list[Tap]:
-    """Find the taps' output shapes without computing anything.
-
-    Args:
-        skeleton: from `wm.architectures.skeleton`, on the meta device.
-        modules: distinct module paths.
-        channels: of the network's input.
-        height: of the network's input, pixels.
-        width: of the network's input, pixels.
-
-    Returns:
-        One `Tap` per path.
-
-    Raises:
-        WatermarkError: as of `taps_of`.
-    """
-    image = torch.empty(1, channels, height, width, device="meta")
-    return _described(skeleton, modules, image, f"{channels} x {height} x {width}")
-
-
-def taps_of(skeleton: nn.Module, modules: Sequence[str], spec: Spec) -> list[Tap]:
-    """Find the taps' output shapes for the input that a specification outlines; otherwise as `describe_taps`.
-
-    A network that has storage runs twice, on zeros; its mode is restored.
-
-    Raises:
-        WatermarkError: `unknown_architecture` for a path that does not exist, never runs, or does not
-            answer with one tensor of channels, height and width, in this order; `mismatch` for an input that the
-            network cannot take.
-    """
-    return _described(skeleton, modules, spec.outline(), str(spec))
-
-
-def _described(skeleton: nn.Module, modules: Sequence[str], outline: Tensor, size: str) -> list[Tap]:
-    taps = []
-    with torch.no_grad(), evaluating(skeleton), _refusing_input(size):
-        outputs = read_taps(skeleton, modules, _placed(outline, skeleton))
-    taller = _shapes_of_taller(skeleton, modules, outline)
-    for module, output in zip(modules, outputs, strict=True):
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            answer = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise WatermarkError(
-                "unknown_architecture",
-                f"the module {module!r} does not answer with channels x height x width but with {answer}; "
-                "wm.backbone.possible_taps lists those that do",
-            )
-        if not _has_channels_first(output.shape, taller.get(module)):
-            raise WatermarkError(
-                "unknown_architecture",
-                f"the module {module!r} answers with a tensor of shape {tuple(output.shape)} whose second axis grows "
-                "with the picture, so it does not hold the channels (height x width x channels, perhaps); take a "
-                "module of channels x height x width, wm.backbone.possible_taps lists them",
-            )
-        taps.append(Tap(module, *output.shape[1:]))
-    return taps
-
-
 def classes_of(skeleton: nn.Module, spec: Spec) -> int:
     """Tell how many classes a network tells apart, from the shape of its answer; otherwise as `taps_of`.
 
     Raises:
         WatermarkError: `mismatch` for an input that the network cannot take, or an answer that is no row of scores.
     """
-    with torch.no_grad(), evaluating(skeleton), _refusing_input(str(spec)):
-        answer = skeleton(_placed(spec.outline(), skeleton))
+    with torch.no_grad(), evaluating(skeleton), refusing_input(str(spec)):
+        answer = skeleton(placed(spec.outline(), skeleton))
     if not isinstance(answer, Tensor) or answer.ndim != 2:
         raise WatermarkError("mismatch", "the network does not answer with a row of scores for each input")
     return answer.shape[1]
-
-
-def possible_taps(skeleton: nn.Module, *, channels: int, height: int, width: int) -> list[Tap]:
-    """List the modules at which a watermark branch could read a network, in the order in which they answer.
-
-    Args:
-        skeleton: from `wm.architectures.skeleton`, on the meta device; or any network, which runs twice, on zeros.
-        channels: of the network's input.
-        height: of the network's input, pixels.
-        width: of the network's input, pixels.
-
-    Returns:
-        One `Tap` for each module that answers with one tensor of channels, height and width, in this order. An input
-        that is too small for the later modules is none for the earlier.
-
-    Raises:
-        WatermarkError: `mismatch` for an input that no module takes.
-    """
-    modules = {name: module for name, module in skeleton.named_modules() if name}
-    outline = torch.empty(1, channels, height, width, device="meta")
-    shapes: dict[str, torch.Size] = {}
-    try:
-        with _refusing_input(f"{channels} x {height} x {width}"):
-            _record_shapes(skeleton, modules, outline, shapes)
-    except WatermarkError:
-        if not shapes:
-            raise
-    taller = _shapes_of_taller(skeleton, list(shapes), outline)
-    return [Tap(name, *shape[1:]) for name, shape in shapes.items() if _has_channels_first(shape, taller.get(name))]
 
 
 def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -> list[str]:
@@ -249,7 +162,7 @@ def backbone_names(skeleton: nn.Module, modules: Sequence[str], image: Tensor) -
         also those of modules that never run themselves, as the attention of the Swin transformers has.
     """
     with torch.no_grad(), evaluating(skeleton), _Watching() as watching:
-        read_taps(skeleton, modules, _placed(image, skeleton))
+        read_taps(skeleton, modules, placed(image, skeleton))
     held: dict[str, Tensor] = skeleton.state_dict(keep_vars=True)
     return [name for name, tensor in held.items() if id(tensor) in watching.used]
 
@@ -297,7 +210,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _entry(model: nn.Module) -> nn.Module:
+def entry_of(model: nn.Module) -> nn.Module:
     """Return what takes the pictures: the network, or of torchvision's detectors and segmenters the backbone."""
     backbone = getattr(model, "backbone", None)
     # Somebody's own network may have a module of that name behind others: only of torchvision's is it known.
@@ -306,7 +219,7 @@ def _entry(model: nn.Module) -> nn.Module:
     return model
 
 
-def _placed(outline: Tensor, model: nn.Module) -> Tensor:
+def placed(outline: Tensor, model: nn.Module) -> Tensor:
     """An outlined input as the model takes it: without storage where the model has none, else of zeros beside it."""
     return torch.zeros_like(outline, device=next((it.device for it in model.parameters()), torch.device("cpu")))
 
@@ -318,45 +231,8 @@ def _pooled_each(outputs: Sequence[Tensor], *, pooling: int) -> list[Tensor]:
     return [F.adaptive_avg_pool2d(output.float(), grid).flatten(2) for output, grid in zip(outputs, grids, strict=True)]
 
 
-def _record_shapes(
-    model: nn.Module, modules: Mapping[str, nn.Module], outline: Tensor, shapes: dict[str, torch.Size]
-) -> None:
-    """Note the shapes of the outputs with four axes as they come, until all are known or the network raises."""
-
-    def recording(name: str) -> Callable[[nn.Module, object, object], None]:
-        def record(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4:
-                shapes.setdefault(name, output.shape)
-            if len(shapes) == len(modules):
-                raise _AllTapsRead
-
-        return record
-
-    with ExitStack() as stack, torch.no_grad(), evaluating(model), suppress(_AllTapsRead):
-        for name, module in modules.items():
-            stack.callback(module.register_forward_hook(recording(name)).remove)
-        _entry(model)(_placed(outline, model))
-
-
-def _shapes_of_taller(model: nn.Module, modules: Sequence[str], outline: Tensor) -> dict[str, torch.Size]:
-    """The modules' shapes for a picture of more height, as far as the network takes one; none for texts."""
-    shapes: dict[str, torch.Size] = {}
-    if outline.ndim == 4:
-        count, channels, height, width = outline.shape
-        taller = outline.new_empty(count, channels, max(2 * height, _TALL), width)
-        # Many networks know one size only, and somebody's own says so with an error of its own.
-        with suppress(Exception):
-            _record_shapes(model, {name: model.get_submodule(name) for name in modules}, taller, shapes)
-    return shapes
-
-
-def _has_channels_first(shape: torch.Size, taller: torch.Size | None) -> bool:
-    """Whether the axis behind the batch is none of the picture's: it is as long for a picture of another height."""
-    return taller is None or shape[1] == taller[1]
-
-
 @contextmanager
-def _refusing_input(size: str) -> Iterator[None]:
+def refusing_input(size: str) -> Iterator[None]:
     """Turn what a network raises for an input of the wrong size into a refusal; nothing is computed on meta tensors."""
     try:
         yield
@@ -395,7 +271,7 @@ class _Watching(TorchFunctionMode):
                 self._note(value)
 
 
-class _AllTapsRead(Exception):  # noqa: N818 (control flow, not an error)
+class AllTapsRead(Exception):  # noqa: N818 (control flow, not an error)
     """Ends the forward pass: torch has no other way to leave a module's forward from outside."""
 
 
@@ -411,7 +287,7 @@ def _listening(model: nn.Module, modules: Sequence[str], outputs: dict[str, Tens
             def record(_module: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
                 outputs.setdefault(name, output)
                 if len(outputs) == len(modules):
-                    raise _AllTapsRead
+                    raise AllTapsRead
 
             stack.callback(module.register_forward_hook(record).remove)
         yield

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from wm import tensorfile
 from wm.alignment import Reference, make_reference, probing_for, reference_from_tensors
 from wm.architectures import skeleton
-from wm.backbone import feature_count, taps_of
+from wm.backbone import feature_count
 from wm.errors import WatermarkError
 from wm.head import Head, head_from_tensors
 from wm.info import Info, decode_info, encode_info
+from wm.tap_shapes import taps_of
 
 FORMAT = "wmreg-evidence/1"
 SALT_BYTES = 32

@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 
 from wm.architectures import Architecture, classifiers, default_taps, skeleton
-from wm.backbone import Tap, possible_taps
+from wm.backbone import Tap
 from wm.errors import WatermarkError
+from wm.tap_shapes import possible_taps
 from wm.triggers import InputSpec, Spec
 
 COUNT = 3

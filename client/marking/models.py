@@ -17,7 +17,7 @@ from client.errors import InputError, InvalidError
 from client.marking.task import Task
 from wm import datasets, tensorfile
 from wm.architectures import Architecture, build, classifiers, instance_segmenters, skeleton, text_classifiers
-from wm.backbone import classes_of, possible_taps, taps_of
+from wm.backbone import classes_of
 from wm.data import Dataset, fraction_of
 from wm.datasets.vectors import WordVectors, load_vectors
 from wm.datasets.word_list import WordList, load_word_list
@@ -26,6 +26,7 @@ from wm.info_fields import check_pictures
 from wm.networks import bilstm, mask_rcnn
 from wm.progress import Progress, ProgressCallback
 from wm.scenes import Scenes
+from wm.tap_shapes import possible_taps, taps_of
 from wm.taps import taps_for
 from wm.training import fit, measure_of, score
 from wm.triggers import InputSpec, Spec, TextSpec

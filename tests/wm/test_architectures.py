@@ -13,8 +13,8 @@ from wm.architectures import (
     skeleton,
     text_classifiers,
 )
-from wm.backbone import possible_taps
 from wm.errors import WatermarkError
+from wm.tap_shapes import possible_taps
 
 pytestmark = pytest.mark.long
 

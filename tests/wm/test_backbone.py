@@ -5,18 +5,9 @@ import torch
 from torch import nn
 
 from wm.architectures import Architecture, build, skeleton
-from wm.backbone import (
-    Tap,
-    backbone_names,
-    describe_taps,
-    evaluating,
-    feature_count,
-    features_in_evaluation,
-    pooled,
-    possible_taps,
-    read_taps,
-)
+from wm.backbone import Tap, backbone_names, evaluating, feature_count, features_in_evaluation, pooled, read_taps
 from wm.errors import WatermarkError
+from wm.tap_shapes import describe_taps, possible_taps
 
 
 class Three(nn.Module):

@@ -13,11 +13,12 @@ from torch.nn import functional
 
 import wm
 from wm.architectures import Architecture, build, names, skeleton, text_classifiers
-from wm.backbone import describe_taps, features_in_evaluation, possible_taps
+from wm.backbone import features_in_evaluation
 from wm.errors import WatermarkError
 from wm.evidence import EvidenceFile, save_evidence
 from wm.head import initial_head
 from wm.info import Info
+from wm.tap_shapes import describe_taps, possible_taps
 from wm.taps import taps_for
 from wm.triggers import InputSpec, Normalisation, make_triggers
 from wm.weights import save_weights

@@ -10,11 +10,12 @@ from torch.nn.functional import pad
 from wm import tensorfile
 from wm.architectures import Architecture, build, default_taps, skeleton
 from wm.attacks.dummy_neurons import widen
-from wm.backbone import features_in_evaluation, taps_of
+from wm.backbone import features_in_evaluation
 from wm.errors import WatermarkError
 from wm.info import Info, Probing
 from wm.randomness import generator
 from wm.symmetries.channels import free_streams
+from wm.tap_shapes import taps_of
 from wm.triggers import TextSpec, make_probes
 from wm.weights import check_backbone, load_backbone
 from wm.widths import CHANNELS_MAX

@@ -3,8 +3,9 @@
 import pytest
 
 from wm.architectures import Architecture, classifiers, default_taps, skeleton
-from wm.backbone import Tap, describe_taps
+from wm.backbone import Tap
 from wm.errors import WatermarkError
+from wm.tap_shapes import describe_taps
 from wm.taps import chosen_of, taps_for
 from wm.triggers import InputSpec, Normalisation
 

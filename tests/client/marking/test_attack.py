@@ -18,10 +18,11 @@ from wm import data
 from wm.architectures import Architecture, build
 from wm.attacks import ATTACKS
 from wm.attacks.forgeries import FORGERIES
-from wm.backbone import feature_count, taps_of
+from wm.backbone import feature_count
 from wm.errors import WatermarkError
 from wm.head import Head
 from wm.info import Info
+from wm.tap_shapes import taps_of
 from wm.weights import save_weights
 
 

@@ -13,7 +13,7 @@ from wm.architectures import Architecture, build, default_taps, skeleton
 from wm.attacks import ATTACKS, Stolen, attacked
 from wm.attacks.forgeries.forgery import fit_head
 from wm.attacks.permutation import reorder
-from wm.backbone import features_in_evaluation, taps_of
+from wm.backbone import features_in_evaluation
 from wm.branch import Branch, count_matched
 from wm.data import Dataset, Examples
 from wm.errors import WatermarkError
@@ -23,6 +23,7 @@ from wm.info import Info
 from wm.progress import silent
 from wm.symmetries.channels import free_streams
 from wm.symmetries.streams import multiply
+from wm.tap_shapes import taps_of
 from wm.triggers import TextSpec, make_triggers
 
 ARCHITECTURE = Architecture("bilstm", {"vocabulary": 100, "dimension": 6, "hidden": 12, "num_classes": 3})

@@ -12,13 +12,14 @@ from wm.attacks import ATTACKS, Stolen, attacked
 from wm.attacks.forgeries import FORGERIES, Forged
 from wm.attacks.forgeries.forgery import info_for
 from wm.attacks.forgeries.universal_head import POOLING as UNIVERSAL_POOLING
-from wm.backbone import feature_count, taps_of
+from wm.backbone import feature_count
 from wm.branch import Branch
 from wm.data import Dataset, Examples
 from wm.head import Head
 from wm.info import Info
 from wm.progress import silent
 from wm.randomness import generator, key_of
+from wm.tap_shapes import taps_of
 from wm.triggers import InputSpec, Normalisation, make_triggers
 
 pytestmark = pytest.mark.long

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from wm.architectures import Architecture, PartBuilder, build, default_taps, skeleton, text_classifiers, vocabulary_of
-from wm.backbone import Tap, backbone_names, features_in_evaluation, read_taps, taps_of
+from wm.backbone import Tap, backbone_names, features_in_evaluation, read_taps
 from wm.data import Dataset, Examples
 from wm.errors import WatermarkError
 from wm.networks import bilstm
+from wm.tap_shapes import taps_of
 from wm.training import fit
 from wm.triggers import InputSpec, Normalisation, TextSpec
 

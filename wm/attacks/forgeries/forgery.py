@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from wm.alignment import Reference
 from wm.attacks.attack import Scale, Stolen
-from wm.backbone import taps_of
 from wm.branch import Branch
 from wm.head import Head
 from wm.info import Info
 from wm.progress import Progress, ProgressCallback
 from wm.schemes.mtlsign import NAME, EmbedSettings
+from wm.tap_shapes import taps_of
 
 KeyOf = Callable[[int], bytes]  # the forger's own watermark keys, by number from 0
 

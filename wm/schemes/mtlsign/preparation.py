@@ -8,13 +8,13 @@ from torch import nn
 
 from wm.alignment import probing_for
 from wm.architectures import Architecture, OwnArchitecture
-from wm.backbone import taps_of
 from wm.data import Examples
 from wm.errors import WatermarkError
 from wm.evidence import check_taps
 from wm.info import Info, decode_info, encode_info
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import TuningLoss
+from wm.tap_shapes import taps_of
 from wm.taps import taps_for
 from wm.triggers import InputSpec, Normalisation, Spec
 
