@@ -123,7 +123,14 @@ def embed(
     )
     for told in (first, *further):
         _check_base_out(told)
-    report = {
+    report = {**_told_of(task, data, clean, model), **first, "further": further}
+    words = None if data.words is None else str(WordList(data.words)).encode()
+    return Marked(clean=clean, embeddings=tuple(embeddings), report=report, words=words)
+
+
+def _told_of(task: Task, data: Dataset, clean: nn.Module, marked: nn.Module) -> dict[str, Any]:
+    """What was trained on what, and how well the task is done before and after the mark."""
+    return {
         "scheme": mtlsign.NAME,
         "arch": task.arch,
         "data": task.data,
@@ -132,12 +139,8 @@ def embed(
         "seed": task.seed,
         "precision": task.precision,
         "training_images": len(data.train),
-        f"test_{measure_of(data.test)}": {"clean": task_score(clean, data), "marked": task_score(model, data)},
-        **first,
-        "further": further,
+        f"test_{measure_of(data.test)}": {"clean": task_score(clean, data), "marked": task_score(marked, data)},
     }
-    words = None if data.words is None else str(WordList(data.words)).encode()
-    return Marked(clean=clean, embeddings=tuple(embeddings), report=report, words=words)
 
 
 def _base(task: Task, architecture: wm.Architecture, clean: nn.Module) -> nn.Module | None:
