@@ -3,12 +3,16 @@
 The ledger knows nothing of the library, nor the library of the ledger: what it returns is told here by its shape.
 """
 
+import json
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
 from registry.binomial import MILLION
+from registry.evidence import EvidenceFile
 from registry.verdict import ControlCounts, ControlKind, Measurement, Statistic
+
+ACCUSES_ITSELF = "the evidence names this very file, which does not answer its triggers: it contradicts itself"
 
 
 class CountedControl(Protocol):
@@ -90,3 +94,10 @@ def measurement_of(counted: Counted) -> Measurement:
         aligned=counted.aligned,
         matched_unaligned=counted.matched_unaligned,
     )
+
+
+def accuses_itself(measurement: Measurement, evidence: EvidenceFile, model_sha256: bytes) -> bool:
+    """Whether evidence of integrity names the very file that was measured, which does not answer its triggers."""
+    if measurement.statistic is not Statistic.INTEGRITY or measurement.matched == measurement.total:
+        return False
+    return bool(json.loads(evidence.info).get("model_sha256") == model_sha256.hex())

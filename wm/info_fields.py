@@ -130,9 +130,17 @@ def texts_of(size: object, normalisation: object, vocabulary: int) -> TextSpec:
 
 
 def check_pictures(spec: InputSpec) -> None:
-    """Check that an info can say what a network takes, before anything is trained; raises WatermarkError."""
+    """Check that an info can say what a network takes, before anything is trained.
+
+    Raises:
+        WatermarkError: `malformed`, saying what would do.
+    """
     size = {"channels": spec.channels, "height": spec.height, "width": spec.width}
-    pictures_of(size, {"mean": list(spec.normalisation.mean), "std": list(spec.normalisation.std)})
+    try:
+        pictures_of(size, {"mean": list(spec.normalisation.mean), "std": list(spec.normalisation.std)})
+    except WatermarkError as error:
+        message = f"pictures of {spec}: a mark takes 1 to 16 channels, and sides of {qr.MODULES} to {SIDE_MAX} pixels"
+        raise WatermarkError("malformed", f"{message}; resize them") from error
 
 
 def pictures_of(size: object, normalisation: object) -> InputSpec:

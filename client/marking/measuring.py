@@ -10,8 +10,10 @@ from pathlib import Path
 
 import wm
 from client.bundle import Bundle, declared_models
+from client.errors import InvalidError
+from client.files import sha256_file
 from client.marking.models import Show, device_of, reporting, watermark_errors
-from registry.counted import measurement_of
+from registry.counted import ACCUSES_ITSELF, accuses_itself, measurement_of
 from registry.verdict import Measurement
 from wm.schemes.frontier_stitching import theta
 
@@ -47,7 +49,8 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
 
     Raises:
         InputError: there is no such device.
-        InvalidError: a file is malformed, or the model is of another architecture.
+        InvalidError: a file is malformed, the model is of another architecture, or evidence of integrity contradicts
+            itself.
         OSError: a file cannot be read.
     """
     watermark_key = bundle.load_watermark_key().binding.watermark_key
@@ -65,4 +68,8 @@ def measure(model: Path, bundle: Bundle, trial: Trial, show: Show) -> Measuremen
             device=str(device_of(trial.device)),
             progress=reporting(show),
         )
-    return measurement_of(found)
+    measurement = measurement_of(found)
+    if accuses_itself(measurement, evidence, sha256_file(model)[0]):
+        message = f"{bundle.evidence}: {ACCUSES_ITSELF}; nodes find a claim with it UNVERIFIABLE"
+        raise InvalidError(message, code="malformed")
+    return measurement

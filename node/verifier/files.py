@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from node.verifier.protocol import EXIT_TROUBLE, Answer, Job, unmeasured
+from registry.counted import ACCUSES_ITSELF, accuses_itself
 from registry.evidence import EvidenceFile, parse_evidence
-from registry.verdict import Outcome, Statistic
+from registry.verdict import Outcome
 
 
 class Settled(Exception):  # noqa: N818 -- not an error: the answer is known early
@@ -42,13 +43,9 @@ def checked_evidence(job: Job) -> EvidenceFile:
 def unless_contradictory(found: Answer, evidence: EvidenceFile, job: Job) -> Answer:
     """Refuse evidence of integrity that names this very file and has triggers that it does not answer."""
     measurement = found.measurement
-    if measurement is None or measurement.statistic is not Statistic.INTEGRITY or not job.model_path:
+    if measurement is None or not job.model_path or not accuses_itself(measurement, evidence, job.model_sha256):
         return found
-    named = json.loads(evidence.info).get("model_sha256")
-    if measurement.matched == measurement.total or named != job.model_sha256.hex():
-        return found
-    detail = "the evidence names this very file, which does not answer its triggers: it contradicts itself"
-    return unmeasured(Outcome.UNVERIFIABLE, "malformed", detail)
+    return unmeasured(Outcome.UNVERIFIABLE, "malformed", ACCUSES_ITSELF)
 
 
 def least_matched(evidence: EvidenceFile, gamma_permille: int) -> int:
