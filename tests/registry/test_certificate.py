@@ -171,13 +171,15 @@ def test_too_few_votes_make_no_certificate():
     assert refused.value.code == "not_verified"
 
 
+def flipped(entry):
+    return replace(entry, entry=entry.entry[:-1] + bytes([entry.entry[-1] ^ 1]))
+
+
 FORGERIES = {
     "entry of another index": lambda c: replace(
         c, entries=(*c.entries[:1], replace(c.entries[1], index=1), *c.entries[2:])
     ),
-    "flipped entry": lambda c: replace(
-        c, entries=(*c.entries[:1], replace(c.entries[1], entry=c.entries[1].entry[:-1] + b"\0"), *c.entries[2:])
-    ),
+    "flipped entry": lambda c: replace(c, entries=(c.entries[0], flipped(c.entries[1]), *c.entries[2:])),
     "no genesis": lambda c: replace(c, entries=c.entries[1:]),
     "no publication": lambda c: replace(c, entries=(c.entries[0], *c.entries[2:])),
     "no claim": lambda c: replace(c, entries=(*c.entries[:2], *c.entries[3:])),

@@ -144,7 +144,8 @@ def test_every_flipped_byte_of_a_mirrored_entry_is_found(mirrored, audit, ledger
 def test_a_damaged_copy_is_called_one_and_accuses_nobody(mirrored, audit):
     path = mirrored.bundle(0, 2)
     genesis, publication = tiles.parse_entry_bundle(path.read_bytes())
-    path.write_bytes(tiles.entry_bundle([genesis, publication[:-30] + b"\x00" + publication[-29:]]))
+    damaged = publication[:-30] + bytes([publication[-30] ^ 1]) + publication[-29:]
+    path.write_bytes(tiles.entry_bundle([genesis, damaged]))
 
     found = audit("--mirror", mirrored.directory, "--offline", "--json")
 

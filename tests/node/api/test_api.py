@@ -102,7 +102,8 @@ async def test_of_a_batch_each_message_is_recorded_or_refused_by_itself(tmp_path
         api = Api(nodes)
         known = publication(number=0)
         await api.submit(known)
-        forged = publication(number=3)[:-1] + b"\x02"
+        sent = publication(number=3)
+        forged = sent[:-1] + bytes([sent[-1] ^ 1])
         lost = claim(publication(number=9), number=9)
         batch = entry_bundle([publication(number=1), known, forged, lost, publication(number=2)])
         status, raw, _ = await api.call("POST", "/v1/batches", batch)
