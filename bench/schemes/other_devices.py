@@ -5,17 +5,13 @@ bear numeric noise is for others to tell: sums over channels in other orders, as
 other sizes, both with TF32 as well where the triggers are to bear it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from wm.randomness import generator
 from wm.schemes.fragile.numerics import Logits, margins_of, variations
 from wm.schemes.fragile.numerics import measure as measured_noise
+from wm.schemes.fragile.other_sums import AnotherOrder
 
 _BATCHES, _ORDERS = (3, 32), 12
 
@@ -52,28 +48,7 @@ def _in_batches(logits: Logits, size: int) -> Logits:
 
 def _in_another_order(logits: Logits, seed: int) -> Logits:
     def computed(model: nn.Module, images: Tensor) -> Tensor:
-        with _AnotherOrder(seed):
+        with AnotherOrder(generator("sums in another order", seed)):
             return logits(model, images)
 
     return computed
-
-
-class _AnotherOrder(TorchFunctionMode):
-    """Inside the block convolutions and linear layers sum over their channels in an order drawn anew each time."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._draws = generator("sums in another order", seed)
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        _types: Sequence[Any],
-        arguments: tuple[Any, ...] = (),
-        options: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        if function in (F.conv2d, F.linear) and arguments[0].shape[1] == arguments[1].shape[1]:  # no groups
-            inputs, weight, *others = arguments
-            order = torch.randperm(weight.shape[1], generator=self._draws)
-            arguments = (inputs[:, order], weight[:, order], *others)
-        return function(*arguments, **(options or {}))
