@@ -124,12 +124,12 @@ def test_three_nodes_verify_a_mark_and_refute_its_absence(nodes, wmreg, marked, 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_three_nodes_verify_locked_parameters_and_refute_their_absence(nodes, wmreg, tmp_path):
+@pytest.mark.timeout(900)  # a training, an embedding, two claims on three nodes
+@pytest.mark.parametrize("scheme", ["frontier_stitching", "locked_parameters", "margin"])
+def test_three_nodes_verify_a_mark_of_another_scheme_and_refute_its_absence(nodes, wmreg, tmp_path, scheme):
     network, key = ("--arch", "shufflenet_v2_x0_5"), ("--signing-key", tmp_path / "key.pem")
     assert wmreg("keygen", "--out", tmp_path / "key.pem").code == 0
-    made = wmreg(
-        "embed", "--scheme", "locked_parameters", "--quick", *network, "--seed", 1, "--out", tmp_path / "own", *key
-    )
+    made = wmreg("embed", "--scheme", scheme, "--quick", *network, "--seed", 1, "--out", tmp_path / "own", *key)
     assert made.code == 0, made.err
     other = tmp_path / "other.safetensors"
     assert wmreg("train", *network, "--out", other, "--epochs", 2, "--seed", 9).code == 0
