@@ -343,6 +343,11 @@ def task(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--epochs", type=click.IntRange(0, 10_000), help="Passes of the plain training; 0 for none."),
         click.option(
+            "--lr",
+            type=FiniteRange(0, 1, min_open=True),
+            help="Its first learning rate, Adam's.  [default: 0.001, with masks 0.002; to fine-tune 0.0001]",
+        ),
+        click.option(
             "--seed", type=click.IntRange(0, SEED_MAX), default=0, show_default=True, help="Decides everything."
         ),
         click.option(

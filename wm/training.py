@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.backbone import Precision, computing_in, device_of, evaluating, on_device
+from wm.batch_statistics import freeze_statistics, prompt_statistics
 from wm.data import Dataset, Examples, fraction_of
 from wm.progress import Progress, ProgressCallback, silent
 from wm.randomness import EndlessOrder, generator, global_generators, seeded, set_global_generators
@@ -91,7 +92,8 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
         freeze_statistics(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     run = _Run(model, optimizer, batches)
-    with seeded("training", seed, device=device_of(model)):  # of dropout and its like, wherever they draw from
+    # What is drawn in it: dropout and its like, wherever they draw from.
+    with seeded("training", seed, device=device_of(model)), prompt_statistics(model):
         if savepoint is not None:
             settings = {"epochs": epochs, "learning rate": lr, "seed": seed, "precision": precision}
             run.restore(savepoint.begin(_conditions(model, examples, settings)))
@@ -111,13 +113,6 @@ def fit(  # noqa: PLR0913 (the public face: every setting of a plain training in
 def usual_batch(examples: Examples) -> int:
     """Return how many examples a step of a plain training takes."""
     return BATCH_PICTURES if isinstance(examples, Scenes) else BATCH_IMAGES
-
-
-def freeze_statistics(model: nn.Module) -> None:
-    """Put the batch normalisations of a model, and nothing else, into evaluation mode."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001 -- the base of all of them
-            module.eval()
 
 
 def measure_of(examples: Examples) -> Measure:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bench.schemes.other_devices import held_out
 from wm.architectures import Architecture, OwnArchitecture, build
 from wm.attacks import ATTACKS, Stolen, attacked
+from wm.batch_statistics import freeze_statistics
 from wm.data import Dataset, Examples
 from wm.pixels import from_pixels, to_pixels
 from wm.randomness import generator, key_of
@@ -28,7 +29,7 @@ from wm.schemes import fragile
 from wm.schemes.fragile.drawing import draw_labels
 from wm.schemes.fragile.numerics import margins_of, variations
 from wm.schemes.scheme import ClassTriggers, answers, matches
-from wm.training import accuracy, endless_batches, fit, freeze_statistics
+from wm.training import accuracy, endless_batches, fit
 from wm.triggers import InputSpec
 from wm.weight_layers import prunable
 

@@ -26,7 +26,7 @@ from client.marking.models import (
     reporting,
     saved_weights,
     schedule_of,
-    task_score,
+    told_of,
     trained_model,
     watermark_errors,
 )
@@ -41,7 +41,7 @@ from wm.datasets.word_list import WordList
 from wm.evidence import SALT_BYTES, EvidenceFile, save_evidence, with_reference
 from wm.scenes import Scenes
 from wm.schemes import mtlsign
-from wm.training import fit, measure_of
+from wm.training import fit
 
 _NEIGHBOURS_SEED, _NEIGHBOURS_SHARE = 7001, 0.5  # apart from the task's seed; of the data
 
@@ -123,24 +123,9 @@ def embed(
     )
     for told in (first, *further):
         _check_base_out(told)
-    report = {**_told_of(task, data, clean, model), **first, "further": further}
+    report = {"scheme": mtlsign.NAME, **told_of(task, data, clean, model), **first, "further": further}
     words = None if data.words is None else str(WordList(data.words)).encode()
     return Marked(clean=clean, embeddings=tuple(embeddings), report=report, words=words)
-
-
-def _told_of(task: Task, data: Dataset, clean: nn.Module, marked: nn.Module) -> dict[str, Any]:
-    """What was trained on what, and how well the task is done before and after the mark."""
-    return {
-        "scheme": mtlsign.NAME,
-        "arch": task.arch,
-        "data": task.data,
-        "fraction": task.fraction,
-        "image_size": task.image_size,
-        "seed": task.seed,
-        "precision": task.precision,
-        "training_images": len(data.train),
-        f"test_{measure_of(data.test)}": {"clean": task_score(clean, data), "marked": task_score(marked, data)},
-    }
 
 
 def _base(task: Task, architecture: wm.Architecture, clean: nn.Module) -> nn.Module | None:

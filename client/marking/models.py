@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,7 +73,8 @@ def schedule_of(task: Task, data: Dataset) -> Schedule:
         usual = FINE_TUNING
     else:
         usual = MASKS_FROM_SCRATCH if isinstance(data.train, Scenes) else FROM_SCRATCH
-    return usual if task.epochs is None else replace(usual, epochs=task.epochs)
+    epochs, lr = task.epochs, task.lr
+    return Schedule(epochs=usual.epochs if epochs is None else epochs, lr=usual.lr if lr is None else lr)
 
 
 def _begins_trained(task: Task) -> bool:
@@ -302,6 +304,31 @@ def measured_score(model: nn.Module, data: Dataset) -> tuple[str, float]:
 def task_score(model: nn.Module, data: Dataset) -> float:
     """How well the model does its task on the test set, in [0, 1]: accuracy, or mask mAP of pictures with masks."""
     return score(model, data.test)
+
+
+def constant_score(data: Dataset) -> float | None:
+    """What one and the same answer to everything would score on the test set; None of pictures with masks."""
+    if isinstance(data.test, Scenes):
+        return None
+    return int(data.test.labels.bincount().max()) / len(data.test)
+
+
+def told_of(task: Task, data: Dataset, clean: nn.Module, marked: nn.Module) -> dict[str, Any]:
+    """What a report says of the task: what was trained on what, and how well it is done before and after the mark."""
+    schedule = schedule_of(task, data)
+    return {
+        "arch": task.arch,
+        "data": task.data,
+        "fraction": task.fraction,
+        "image_size": task.image_size,
+        "seed": task.seed,
+        "epochs": schedule.epochs,
+        "lr": schedule.lr,
+        "precision": task.precision,
+        "training_images": len(data.train),
+        f"test_{measure_of(data.test)}": {"clean": task_score(clean, data), "marked": task_score(marked, data)},
+        "test_constant": constant_score(data),
+    }
 
 
 def reporting(show: Show) -> ProgressCallback:

@@ -25,7 +25,7 @@ from client.marking.models import (
     load_data,
     reporting,
     saved_weights,
-    task_score,
+    told_of,
     trained_model,
     watermark_errors,
 )
@@ -38,7 +38,6 @@ from wm.data import Dataset
 from wm.schemes.catalogue import Scheme, scheme_of
 from wm.schemes.evidence import SchemeEvidence, save_scheme_evidence
 from wm.schemes.measuring import chance_of, is_null, matches_in
-from wm.training import measure_of
 
 SALT_BYTES = 32
 NULLS = 4  # models without the mark, where the chance is measured
@@ -109,17 +108,7 @@ def embed_scheme(
     report = {
         "scheme": scheme,
         "settings": {name: str(value) for name, value in asdict(settings).items()},
-        "arch": task.arch,
-        "data": task.data,
-        "fraction": task.fraction,
-        "image_size": task.image_size,
-        "seed": task.seed,
-        "precision": task.precision,
-        "training_images": len(data.train),
-        f"test_{measure_of(data.test)}": {
-            "clean": task_score(clean, data),
-            "marked": task_score(embedding.model, data),
-        },
+        **told_of(task, data, clean, embedding.model),
         **_counted(found, embedding, clean, nulls, watermark_key),
         "weight_change": _weight_change(clean, embedding.model),
         "further": [],

@@ -21,6 +21,7 @@ class Task:
             Without both the training is from scratch.
         seed: decides the initial weights, the share and every order.
         epochs: of the plain training; None takes the default of the two schedules.
+        lr: its first learning rate, Adam's; None likewise.
         device: torch's word for where to compute, or "auto".
         words: of texts, the word list; None makes one of the training set.
         vectors: of texts, word vectors to begin with; None for random ones.
@@ -36,12 +37,23 @@ class Task:
     seed: int
     epochs: int | None
     device: str
+    lr: float | None = None
     base: Path | None = None
     words: Path | None = None
     vectors: Path | None = None
     freeze_embedding: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     image_size: int | None = None
+
+
+def unlearnt(score: float, constant: float | None) -> str | None:
+    """Say so where a network does its task no better than one and the same answer would; None where it does."""
+    if constant is None or score > constant:
+        return None
+    return (
+        f"THE NETWORK HAS NOT LEARNT ITS TASK: one answer to everything is right in {constant:.2%}.\n"
+        "Train it with another --lr, more --epochs or another --seed, or name your own with --weights."
+    )
 
 
 def measured_by(report: Mapping[str, Any]) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ import click
 from client import options
 from client.errors import InputError
 from client.files import check_output, sha256_file, staged_directory
-from client.marking.task import MEASURES, Task, measured_by
+from client.marking.task import MEASURES, Task, measured_by, unlearnt
 from client.output import Report
 
 if TYPE_CHECKING:
@@ -227,6 +227,7 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"model             {out / 'model.safetensors'}",
         f"SHA-256           {report['model_sha256']}",
         "",
+        *filter(None, [unlearnt(scores["marked"], report["test_constant"])]),
         _what_next(report, out),
     ]
     return Report(document={"directory": str(out), **report}, text="\n".join(text))

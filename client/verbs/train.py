@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from client import options
-from client.marking.task import MEASURES, Task
+from client.marking.task import MEASURES, Task, unlearnt
 from client.output import Report
 
 
@@ -17,7 +17,14 @@ from client.output import Report
 def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path) -> Report:
     """Train a model without a watermark: a baseline, a control, or a model of one's own."""
     from client.files import staged_file
-    from client.marking.models import architecture_of, load_data, measured_score, saved_weights, trained_model
+    from client.marking.models import (
+        architecture_of,
+        constant_score,
+        load_data,
+        measured_score,
+        saved_weights,
+        trained_model,
+    )
     from client.marking.savepoints import kept_in
     from client.progress import phases
 
@@ -27,9 +34,17 @@ def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path
         with phases() as show:
             first = None if savepoints is None else savepoints.training()
             model = trained_model(task, architecture, dataset, show, savepoint=first)
-        measure, score = measured_score(model, dataset)
+        (measure, score), constant = measured_score(model, dataset), constant_score(dataset)
         sha256 = saved_weights(model, staging)
-    return Report(
-        document={"path": str(out), "sha256": sha256, "arch": task.arch, "seed": task.seed, f"test_{measure}": score},
-        text=f"weights        {out}\nSHA-256        {sha256}\n{MEASURES[measure]:<13}  {score:.2%}",
-    )
+    document = {
+        "path": str(out),
+        "sha256": sha256,
+        "arch": task.arch,
+        "seed": task.seed,
+        f"test_{measure}": score,
+        "test_constant": constant,
+    }
+    text = [f"weights        {out}", f"SHA-256        {sha256}", f"{MEASURES[measure]:<13}  {score:.2%}"]
+    if (warning := unlearnt(score, constant)) is not None:
+        text.append(warning)
+    return Report(document=document, text="\n".join(text))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wm.backbone import device_of, evaluating
+from wm.batch_statistics import prompt_statistics
 from wm.data import Dataset, Examples
 from wm.errors import WatermarkError
 from wm.progress import Progress, ProgressCallback
@@ -57,14 +58,15 @@ def tune(model: nn.Module, examples: Examples, tuning: Tuning, progress: Progres
     batch_images = usual_batch(examples)
     batches = endless_batches(examples, images=batch_images, seed=seed_of(tuning.seed, "attack"))
     steps_an_epoch = max(1, round(len(examples) / batch_images))
-    for epoch in range(tuning.epochs):
-        for step in range(steps_an_epoch):
-            set_rate(optimizer, tuning.lr * cosine(epoch * steps_an_epoch + step, tuning.epochs * steps_an_epoch))
+    with prompt_statistics(model):  # of students, which begin anew
+        for step in range(tuning.epochs * steps_an_epoch):
+            set_rate(optimizer, tuning.lr * cosine(step, tuning.epochs * steps_an_epoch))
             optimizer.zero_grad()
             torch.autograd.backward(tuning.loss(model, next(batches)))
             optimizer.step()
             tuning.after_step()
-        progress(Progress("tuning", epoch + 1, tuning.epochs))
+            if not (step + 1) % steps_an_epoch:
+                progress(Progress("tuning", (step + 1) // steps_an_epoch, tuning.epochs))
     return model.eval()
 
 

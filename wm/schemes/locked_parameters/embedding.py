@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wm.backbone import device_of, differentiable
+from wm.batch_statistics import freeze_statistics, prompt_statistics
 from wm.data import Dataset, Examples
 from wm.errors import WatermarkError
 from wm.progress import Progress, ProgressCallback, silent
@@ -30,7 +31,7 @@ from wm.schemes.locked_parameters.places import Shapes, lockable, pattern, posit
 from wm.schemes.locked_parameters.realignment import make_reference
 from wm.schemes.locked_parameters.settings import Settings
 from wm.schemes.scheme import Marked
-from wm.training import endless_batches, freeze_statistics, measure_of, primary_loss, score, set_rate
+from wm.training import endless_batches, measure_of, primary_loss, score, set_rate
 from wm.triggers import InputSpec
 
 _PAPERS = Settings()
@@ -115,7 +116,8 @@ class _Run:
         for epoch in range(epochs):
             factor = 0.1 ** sum(epoch >= it for it in self._settings.milestones)
             set_rate(self._optimizer, factor * self._settings.lr)
-            losses = torch.tensor([self._step(factor) for _ in range(self._steps_an_epoch)]).double().mean(0)
+            with prompt_statistics(self._model):
+                losses = torch.tensor([self._step(factor) for _ in range(self._steps_an_epoch)]).double().mean(0)
             if not bool(torch.isfinite(losses).all()):
                 raise ValueError(f"the training diverged in epoch {epoch + 1}: lower lr or sharpening in the settings")
             rows.append({"epoch": epoch + 1, "task_loss": float(losses[0]), "replica_loss": float(losses[1])})

@@ -21,6 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.backbone import device_of, on_device
+from wm.batch_statistics import prompt_statistics
 from wm.data import Dataset
 from wm.pixels import from_pixels
 from wm.progress import Progress, ProgressCallback, silent
@@ -108,7 +109,8 @@ class _Run:
 
     def epoch(self) -> dict[str, float]:
         """Train for an epoch and return its means."""
-        rows = torch.tensor([self._step() for _ in range(self._steps)])
+        with prompt_statistics(self._model):
+            rows = torch.tensor([self._step() for _ in range(self._steps)])
         names = ("task_loss", "moved_loss", "moved_matched")
         return dict(zip(names, rows.mean(0).tolist(), strict=True))
 

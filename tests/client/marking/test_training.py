@@ -1,0 +1,60 @@
+"""Promised: `wmreg train` takes a rate, and says so where a network has learnt nothing."""
+
+import pytest
+
+from client.marking.models import FINE_TUNING, FROM_SCRATCH, Schedule, constant_score, load_data, schedule_of
+from client.marking.task import Task, unlearnt
+
+pytestmark = pytest.mark.long
+
+
+def task(**changes):
+    usual = {
+        "data": "digits",
+        "fraction": 1.0,
+        "arch": "shufflenet_v2_x0_5",
+        "weights": None,
+        "seed": 1,
+        "epochs": None,
+    }
+    return Task(**{**usual, "device": "cpu", **changes})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data(task())
+
+
+def test_a_schedule_is_the_usual_one_but_for_what_is_given(digits, tmp_path):
+    assert schedule_of(task(), digits) == FROM_SCRATCH
+    assert schedule_of(task(lr=3e-4), digits) == Schedule(epochs=FROM_SCRATCH.epochs, lr=3e-4)
+    assert schedule_of(task(epochs=0, weights=tmp_path), digits) == Schedule(epochs=0, lr=FINE_TUNING.lr)
+
+
+def test_one_answer_to_everything_is_as_right_as_the_commonest_class(digits):
+    counts = [int((digits.test.labels == label).sum()) for label in range(10)]
+    assert constant_score(digits) == max(counts) / sum(counts)
+
+
+def test_a_network_is_unlearnt_up_to_what_one_answer_scores():
+    assert "10.28%" in unlearnt(0.1028, 0.1028)
+    assert unlearnt(0.1029, 0.1028) is None
+    assert unlearnt(0.0, None) is None
+
+
+def test_train_warns_of_a_network_that_has_learnt_nothing_and_of_no_other(wmreg, tmp_path):
+    words = ("train", "--arch", "shufflenet_v2_x0_5", "--device", "cpu")
+    idle = wmreg(*words, "--epochs", 0, "--out", tmp_path / "idle.safetensors")
+    trained = wmreg(*words, "--epochs", 3, "--lr", 3e-3, "--out", tmp_path / "trained.safetensors")
+    assert (idle.code, trained.code) == (0, 0)
+    assert "HAS NOT LEARNT ITS TASK" in idle.out
+    assert "--lr" in idle.out
+    assert "HAS NOT LEARNT" not in trained.out
+
+
+@pytest.mark.parametrize("rate", [0, -1, 2, "nan", "much"])
+def test_a_rate_that_is_none_is_refused_before_any_training(wmreg, tmp_path, rate):
+    refused = wmreg("train", "--lr", rate, "--out", tmp_path / "out.safetensors")
+    assert refused.code == 2
+    assert "--lr" in refused.err
+    assert not (tmp_path / "out.safetensors").exists()
