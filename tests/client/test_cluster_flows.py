@@ -125,7 +125,7 @@ def test_three_nodes_verify_a_mark_and_refute_its_absence(nodes, wmreg, marked, 
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a training, an embedding, two claims on three nodes
-@pytest.mark.parametrize("scheme", ["frontier_stitching", "locked_parameters", "margin"])
+@pytest.mark.parametrize("scheme", ["frontier_stitching", "locked_parameters"])
 def test_three_nodes_verify_a_mark_of_another_scheme_and_refute_its_absence(nodes, wmreg, tmp_path, scheme):
     network, key = ("--arch", "shufflenet_v2_x0_5"), ("--signing-key", tmp_path / "key.pem")
     assert wmreg("keygen", "--out", tmp_path / "key.pem").code == 0
