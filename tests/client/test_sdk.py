@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from damage import with_flipped_bit
 
 import client
 from client import (
@@ -607,7 +608,7 @@ def test_bytes_are_verified_like_files_and_damage_is_found(ledger, policy, alice
     assert verify(receipt, policy).proven.index == 1
     assert verify(content, policy).proven.outcome is Outcome.VERIFIED
     for raw in (receipt, content):
-        damaged = raw[:200] + bytes([raw[200] ^ 1]) + raw[201:]
+        damaged = with_flipped_bit(raw, 200)
         with pytest.raises((client.RegistryError, InvalidError)):
             verify(damaged, policy)
     with pytest.raises(InvalidError, match="neither"):

@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+from damage import with_flipped_bit
 from fakes import LedgerMaker, public_key
 
 from client.memory import Memory
@@ -99,7 +100,7 @@ def test_the_help_of_verify_shows_an_example(wmreg):
 def test_every_flipped_byte_of_a_certificate_is_refused(certificate, verify):
     original = certificate.read_bytes()
     for position in range(0, len(original), 61):
-        certificate.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+        certificate.write_bytes(with_flipped_bit(original, position))
 
         refused = verify(certificate)
 
@@ -113,7 +114,7 @@ def test_a_flipped_byte_of_a_receipt_changes_nothing_that_is_believed(certificat
     original = path.read_bytes()
     genuine = verify(path, "--json").document
     for position in range(0, len(original), 23):
-        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+        path.write_bytes(with_flipped_bit(original, position))
 
         answer = verify(path, "--json")
 
@@ -286,7 +287,7 @@ def test_evidence_of_a_fork_between_nodes_tells_who_signed_which_side(equivocati
 def test_every_flipped_byte_of_the_evidence_is_refused(equivocation, verify):
     original = equivocation.read_bytes()
     for position in range(0, len(original), 29):
-        equivocation.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+        equivocation.write_bytes(with_flipped_bit(original, position))
 
         refused = verify(equivocation)
 

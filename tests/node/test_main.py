@@ -15,6 +15,7 @@ import pytest
 from cluster import ROOT
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from damage import with_flipped_bit
 from nacl.exceptions import BadSignatureError
 
 from node import logs, main
@@ -109,7 +110,7 @@ def test_a_name_that_is_no_member_yet_is_exit_4(directory: Path, log: io.StringI
 def test_a_flipped_bit_in_the_ledger_is_exit_5(directory: Path, log: io.StringIO):
     with sqlite3.connect(directory / "state/ledger.db") as connection:
         (entry,) = connection.execute("SELECT entry FROM entries").fetchone()
-        connection.execute("UPDATE entries SET entry = ?", (entry[:-1] + bytes([entry[-1] ^ 1]),))
+        connection.execute("UPDATE entries SET entry = ?", (with_flipped_bit(entry),))
     connection.close()
     code, why = run(directory, log)
     assert code == 5

@@ -1,6 +1,7 @@
 """A message is read and verified once, and only what was verified counts."""
 
 import pytest
+from damage import with_flipped_bit
 from nodeset import ORIGIN, publication
 
 from node import unsealed
@@ -36,7 +37,7 @@ def test_any_other_byte_is_read_anew_and_refused(read: list[bytes]):
     known.unseal(envelope, origin=ORIGIN)
     for place in range(len(envelope)):
         with pytest.raises(RegistryError):
-            known.unseal(envelope[:place] + bytes([envelope[place] ^ 1]) + envelope[place + 1 :], origin=ORIGIN)
+            known.unseal(with_flipped_bit(envelope, place), origin=ORIGIN)
     assert len(read) == 1 + len(envelope)
 
 
@@ -51,7 +52,7 @@ def test_a_message_for_one_ledger_is_none_for_another(read: list[bytes]):
 
 def test_what_did_not_hold_is_not_remembered(read: list[bytes]):
     known = UnsealedMessages()
-    forged = ENVELOPES[0][:-2] + bytes([ENVELOPES[0][-2] ^ 1]) + ENVELOPES[0][-1:]
+    forged = with_flipped_bit(ENVELOPES[0], -2)
     for _ in range(2):
         with pytest.raises(RegistryError):
             known.unseal(forged, origin=ORIGIN)

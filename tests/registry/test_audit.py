@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from damage import with_flipped_bit
 from fakes import LedgerMaker, replayed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ def refusal_of(entries):
 @pytest.mark.parametrize("index", range(6))
 def test_a_flipped_byte_in_any_entry_is_found_and_named(index):
     entries = list(MAKER.entries)
-    entries[index] = entries[index][:-30] + bytes([entries[index][-30] ^ 1]) + entries[index][-29:]
+    entries[index] = with_flipped_bit(entries[index], -30)
     assert refusal_of(entries)[0] == index
     assert refusal_of(MAKER.entries) is None
 
@@ -48,7 +49,7 @@ def test_a_dropped_or_reordered_entry_is_found():
 
 def test_a_changed_recorded_time_is_valid_by_the_rules_but_not_by_the_checkpoint():
     entry = MAKER.entries[-1]
-    state = replayed([*MAKER.entries[:-1], entry[:-1] + bytes([entry[-1] ^ 1])])
+    state = replayed([*MAKER.entries[:-1], with_flipped_bit(entry)])
     with pytest.raises(ConsistencyError, match="another root"):
         state.tree.check(MAKER.checkpoint())
 
@@ -123,7 +124,7 @@ def test_a_bundle_that_is_too_large_is_the_callers_mistake(entries):
 
 
 def test_behind_a_refused_entry_only_the_tree_grows():
-    forged = MAKER.entries[3][:-30] + bytes([MAKER.entries[3][-30] ^ 1]) + MAKER.entries[3][-29:]
+    forged = with_flipped_bit(MAKER.entries[3], -30)
     state = Replay()
     for raw in [*MAKER.entries[:3], forged, *MAKER.entries[4:]]:
         state.take(raw)

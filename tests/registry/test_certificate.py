@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from damage import with_flipped_bit
 from fakes import ORIGIN, START_S, LedgerMaker, policy, private_key, public_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -172,7 +173,7 @@ def test_too_few_votes_make_no_certificate():
 
 
 def flipped(entry):
-    return replace(entry, entry=entry.entry[:-1] + bytes([entry.entry[-1] ^ 1]))
+    return replace(entry, entry=with_flipped_bit(entry.entry))
 
 
 FORGERIES = {

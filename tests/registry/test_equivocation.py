@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+from damage import with_flipped_bit
 from fakes import ORIGIN, LedgerMaker, private_key
 
 from registry import merkle
@@ -74,7 +75,7 @@ def test_every_flipped_byte_is_malformed():
     raw = GROWN.encode()
     for position in range(0, len(raw), 7):
         with pytest.raises(MalformedError):
-            verify_equivocation(raw[:position] + bytes([raw[position] ^ 1]) + raw[position + 1 :], TRUST)
+            verify_equivocation(with_flipped_bit(raw, position), TRUST)
 
 
 def resigned(checkpoint: Checkpoint, signer: str) -> Note:

@@ -6,6 +6,7 @@ Where a forgery could be signed, it is: by all nodes, with keys that the reader 
 from dataclasses import replace
 
 import pytest
+from damage import with_flipped_bit
 from fakes import ORIGIN, LedgerMaker, member, policy, private_key
 
 from registry import merkle
@@ -226,12 +227,12 @@ FORGED_RECEIPTS = {
     "index near 2^64": (replace(HONEST, index=2**64 - 1), InclusionError),
     "entry of another index": (replace(HONEST, entry=MAKER.entries[4]), InclusionError),
     "proof of another index": (replace(HONEST, proof=receipt_at_end(4).proof), InclusionError),
-    "flipped entry": (replace(HONEST, entry=HONEST.entry[:-1] + bytes([HONEST.entry[-1] ^ 1])), InclusionError),
+    "flipped entry": (replace(HONEST, entry=with_flipped_bit(HONEST.entry)), InclusionError),
     "truncated entry": (replace(HONEST, entry=HONEST.entry[:-1]), InclusionError),
     "lengthened entry": (replace(HONEST, entry=HONEST.entry + b"\0"), InclusionError),
     "empty entry": (replace(HONEST, entry=b""), InclusionError),
     "flipped proof": (
-        replace(HONEST, proof=(bytes([HONEST.proof[0][0] ^ 1]) + HONEST.proof[0][1:], *HONEST.proof[1:])),
+        replace(HONEST, proof=(with_flipped_bit(HONEST.proof[0], 0), *HONEST.proof[1:])),
         InclusionError,
     ),
     "truncated proof": (replace(HONEST, proof=HONEST.proof[:-1]), InclusionError),

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import safetensors.numpy
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from damage import with_flipped_bit
 from fakes import ORIGIN, LedgerMaker, policy, private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -377,7 +378,7 @@ HASHES = st.binary(min_size=32, max_size=32)
 @FAST
 @given(SIZES, SIZES, st.lists(HASHES | st.binary(min_size=30, max_size=33), max_size=70), HASHES)
 def test_no_invented_proof_is_accepted(first, second, proof, digest):
-    other = bytes([digest[0] ^ 1]) + digest[1:]
+    other = with_flipped_bit(digest, 0)
     with pytest.raises(InclusionError):
         merkle.verify_inclusion(digest, index=first, size=second, proof=proof, root=other)
     with pytest.raises(ConsistencyError):

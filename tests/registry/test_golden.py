@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from damage import with_flipped_bit
 from fakes import LedgerMaker, good_measurement, policy, replayed
 
 from registry import intoto, merkle, tiles
@@ -119,7 +120,7 @@ def test_an_ml_dsa_cosignature_of_every_release_still_counts(release):
     note = Note.parse((release / "ml-dsa.checkpoint").read_text())
     assert set(trust.check(note).times_s) == {"node-1-pq"}
     log, ml_dsa = note.signatures
-    flipped = replace(ml_dsa, payload=ml_dsa.payload[:-1] + bytes([ml_dsa.payload[-1] ^ 1]))
+    flipped = replace(ml_dsa, payload=with_flipped_bit(ml_dsa.payload))
     with pytest.raises(RefusedError):
         trust.check(replace(note, signatures=(log, flipped)))
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from damage import with_flipped_bit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,7 +117,7 @@ def test_every_consistency_proof_verifies_and_no_rewritten_past_does(data):
 
 
 FORGERIES = {
-    "flipped bit": lambda p: [bytes([p[0][0] ^ 1]) + p[0][1:], *p[1:]],
+    "flipped bit": lambda p: [with_flipped_bit(p[0], 0), *p[1:]],
     "truncated": lambda p: p[:-1],
     "first hash missing": lambda p: p[1:],
     "trailing hash": lambda p: [*p, bytes(32)],

@@ -3,6 +3,7 @@
 from functools import cache
 
 import pytest
+from damage import with_flipped_bit
 
 from registry import merkle
 from registry.errors import ConsistencyError, InclusionError
@@ -104,7 +105,7 @@ def sides(index, size):
 
 
 def flipped(digest):
-    return bytes([digest[0] ^ 1]) + digest[1:]
+    return with_flipped_bit(digest, 0)
 
 
 PROOF_FORGERIES = {

@@ -9,6 +9,7 @@ import struct
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
+from damage import with_flipped_bit
 from fakes import private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,8 +128,8 @@ def with_payload(payload):
 
 
 FORGERIES = {
-    "flipped bit": LINE.payload[:-1] + bytes([LINE.payload[-1] ^ 1]),
-    "flipped bit of the time": LINE.payload[:7] + bytes([LINE.payload[7] ^ 1]) + LINE.payload[8:],
+    "flipped bit": with_flipped_bit(LINE.payload),
+    "flipped bit of the time": with_flipped_bit(LINE.payload, 7),
     "time beyond 63 bits": b"\xff" * 8 + LINE.payload[8:],
     "truncated": LINE.payload[:-1],
     "trailing byte": LINE.payload + b"\0",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from damage import with_flipped_bit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,7 +99,7 @@ def test_no_changed_character_leaves_the_note_verified(position, change):
 def test_a_known_key_whose_signature_fails_rejects_the_whole_note():
     note = Note.parse(VECTORS["cosigned_checkpoint"])
     log_line, line = note.signatures
-    broken = line.payload[:-1] + bytes([line.payload[-1] ^ 1])
+    broken = with_flipped_bit(line.payload)
     forged = Note(note.text, (log_line, SignatureLine(line.name, line.key_id, broken)))
     with pytest.raises(RefusedError) as refused:
         verify_signatures(forged, [LOG_KEY, WITNESS_KEY])

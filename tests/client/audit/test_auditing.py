@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from damage import with_flipped_bit
 
 from client.audit.mirror import Mirror
 from registry import tiles
@@ -130,7 +131,7 @@ def test_every_flipped_byte_of_a_mirrored_entry_is_found(mirrored, audit, ledger
     path = mirrored.bundle(0, 2)
     original = path.read_bytes()
     for position in range(0, len(original), 97):
-        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+        path.write_bytes(with_flipped_bit(original, position))
 
         found = audit("--mirror", mirrored.directory, "--offline")
 
@@ -144,7 +145,7 @@ def test_every_flipped_byte_of_a_mirrored_entry_is_found(mirrored, audit, ledger
 def test_a_damaged_copy_is_called_one_and_accuses_nobody(mirrored, audit):
     path = mirrored.bundle(0, 2)
     genesis, publication = tiles.parse_entry_bundle(path.read_bytes())
-    damaged = publication[:-30] + bytes([publication[-30] ^ 1]) + publication[-29:]
+    damaged = with_flipped_bit(publication, -30)
     path.write_bytes(tiles.entry_bundle([genesis, damaged]))
 
     found = audit("--mirror", mirrored.directory, "--offline", "--json")
@@ -169,7 +170,7 @@ def test_a_bundle_that_is_cut_off_is_named(mirrored, audit):
 def test_damaged_checkpoints_in_a_mirror_are_named_offline_and_fetched_again_online(mirrored, audit):
     path = mirrored.notes_path(0)
     raw = path.read_bytes()
-    path.write_bytes(raw[:-20] + bytes([raw[-20] ^ 1]) + raw[-19:])
+    path.write_bytes(with_flipped_bit(raw, -20))
 
     offline = audit("--mirror", mirrored.directory, "--offline", "--json")
     online = audit("--mirror", mirrored.directory)
@@ -183,7 +184,7 @@ def test_every_flipped_byte_of_a_mirrored_checkpoint_is_an_alarm_or_was_believed
     path = mirrored.checkpoint
     original = path.read_bytes()
     for position in range(0, len(original), 7):
-        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+        path.write_bytes(with_flipped_bit(original, position))
 
         found = audit("--mirror", mirrored.directory, "--offline")
 
@@ -211,7 +212,7 @@ def test_a_flipped_byte_of_mirrored_checkpoints_is_found_or_remarked_on(mirrored
     path = mirrored.notes_path(0)
     original = path.read_bytes()
     for position in range(0, len(original), 41):
-        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+        path.write_bytes(with_flipped_bit(original, position))
 
         found = audit("--mirror", mirrored.directory, "--offline", "--json")
 

@@ -1,6 +1,7 @@
 """Promises: many processes that verify signatures accept nothing that one would not, and name the same entry."""
 
 import pytest
+from damage import with_flipped_bit
 
 from bench.ledger import signatures_of
 from bench.ledger_maker import Ledgers, make_certificate, make_mirror
@@ -50,7 +51,7 @@ def forged(entry: bytes, *, key_signature: bool) -> bytes:
 
 
 def _flipped(signature: bytes) -> bytes:
-    return signature[:-1] + bytes([signature[-1] ^ 1])
+    return with_flipped_bit(signature)
 
 
 def test_many_processes_come_to_the_state_that_one_comes_to(mirror, parallel, monkeypatch):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from damage import with_flipped_bit
 
 from client.api import open_ledger
 from client.errors import InputError
@@ -106,7 +107,7 @@ def bundle(raw: list[bytes]) -> bytes:
 LIES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "leaves one out": lambda raw: [*raw[:2], *raw[3:]],
     "tells one twice in another's place": lambda raw: [*raw[:2], raw[1], *raw[3:]],
-    "changes a byte": lambda raw: [*raw[:2], raw[2][:-1] + bytes([raw[2][-1] ^ 1]), *raw[3:]],
+    "changes a byte": lambda raw: [*raw[:2], with_flipped_bit(raw[2]), *raw[3:]],
     "has another order": lambda raw: [raw[0], raw[2], raw[1], *raw[3:]],
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import with_flipped_bit
 from fakes import good_measurement, private_key, public_key, replayed
 from nodeset import ORIGIN, STATUS, NodeSet, claim, publication, sealed, vote_message
 
@@ -103,7 +104,7 @@ async def test_of_a_batch_each_message_is_recorded_or_refused_by_itself(tmp_path
         known = publication(number=0)
         await api.submit(known)
         sent = publication(number=3)
-        forged = sent[:-1] + bytes([sent[-1] ^ 1])
+        forged = with_flipped_bit(sent)
         lost = claim(publication(number=9), number=9)
         batch = entry_bundle([publication(number=1), known, forged, lost, publication(number=2)])
         status, raw, _ = await api.call("POST", "/v1/batches", batch)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster import ROOT
+from damage import with_flipped_bit
 from stored import ORIGIN, StoredNode
 
 from node.errors import ConfigError, InconsistentStateError
@@ -129,7 +130,7 @@ def test_any_changed_missing_or_added_file_of_a_backup_is_noticed(node: StoredNo
     def check() -> None:
         Manifest.load(tmp_path / "backup").check_files(tmp_path / "backup")
 
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    path.write_bytes(with_flipped_bit(whole))
     with pytest.raises(ConfigError, match="another backup"):
         check()
     path.unlink()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cluster import ROOT
+from damage import with_flipped_bit
 from stored import StoredNode
 
 from node.config import load_config
@@ -117,7 +118,7 @@ def flip(name: str, at: float) -> Damage:
 def forged_entry(directory: Path) -> None:
     with sqlite3.connect(directory / "state/ledger.db") as connection:
         (entry,) = connection.execute("SELECT entry FROM entries WHERE position = 5").fetchone()
-        connection.execute("UPDATE entries SET entry = ? WHERE position = 5", (entry[:-1] + bytes([entry[-1] ^ 1]),))
+        connection.execute("UPDATE entries SET entry = ? WHERE position = 5", (with_flipped_bit(entry),))
     connection.close()
 
 
