@@ -46,13 +46,13 @@ class Task:
     image_size: int | None = None
 
 
-def unlearnt(score: float, constant: float | None) -> str | None:
-    """Say so where a network does its task no better than one and the same answer would; None where it does."""
+def unlearnt(score: float, constant: float | None) -> tuple[str, ...]:
+    """Return lines that say so where a network does its task no better than one and the same answer would."""
     if constant is None or score > constant:
-        return None
+        return ()
     return (
-        f"THE NETWORK HAS NOT LEARNT ITS TASK: one answer to everything is right in {constant:.2%}.\n"
-        "Train it with another --lr, more --epochs or another --seed, or name your own with --weights."
+        f"THE NETWORK HAS NOT LEARNT ITS TASK: one answer to everything is right in {constant:.2%}.",
+        "Train it with another --lr, more --epochs or another --seed, or name your own with --weights.",
     )
 
 

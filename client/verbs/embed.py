@@ -227,7 +227,7 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"model             {out / 'model.safetensors'}",
         f"SHA-256           {report['model_sha256']}",
         "",
-        *filter(None, [unlearnt(scores["marked"], report["test_constant"])]),
+        *unlearnt(scores["marked"], report["test_constant"]),
         _what_next(report, out),
     ]
     return Report(document={"directory": str(out), **report}, text="\n".join(text))

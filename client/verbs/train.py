@@ -44,7 +44,10 @@ def command(*, task: Task, savepoint: Path | None, savepoint_s: float, out: Path
         f"test_{measure}": score,
         "test_constant": constant,
     }
-    text = [f"weights        {out}", f"SHA-256        {sha256}", f"{MEASURES[measure]:<13}  {score:.2%}"]
-    if (warning := unlearnt(score, constant)) is not None:
-        text.append(warning)
+    text = [
+        f"weights        {out}",
+        f"SHA-256        {sha256}",
+        f"{MEASURES[measure]:<13}  {score:.2%}",
+        *unlearnt(score, constant),
+    ]
     return Report(document=document, text="\n".join(text))

@@ -2,7 +2,15 @@
 
 import pytest
 
-from client.marking.models import FINE_TUNING, FROM_SCRATCH, Schedule, constant_score, load_data, schedule_of
+from client.marking.models import (
+    FINE_TUNING,
+    FROM_SCRATCH,
+    MASKS_FROM_SCRATCH,
+    Schedule,
+    constant_score,
+    load_data,
+    schedule_of,
+)
 from client.marking.task import Task, unlearnt
 
 pytestmark = pytest.mark.long
@@ -37,9 +45,9 @@ def test_one_answer_to_everything_is_as_right_as_the_commonest_class(digits):
 
 
 def test_a_network_is_unlearnt_up_to_what_one_answer_scores():
-    assert "10.28%" in unlearnt(0.1028, 0.1028)
-    assert unlearnt(0.1029, 0.1028) is None
-    assert unlearnt(0.0, None) is None
+    assert "10.28%" in unlearnt(0.1028, 0.1028)[0]
+    assert unlearnt(0.1029, 0.1028) == ()
+    assert unlearnt(0.0, None) == ()
 
 
 def test_train_warns_of_a_network_that_has_learnt_nothing_and_of_no_other(wmreg, tmp_path):
@@ -50,6 +58,12 @@ def test_train_warns_of_a_network_that_has_learnt_nothing_and_of_no_other(wmreg,
     assert "HAS NOT LEARNT ITS TASK" in idle.out
     assert "--lr" in idle.out
     assert "HAS NOT LEARNT" not in trained.out
+
+
+def test_the_help_names_the_rates_that_are_usual(wmreg):
+    told = " ".join(wmreg("train", "--help").out.split())
+    usual = f"[default: {FROM_SCRATCH.lr:g}, with masks {MASKS_FROM_SCRATCH.lr:g}; to fine-tune {FINE_TUNING.lr:g}]"
+    assert usual in told
 
 
 @pytest.mark.parametrize("rate", [0, -1, 2, "nan", "much"])

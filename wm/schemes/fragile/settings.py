@@ -31,7 +31,7 @@ class Settings:
     beta2: float = 0.999
     batch: int = 50  # triggers in memory at once; the result does not depend on it but for the last digits
     tolerates_tf32: bool = True  # as GPUs compute convolutions by default; without it margins are finer, for fp32 alone
-    margin_least: float = 10.0  # of every trigger, in units of the numeric noise
+    margin_least: float = 10.0  # of every trigger, in units of the numeric noise, as numerics weighs it
     margin_most: float = 15.0  # likewise; less is more sensitive and harder to reach
     polishing_rounds: int = 40  # in each of which a trigger moves by single levels of pixels
     attempts: int = 10  # how often noise is measured, and triggers that were left behind are begun anew
