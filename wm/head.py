@@ -78,6 +78,32 @@ def initial_head(features: Tensor, taps: Sequence[Tap], *, pooling: int, hidden:
     return head.to(features.device)
 
 
+def distance_from_centre(head: Head, features: Tensor) -> float:
+    """Return how far features lie from where a head is centred: root mean square over them, in its deviations.
+
+    Args:
+        head: on the features' device.
+        features: shape (n, d).
+    """
+    return float(((features.mean(0) - head.mean) / head.std).square().mean().sqrt())
+
+
+@torch.no_grad()
+def recentre(head: Head, features: Tensor) -> None:
+    """Centre a trained head on other features. What it answers stays as it was, but for rounding.
+
+    Their scales stay too: noise is drawn by them, and where a training has made features much larger, a head that is
+    trained with as much more noise reads less.
+
+    Args:
+        head: changed; on the features' device.
+        features: what it is to be centred on, shape (n, d).
+    """
+    mean = features.mean(0)
+    head.hidden.bias += (head.hidden.weight / head.std) @ (mean - head.mean)
+    head.mean.copy_(mean)
+
+
 def head_from_tensors(tensors: Mapping[str, Tensor], *, inputs: int, hidden: int) -> Head:
     """Rebuild a head from an evidence file's tensors.
 

@@ -5,7 +5,7 @@ import torch
 
 from wm.backbone import Tap
 from wm.errors import WatermarkError
-from wm.head import Head, head_from_tensors, initial_head
+from wm.head import Head, distance_from_centre, head_from_tensors, initial_head, recentre
 
 TAPS = (Tap("a", 2, 2, 2), Tap("b", 4, 1, 1))
 
@@ -32,6 +32,18 @@ def test_one_deviation_serves_a_whole_tap() -> None:
 def test_a_dead_tap_divides_by_something() -> None:
     dead = initial_head(torch.zeros(5, 12), TAPS, pooling=2, hidden=5, seed=1)
     assert bool(torch.isfinite(dead(torch.zeros(3, 12))).all())
+
+
+def test_a_head_centred_anew_answers_as_before_and_lies_where_it_is_told() -> None:
+    made = head()
+    moved = torch.cat([4 + 3 * torch.randn(60, 8), 500 + 10 * torch.randn(60, 4)], dim=1)
+    before = made(moved)
+    assert distance_from_centre(made, moved) > 3
+    std = made.std.clone()
+    recentre(made, moved)
+    assert torch.allclose(made(moved), before, atol=1e-4)
+    assert distance_from_centre(made, moved) < 1e-5
+    assert torch.equal(made.std, std)
 
 
 def test_an_answer_does_not_depend_on_the_other_inputs_of_the_batch() -> None:

@@ -22,7 +22,7 @@ from wm.backbone import full_precision
 from wm.computing import reproducible
 from wm.data import Examples
 from wm.errors import WatermarkError
-from wm.head import initial_head
+from wm.head import distance_from_centre, initial_head, recentre
 from wm.progress import ProgressCallback, silent
 from wm.randomness import EndlessOrder, generator
 from wm.savepoint import Stateful, fingerprint, prefixed, under
@@ -38,6 +38,8 @@ from wm.schemes.mtlsign.shadows import Shadowing, TuningLoss
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
 from wm.triggers import Spec, make_triggers
 
+# From here on, in deviations, a training is taken to have left the head's centre behind; `wm.embed` stays below half.
+LEFT_BEHIND = 1.0
 _KEY = "watermark key's hash"
 
 
@@ -66,8 +68,7 @@ class Mark:
       old as it is; but nodes run no stranger's code: they find a claim on it UNVERIFIABLE, `unknown_architecture`.
 
     Make the mark when the primary training is done, on the model's final device, and train on gently: this is stage 2
-    of the paper, and what was measured. Made of an untrained model it does not take: the head is centred by the
-    features of W0, which the primary training then leaves far behind, and R_func holds the model back.
+    of the paper, and what was measured. Not of an untrained one: R_func would hold its training back.
 
     Attributes:
         head: c_WM, in float32; it belongs into the optimiser.
@@ -226,6 +227,9 @@ class Mark:
     def finish(self, model: nn.Module, *, progress: ProgressCallback = silent) -> None:
         """Train the head alone, with Adam, on features that no longer change; call it after the last step.
 
+        Where the training has moved the features far from W0's, on which the head is centred, it is centred on those
+        of the released model first. Beside negative controls it stays where it is.
+
         Args:
             model: as it will be released.
             progress: called after every step.
@@ -247,6 +251,8 @@ class Mark:
             self._align(model)
         read = self._reading.all(model)
         with full_precision(self._reading.device):
+            if not self._branch_loss.negatives and distance_from_centre(self.head, read) > LEFT_BEHIND:
+                recentre(self.head, read)
             self._branch_loss.train_head(read, self._chosen, progress=progress)
         self._note(read)
 

@@ -308,6 +308,21 @@ def test_what_cannot_be_marked_is_refused_by_name(options: Callable[[], dict], c
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(("shift", "negatives", "stays"), [(0.01, 0, True), (5.0, 0, False), (5.0, 1, True)])
+def test_a_head_is_centred_anew_where_a_training_has_left_it_behind(shift: float, negatives: int, stays: bool) -> None:
+    settings = replace(SETTINGS, tuning_regularizer="none", siblings=0, fresh_negatives=0)
+    model = own_net()
+    mark = made(model, settings=settings, negatives=[own_net() for _ in range(negatives)])
+    centre = mark.head.mean.clone()
+    mark.loss(model).backward()
+    with torch.no_grad():
+        model.stem[1].bias.add_(shift)  # in front of a ReLU that a tap is behind
+    mark.finish(model)
+    assert torch.equal(mark.head.mean, centre) is stays
+    if not stays:
+        assert mark.matched(model) >= 75  # 52 where it stays
+
+
 def test_without_anything_to_tune_with_r_da_is_refused_and_says_how_to_do_without() -> None:
     with pytest.raises(ValueError, match="tuning_regularizer='none'"):
         made(settings=SETTINGS)
