@@ -27,8 +27,8 @@ from wm.attacks.forgeries import FORGERIES, Forgery
 
 SEEDS = (1, 2, 3)
 TRIGGERS, THIEFS_FRACTION = 600, 0.1
-# Overwriting usually goes on to 350 passes; docs/results.md tells of as many, of a thief who is held back. Spoiling goes
-# on to ten times its usual end.
+# Overwriting usually goes on to 350 passes; docs/results.md tells of as many, of a thief who is held back.
+# Spoiling usually ends after 100 steps.
 STRENGTHS: Mapping[str, tuple[float, ...]] = {"overwriting": (10, 50), "spoil": (10, 100, 1000)}
 PAGE = RESULTS.parents[1] / "docs" / "attacks.md"
 Rows = Mapping[str, Mapping[str, Any]]

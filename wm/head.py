@@ -100,7 +100,7 @@ def recentre(head: Head, features: Tensor) -> None:
         features: what it is to be centred on, shape (n, d).
     """
     mean = features.mean(0)
-    head.hidden.bias += (head.hidden.weight / head.std) @ (mean - head.mean)
+    head.hidden.bias.add_((head.hidden.weight / head.std) @ (mean - head.mean))
     head.mean.copy_(mean)
 
 
