@@ -76,17 +76,22 @@ def _overwriting(table: Table) -> Iterator[str]:
     if not (told := by_task(table, figures, with_goals=True)):
         return
     yield "### Overwriting, beside the paper's table 3\n"
-    repeats = [row["repeats"] for metric, row in table.rows.items() if f"{last}: thief's own matched" in metric]
     yield (
-        f"Seeds: {min(repeats)}. Epochs are passes over the thief's triggers, as many as the owner's; goals are the\n"
+        f"Seeds: {min(_repeats(table, figures))}. "
+        "Epochs are passes over the thief's triggers, as many as the owner's; goals are the\n"
         "paper's figures. Nothing but the distance holds the thief's Adam, and after hundreds of passes with hardly\n"
         "any loss it makes leaps that take the mark and the task's accuracy with them: read what is lost beside the\n"
         "task accuracy that he is left with.\n"
     )
     yield told
-    accuracies = {f"overwriting, {epoch} epochs: task accuracy": epoch for epoch in PAPER_OVERWRITING_EPOCHS}
-    yield _seeds_told(table, accuracies)
-    yield by_task(table, {name: f"{epoch} epochs: task, %" for name, epoch in accuracies.items()})
+    accuracies = {
+        f"overwriting, {epoch} epochs: task accuracy": f"{epoch} epochs: task, %" for epoch in PAPER_OVERWRITING_EPOCHS
+    }
+    if left := by_task(table, accuracies):
+        fewest, most = min(repeats := _repeats(table, accuracies)), max(repeats)
+        fewer = "" if fewest == most else f", of {fewest} seeds where a figure was not kept of the others"
+        yield f"The task accuracy that he is left with{fewer}:\n"
+        yield left
     yield "Of the first passes, in which his weights move most and come back, the paper does not tell:\n"
     yield by_task(table, _points_lost(FIRST_OVERWRITING_EPOCHS))
     yield f"![Watermark accuracy lost to overwriting](images/results-{table.setting.name}-overwriting.png)\n"
@@ -96,12 +101,9 @@ def _overwriting(table: Table) -> Iterator[str]:
     )
 
 
-def _seeds_told(table: Table, figures: Collection[str]) -> str:
-    """Introduce the task accuracies, and say where fewer seeds tell of them."""
-    repeats = [row["repeats"] for metric, row in table.rows.items() if metric.partition(": ")[2] in figures]
-    least, most = min(repeats), max(repeats)
-    fewer = "" if least == most else f", of {least} seeds where a figure was not kept of the others"
-    return f"The task accuracy that he is left with{fewer}:\n"
+def _repeats(table: Table, figures: Collection[str]) -> list[int]:
+    """Of how many seeds each task's figures are."""
+    return [row["repeats"] for metric, row in table.rows.items() if metric.partition(": ")[2] in figures]
 
 
 def _points_lost(epochs: Sequence[int]) -> dict[str, str]:
