@@ -96,11 +96,12 @@ def make_reference(model: nn.Module, info: Info) -> Reference:
         The reference, on the CPU.
 
     Raises:
-        ValueError: the info asks for none, or an answer is not finite.
+        WatermarkError: `malformed`, an answer is not finite.
+        ValueError: the info asks for none.
     """
     answers = _answers(model, info)
     if not all(bool(torch.isfinite(part).all()) for part in (*answers.coarse, *answers.fine)):
-        raise ValueError("the model answers the probes with a value that is not finite")
+        raise WatermarkError("malformed", "the model answers the probes with a value that is not finite")
     scale = [part.abs().max().clamp_min(torch.finfo(torch.float32).tiny) for part in answers.coarse]
     rows = [(part / largest).flatten(1).half() for part, largest in zip(answers.coarse, scale, strict=True)]
     centre = _mean(answers.fine).cpu() if answers.fine else None
@@ -143,7 +144,7 @@ def channel_maps(network: nn.Module, info: Info, reference: Reference) -> list[C
         reference: what to align to.
 
     Raises:
-        ValueError: the network answers with a value that is not finite.
+        WatermarkError: `malformed`, the network answers with a value that is not finite.
     """
     return _maps(_answers(network, info), info, reference)
 
@@ -171,7 +172,7 @@ def read_aligned(network: nn.Module, info: Info, images: Tensor, reference: Refe
     """Read and pool a network's taps as the published model's, shape (n, d), on the network's device.
 
     Raises:
-        ValueError: the network answers the probes with a value that is not finite.
+        WatermarkError: `malformed`, the network answers the probes with a value that is not finite.
     """
     answers = _answers(network, info)
     maps = _maps(answers, info, reference)

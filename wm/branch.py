@@ -42,8 +42,8 @@ class Branch:
             Shape (triggers, d), on the network's device.
 
         Raises:
-            WatermarkError: `mismatch`, nothing is aligned and a tap has another number of channels than the head reads.
-            ValueError: the network answers the probes of an alignment with a value that is not finite.
+            WatermarkError: `mismatch`, nothing is aligned and a tap has another number of channels than the head reads;
+                `malformed`, the network answers the probes of an alignment with a value that is not finite.
         """
         info, images = self.info, self.triggers.images
         if self.reference is not None:
@@ -82,12 +82,16 @@ def agreements(margins: Tensor, labels: Tensor) -> Tensor:
         True where they agree, shape (triggers,).
 
     Raises:
-        ValueError: the shapes differ, or a margin is not finite: NaN > 0 is False and would pass for a 0.
+        WatermarkError: `malformed`, a margin is not finite, as numbers that are too large make it, in the suspect or in
+            the head: NaN > 0 is False and would pass for a 0.
+        ValueError: the shapes differ.
     """
     if margins.shape != labels.shape:
         raise ValueError(f"{tuple(margins.shape)} answers for {tuple(labels.shape)} labels")
     if not bool(torch.isfinite(margins).all()):
-        raise ValueError("the branch answers with a value that is not finite")
+        raise WatermarkError(
+            "malformed", "the branch answers with a value that is not finite: the weights or the head are too large"
+        )
     return (margins > 0) == labels
 
 
@@ -108,7 +112,8 @@ def count_matched(
         An integer in [0, info.triggers].
 
     Raises:
-        ValueError: the key's length, or a value that is not finite.
+        WatermarkError: `malformed`, a value that is not finite.
+        ValueError: the key's length.
     """
     triggers = make_triggers(watermark_key, info.input, count=info.triggers)
     read = Branch(head, info, triggers, reference).read(model)

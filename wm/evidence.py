@@ -57,7 +57,7 @@ def with_reference(evidence: EvidenceFile, model: nn.Module) -> EvidenceFile:
         The evidence with a reference; without one where a tap has more channels than can be aligned.
 
     Raises:
-        ValueError: the model answers with a value that is not finite.
+        WatermarkError: `malformed`, the model answers with a value that is not finite.
     """
     info = evidence.info
     probing = info.reference or probing_for(info.taps, pooling=info.pooling, centred=False)

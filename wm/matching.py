@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[attr-defined]  # its stubs do not list it
 from torch import Tensor
 
+from wm.errors import WatermarkError
+
 STAYING = 1.0  # in units of z: as much as between correlations of 0.76 and 0.96
 AT_HOME = 0.5  # the least correlation of a channel with itself after a tuning
 ALIKE_MOST = 0.9999  # where z ends; a copy's channels are all alike to their own
@@ -64,7 +66,7 @@ def match_channels(reference: Array, suspect: Array) -> ChannelMap:
         suspect: shape (the suspect's channels, answers), to the same probes on the same grid.
 
     Raises:
-        ValueError: a value is not finite.
+        WatermarkError: `malformed`, a value is not finite.
     """
     is_signed = bool((reference < 0).any())
     found = _unmatched(reference)
@@ -87,7 +89,7 @@ def match_units(reference: Sequence[Array], suspect: Sequence[Array]) -> list[Ch
         One map for each tap.
 
     Raises:
-        ValueError: a value is not finite.
+        WatermarkError: `malformed`, a value is not finite.
     """
     maps = [_unmatched(part) for part in reference]
     wanted, given = (np.concatenate(parts, axis=1) for parts in (reference, suspect))
@@ -108,7 +110,7 @@ def _unmatched(reference: Array) -> ChannelMap:
 def _pairs(reference: Array, suspect: Array, *, is_signed: bool) -> Iterator[tuple[int, int, int]]:
     """Channels that belong together, and the sign of their correlation; where it is signed, its size is what counts."""
     if not np.isfinite(suspect).all():
-        raise ValueError("the network answers the probes with a value that is not finite")
+        raise WatermarkError("malformed", "the network answers the probes with a value that is not finite")
     alike = _standardised(reference) @ _standardised(suspect).T / reference.shape[1]
     for row, column in zip(*_assigned(np.abs(alike) if is_signed else alike), strict=True):
         if alike[row, column] > 0 or (is_signed and alike[row, column] < 0):

@@ -289,8 +289,8 @@ def _count(branch: Branch, suspect: nn.Module, reference: Reference | None, *, e
     plain: _Count | None = None
     try:
         plain = _counted(branch, suspect)
-    except WatermarkError:  # other numbers of channels than the head reads
-        if reference is None:
+    except WatermarkError as error:
+        if reference is None or error.code != "mismatch":  # that is other numbers of channels than the head reads
             raise
     if plain is not None and (reference is None or plain.matched >= enough):
         return plain

@@ -124,7 +124,7 @@ def _measure(job: Job, device: str, public: Path | None, *, least_matched: int) 
         result = _counted(job, files, device, least_matched=least_matched)
     except wm.WatermarkError as error:
         raise Settled(Outcome.UNVERIFIABLE, _REASONS.get(error.code, error.code), str(error)) from error
-    except ValueError as error:  # an answer that is not finite: NaN in the weights, or weights that make it
+    except ValueError as error:  # what torch refuses to compute with: also of strangers' making
         raise Settled(Outcome.UNVERIFIABLE, "malformed", str(error)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         if device.startswith("cuda"):

@@ -118,9 +118,20 @@ def test_a_centre_out_of_all_bounds_is_an_error_that_is_named_or_convicts_nobody
     if is_counted:
         assert measured(tmp_path / "other", hostile).matched <= 75
     else:
-        with pytest.raises(ValueError, match="not finite"):
+        with pytest.raises(wm.WatermarkError, match="not finite") as refused:
             measured(tmp_path / "other", hostile)
+        assert refused.value.code == "malformed"
         assert measured(owner.model_path, hostile).matched >= 95  # which is read as it is
+
+
+@pytest.mark.parametrize(("name", "value"), [("mean", 3e38), ("std", 1e-44)])
+def test_a_head_that_answers_with_infinities_is_refused(owner, tmp_path: Path, name: str, value: float) -> None:
+    evidence = wm.load_evidence(owner.evidence_path)
+    getattr(evidence.head, name).fill_(value)
+    wm.save_evidence(tmp_path / "evidence", evidence)
+    with pytest.raises(wm.WatermarkError, match="the branch answers with a value that is not finite") as refused:
+        measured(owner.model_path, replace(owner, evidence_path=tmp_path / "evidence"))
+    assert refused.value.code == "malformed"
 
 
 def test_a_widened_copy_is_recognised_if_there_is_something_to_align_it_to(owner, few_digits, tmp_path: Path) -> None:

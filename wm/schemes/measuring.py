@@ -87,8 +87,7 @@ def count_in_file(
         progress: called after every control.
 
     Raises:
-        WatermarkError: a file is malformed, too large or of another architecture.
-        ValueError: a value that is not finite.
+        WatermarkError: a file is malformed, too large or of another architecture, or a value is not finite.
         OSError: a file cannot be read.
     """
     reader = _Reader(evidence, watermark_key)

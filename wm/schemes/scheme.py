@@ -89,16 +89,16 @@ def answers(model: nn.Module, pixels: Tensor, spec: InputSpec) -> Tensor:
         int64, shape (n,), on the CPU; of equal logits the first class.
 
     Raises:
-        ValueError: a logit is not finite, or the network's answer is not of shape (n, classes).
+        WatermarkError: `malformed`, a logit is not finite, or the network's answer is not of shape (n, classes).
     """
     place, found = device_of(model), []
     with evaluating(model):
         for batch in torch.split(from_pixels(pixels, spec), TRIGGERS_AT_ONCE):
             logits = model(batch.to(place))
             if not isinstance(logits, Tensor) or logits.ndim != 2:
-                raise ValueError("the network does not answer with a row of logits for each picture")
+                raise WatermarkError("malformed", "the network does not answer with a row of logits for each picture")
             if not bool(torch.isfinite(logits).all()):
-                raise ValueError("the network answers with a value that is not finite")
+                raise WatermarkError("malformed", "the network answers with a value that is not finite")
             found.append(logits.argmax(1).cpu())
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
 

@@ -131,6 +131,18 @@ def test_a_file_that_is_no_such_model_is_refused(measure, tmp_path, content, cod
     assert (refused.code, refused.document["error"]["code"]) == (1, code)
 
 
+def test_a_suspect_that_answers_with_infinities_is_refused_in_one_line(marked, wmreg, tmp_path):
+    weights = safetensors.torch.load_file(marked[0].model)
+    enlarged = {name: 1e30 * it if it.is_floating_point() else it for name, it in weights.items()}
+    safetensors.torch.save_file(enlarged, tmp_path / "enlarged.safetensors")
+
+    refused = wmreg("measure", tmp_path / "enlarged.safetensors", "--evidence", marked[0].directory)
+
+    assert refused.code == 1
+    assert "a value that is not finite" in refused.err
+    assert refused.err.count("\n") == 1
+
+
 def test_a_failure_leaves_no_bundle(marked, tmp_path):
     bundle, _ = marked
     key_file = WatermarkKeyFile(origin=ORIGIN, binding=bundle.load_watermark_key().binding)

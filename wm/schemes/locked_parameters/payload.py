@@ -112,7 +112,8 @@ def agreements(model: nn.Module, payload: LockedPayload, watermark_key: bytes) -
 
     Raises:
         WatermarkError: `mismatch`, the network lacks a tensor or has it in another shape.
-        ValueError: a weight is not finite, or the key's length.
+        WatermarkError: `malformed`, a weight is not finite.
+        ValueError: the key's length.
     """
     return agreements_in(model.state_dict(), payload, watermark_key)
 
@@ -146,8 +147,7 @@ def read(tensors: Mapping[str, Tensor], places: Places) -> Tensor:
         float32, shape (n,), on the CPU.
 
     Raises:
-        WatermarkError: `mismatch`, naming the tensor.
-        ValueError: a weight is not finite.
+        WatermarkError: `mismatch`, naming the tensor; `malformed`, a weight is not finite.
     """
     found = torch.zeros(len(places))
     for number, (name, shape) in enumerate(zip(places.names, places.shapes, strict=True)):
@@ -158,5 +158,5 @@ def read(tensors: Mapping[str, Tensor], places: Places) -> Tensor:
         chosen, where = places.of(number)
         found[chosen] = tensor.detach().cpu()[where].float()
     if not bool(torch.isfinite(found).all()):
-        raise ValueError("the network has a weight that is not finite")
+        raise WatermarkError("malformed", "the network has a weight that is not finite")
     return found

@@ -54,7 +54,7 @@ def make_reference(model: nn.Module, shapes: Shapes, spec: InputSpec) -> Tensor 
         can be realigned, a layer runs twice, there are too many channels, or probes do not fit the input.
 
     Raises:
-        ValueError: the model answers with a value that is not finite.
+        WatermarkError: `malformed`, the model answers with a value that is not finite.
     """
     channels = width(shapes)
     probes = min(PROBES_MAX, REFERENCE_BYTES_MAX // (2 * channels)) if channels else 0
@@ -62,7 +62,9 @@ def make_reference(model: nn.Module, shapes: Shapes, spec: InputSpec) -> Tensor 
         return None
     try:
         answers = torch.cat(list(_answers(model, list(layers(shapes)), spec, probes=probes).values()))
-    except WatermarkError:  # a layer that runs twice, or never itself
+    except WatermarkError as error:
+        if error.code != "mismatch":  # that is a layer that runs twice, or never itself
+            raise
         return None
     largest = answers.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return (answers / largest).half().T.contiguous()
@@ -83,7 +85,8 @@ def realigned(suspect: nn.Module, payload: LockedPayload, spec: InputSpec) -> di
     Raises:
         WatermarkError: `mismatch`, the suspect has fewer channels or lacks a layer; `unknown_architecture`, nothing in
             it can be renumbered.
-        ValueError: the payload has no reference, or the suspect answers with a value that is not finite.
+        WatermarkError: `malformed`, the suspect answers with a value that is not finite.
+        ValueError: the payload has no reference.
     """
     if payload.reference is None:
         raise ValueError("the payload has no reference to align to")
@@ -151,7 +154,7 @@ def _answers(model: nn.Module, names: Sequence[str], spec: InputSpec, *, probes:
         raise WatermarkError("mismatch", f"the layer {missing[0]!r} does not answer once to every probe")
     answers = {layer: torch.cat(parts).double().cpu().T.contiguous() for layer, parts in rows.items()}
     if not all(bool(torch.isfinite(it).all()) for it in answers.values()):
-        raise ValueError("the network answers the probes with a value that is not finite")
+        raise WatermarkError("malformed", "the network answers the probes with a value that is not finite")
     return answers
 
 

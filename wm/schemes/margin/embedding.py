@@ -62,7 +62,8 @@ def embed(
     Raises:
         WatermarkError: `mismatch` for data that are not pictures with one class each, too few of them, or a network
             with another number of classes; `too_large` for triggers that no evidence file may hold.
-        ValueError: the key's length, or the network answers with a value that is not finite.
+        WatermarkError: `malformed`, the network answers with a value that is not finite.
+        ValueError: the key's length.
     """
     started = time.monotonic()
     settings = settings or Settings()

@@ -82,7 +82,7 @@ def aligned(negatives: Sequence[Negative], model: nn.Module, shadowing: Shadowin
         The negative controls; unchanged where a tap has too many channels to be aligned.
 
     Raises:
-        ValueError: a network answers the probes with a value that is not finite.
+        WatermarkError: `malformed`, a network answers the probes with a value that is not finite.
     """
     info = shadowing.info
     if info.reference is None:

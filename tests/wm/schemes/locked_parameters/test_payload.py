@@ -80,7 +80,7 @@ def test_a_suspect_of_another_shape_is_refused_by_the_tensors_name(marked: Marke
 def test_a_suspect_that_is_not_finite_is_refused(marked: Marked) -> None:
     broken = copy.deepcopy(marked.model)
     nn.init.constant_(broken[3].weight, torch.nan)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(WatermarkError, match="not finite"):
         agreements(broken, marked.payload, KEY)
 
 
