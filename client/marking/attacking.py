@@ -127,7 +127,7 @@ class _Work:
         self._refused = _refused_by(self._data, plan.methods)
         if not self._methods():
             error = next(iter(self._refused.values()))
-            known = ", ".join([*(name for name, each in ATTACKS.items() if each.knows_masks), *FORGERIES])
+            known = ", ".join([*(name for name, each in ATTACKS.items() if not each.needs_classes), *FORGERIES])
             raise InputError(f"--attack: {error}; there are {known}", code=error.code) from error
         self._key_file = plan.bundle.load_watermark_key()
         self._stolen = self._steal(evidence)

@@ -11,16 +11,11 @@ from scenes import ARCHITECTURE, SETTINGS, SIDE, few_shapes
 
 import wm
 from wm.architectures import build
-from wm.attacks import ATTACKS, Stolen, attacked, sweep
-from wm.attacks.forgeries import FORGERIES
 from wm.backbone import Precision, backbone_names
-from wm.branch import Branch
 from wm.data import digits
 from wm.evidence import load_evidence
-from wm.progress import silent
 from wm.scenes import Scenes, input_of
 from wm.training import fit, measure_of, primary_loss, score
-from wm.triggers import make_triggers
 from wm.weights import save_weights
 
 pytestmark = pytest.mark.long
@@ -139,50 +134,6 @@ def test_new_detector_heads_do_not_hide_the_mark(owner: Owner, tmp_path: Path) -
     stolen.get_submodule("backbone.body").load_state_dict(fresh.get_submodule("backbone.body").state_dict())
     save_weights(stolen, tmp_path / "other")
     assert wm.verify(tmp_path / "other", owner.evidence_path, KEY, control_seed=SEED).matched <= 75
-
-
-def test_attacks_on_networks_that_find_objects_run_or_say_why_not(owner: Owner) -> None:
-    info = owner.embedding.info
-    stolen = Stolen(
-        model=owner.embedding.model,
-        architecture=ARCHITECTURE,
-        data=DATA,
-        revealed=Branch(owner.embedding.head, info, make_triggers(KEY, info.input, count=info.triggers)),
-    )
-    for attack in (each for each in ATTACKS.values() if not each.knows_masks):
-        with pytest.raises(wm.WatermarkError, match="one class") as caught:
-            sweep(attack, stolen, seed=1)
-        assert caught.value.code == "unknown_architecture"
-        with pytest.raises(wm.WatermarkError, match="one class"):
-            attacked(attack, stolen, strength=attack.scale.usual[0], seed=1)
-    known = [name for name, attack in ATTACKS.items() if attack.knows_masks]
-    assert known == ["ftal", "magnitude_pruning", "weight_shift", "quantisation", "overwriting", "spoil"]
-
-
-@pytest.mark.parametrize(
-    ("name", "strength"),
-    [("posthoc_head", 5), ("universal_head", 1), pytest.param("public_base", 1e-4, marks=pytest.mark.slow)],
-)
-def test_forgers_take_networks_that_find_objects(owner: Owner, name: str, strength: float) -> None:
-    stolen = Stolen(model=owner.embedding.model, architecture=ARCHITECTURE, data=DATA)
-    forged = FORGERIES[name].forge(stolen, strength, 1, lambda _number: OTHER_KEY, silent)
-    assert forged.info.taps == owner.embedding.info.taps
-    assert wm.count_matched(forged.accused, forged.head, forged.info, OTHER_KEY) > 0.4 * forged.info.triggers
-
-
-@pytest.mark.parametrize(
-    ("name", "strength"),
-    [("ftal", 1e-3), ("magnitude_pruning", 0.5), ("weight_shift", 0.5), ("quantisation", 8), ("spoil", 2)],
-)
-def test_an_attack_that_knows_masks_changes_the_backbone(owner: Owner, name: str, strength: float) -> None:
-    info = owner.embedding.info
-    triggers = make_triggers(KEY, info.input, count=info.triggers)
-    revealed = Branch(owner.embedding.head, info, triggers)
-    stolen = Stolen(model=owner.embedding.model, architecture=ARCHITECTURE, data=DATA, revealed=revealed)
-    changed = attacked(ATTACKS[name], stolen, strength=strength, seed=1)
-    weight = "backbone.body.layer2.0.conv1.weight"
-    assert not torch.equal(changed.get_parameter(weight), stolen.model.get_parameter(weight))
-    assert 0 <= score(changed, DATA.test) <= 1
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -73,4 +73,5 @@ ADVERSARIAL_TRAINING = Attack(
         usual=(2, 8, 16, 32),
     ),
     run=_run,
+    needs_classes=True,
 )

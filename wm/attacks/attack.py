@@ -104,7 +104,7 @@ class Attack:
         run: takes what was stolen (a copy, its to change), a strength on the scale, a seed and a progress callback, and
             returns the attacked model.
         preserves_function: whether the attacked model computes what the stolen one did.
-        knows_masks: whether it can be done to networks that find objects with their masks.
+        needs_classes: whether it is for networks that answer with one class; others find objects with their masks.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Attack:
     scale: Scale
     run: Callable[[Stolen, float, int, ProgressCallback], nn.Module]
     preserves_function: bool = False
-    knows_masks: bool = False
+    needs_classes: bool = False
 
     def check(self, data: Dataset) -> None:
         """Raise unless the attack can be done with such data.
@@ -120,7 +120,7 @@ class Attack:
         Raises:
             WatermarkError: `unknown_architecture`, they are pictures with objects.
         """
-        if isinstance(data.train, Scenes) and not self.knows_masks:
+        if isinstance(data.train, Scenes) and self.needs_classes:
             message = (
                 f"{self.name} is for networks that answer with one class; it cannot attack those that find objects"
             )

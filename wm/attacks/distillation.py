@@ -93,16 +93,19 @@ DISTILLATION = Attack(
     summary="train a fresh network on the model's softened answers and the true labels",
     scale=_SCALE,
     run=partial(_run, learn=partial(distillation_loss, temperature=TEMPERATURE, teachers_share=TEACHERS_SHARE)),
+    needs_classes=True,
 )
 EXTRACTION_SOFT = Attack(
     name="extraction_soft",
     summary="train a fresh network on the probabilities that the model answers with",
     scale=_SCALE,
     run=partial(_run, learn=_extract_soft),
+    needs_classes=True,
 )
 EXTRACTION_HARD = Attack(
     name="extraction_hard",
     summary="train a fresh network on the classes that the model answers with",
     scale=_SCALE,
     run=partial(_run, learn=_extract_hard),
+    needs_classes=True,
 )

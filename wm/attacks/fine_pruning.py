@@ -18,10 +18,11 @@ from wm.attacks.tuning import EPOCHS, LR, Tuning, tune
 from wm.backbone import device_of
 from wm.data import Examples
 from wm.progress import ProgressCallback
+from wm.scenes import Scenes, find_objects
 from wm.symmetries.channels import neurons
 from wm.training import EVALUATION_BATCH_IMAGES
 
-_Layer = tuple[nn.Conv2d, nn.BatchNorm2d | None]
+_Layer = tuple[nn.Conv2d, nn.Module | None]
 
 
 @torch.no_grad()
@@ -46,8 +47,11 @@ def activities(model: nn.Module, layers: list[_Layer], examples: Examples) -> li
             last = normalisation or convolution
             hook = last.register_forward_hook(lambda _m, _i, answer, number=number: record(number, answer))
             stack.callback(hook.remove)
-        for images in torch.split(examples.images, EVALUATION_BATCH_IMAGES):
-            model(images.to(device_of(model)))
+        if isinstance(examples, Scenes):
+            find_objects(model, examples)
+        else:
+            for images in torch.split(examples.images, EVALUATION_BATCH_IMAGES):
+                model(images.to(device_of(model)))
     return [total / len(examples) for total in sums]
 
 

@@ -1,7 +1,8 @@
 """FTLL, FTAL, RTLL, RTAL: train the last layer or all layers further, from its present or from fresh weights.
 
 One family: {fine-tune, re-train} × {last layer, all layers}. Re-training gives the last layer fresh weights first. FTLL
-and RTLL change nothing in front of the last layer, batch statistics included.
+and RTLL change nothing in front of the last layer, batch statistics included. Of a network that finds objects "the last
+layer" is all that answer with classes, boxes and masks.
 
 Source: Uchida et al. 2017; Adi et al. 2018, section 5.
 """
@@ -11,7 +12,7 @@ from functools import partial
 from torch import nn
 
 from wm.attacks.attack import Attack, Scale, Stolen
-from wm.attacks.tuning import EPOCHS, Tuning, forget, last_layer, tune
+from wm.attacks.tuning import EPOCHS, Tuning, forget, last_layers, tune
 from wm.progress import ProgressCallback
 
 _SCALE = Scale(
@@ -27,11 +28,11 @@ def _run(
 ) -> nn.Module:
     model, parameters = stolen.model, None
     if is_retrained or not all_layers:
-        layer = last_layer(model, stolen.data)
+        layers = last_layers(model, stolen.data)
         if is_retrained:
-            forget(layer, seed=seed)
+            forget(layers, seed=seed)
         if not all_layers:
-            parameters = tuple(layer.parameters())
+            parameters = tuple(parameter for layer in layers for parameter in layer.parameters())
     return tune(model, stolen.data.train, Tuning(lr=lr, seed=seed, parameters=parameters), progress)
 
 
@@ -46,7 +47,6 @@ FTAL = Attack(
     summary="fine-tune all layers",
     scale=_SCALE,
     run=partial(_run, is_retrained=False, all_layers=True),
-    knows_masks=True,
 )
 RTLL = Attack(
     name="rtll",

@@ -31,4 +31,5 @@ LABEL_SMOOTHING = Attack(
         usual=(0.1, 0.3, 0.6, 0.9),
     ),
     run=_run,
+    needs_classes=True,
 )

@@ -36,5 +36,4 @@ MAGNITUDE_PRUNING = Attack(
         usual=(0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
     ),
     run=_run,
-    knows_masks=True,
 )

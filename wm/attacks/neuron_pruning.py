@@ -15,12 +15,12 @@ from wm.symmetries.channels import neurons
 
 
 @torch.no_grad()
-def cut_off(convolution: nn.Conv2d, normalisation: nn.BatchNorm2d | None, filters: Tensor) -> None:
+def cut_off(convolution: nn.Conv2d, normalisation: nn.Module | None, filters: Tensor) -> None:
     """Zero filters and what the batch normalisation behind them makes of them, in place; `filters` are indices."""
-    layers: tuple[nn.Module, ...] = (convolution,) if normalisation is None else (convolution, normalisation)
-    for layer in layers:
-        for parameter in layer.parameters(recurse=False):
-            parameter[filters] = 0
+    for layer in (convolution, normalisation):
+        for value in (getattr(layer, "weight", None), getattr(layer, "bias", None)):
+            if value is not None:
+                value[filters] = 0
 
 
 def _run(stolen: Stolen, share: float, _seed: int, _progress: ProgressCallback) -> nn.Module:

@@ -51,5 +51,4 @@ OVERWRITING = Attack(
         is_whole=True,
     ),
     run=_run,
-    knows_masks=True,
 )

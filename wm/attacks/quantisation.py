@@ -28,5 +28,4 @@ QUANTISATION = Attack(
     summary="round the weights of each layer to evenly spaced values",
     scale=Scale(unit="bits a weight", weakest=16, strongest=1, usual=(8, 6, 5, 4, 3, 2), is_whole=True),
     run=_run,
-    knows_masks=True,
 )

@@ -58,5 +58,4 @@ SPOIL = Attack(
         is_whole=True,
     ),
     run=_run,
-    knows_masks=True,
 )

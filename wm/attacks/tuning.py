@@ -15,8 +15,10 @@ from wm.backbone import device_of, evaluating
 from wm.batch_statistics import prompt_statistics
 from wm.data import Dataset, Examples
 from wm.errors import WatermarkError
+from wm.networks.mask_rcnn import predictors
 from wm.progress import Progress, ProgressCallback
 from wm.randomness import seed_of, seeded
+from wm.scenes import Scenes
 from wm.training import cosine, endless_batches, primary_loss, set_rate, usual_batch
 
 EPOCHS = 20  # passes over the thief's data, where the strength is something else
@@ -70,6 +72,20 @@ def tune(model: nn.Module, examples: Examples, tuning: Tuning, progress: Progres
     return model.eval()
 
 
+def last_layers(model: nn.Module, data: Dataset) -> list[nn.Linear | nn.Conv2d]:
+    """Find the layers that answer: the one that gives the classes, or of what finds objects all that stand at an end.
+
+    Raises:
+        WatermarkError: `unknown_architecture`, the network does not end in such layers.
+    """
+    if not isinstance(data.train, Scenes):
+        return [last_layer(model, data)]
+    found = predictors(model)
+    if not found:
+        raise WatermarkError("unknown_architecture", "the network has no layers that answer as a Mask R-CNN's do")
+    return found
+
+
 def last_layer(model: nn.Module, data: Dataset) -> nn.Linear | nn.Conv2d:
     """Find the layer that gives the classes: what runs last on an example, wherever the network declares it.
 
@@ -98,13 +114,13 @@ def last_layer(model: nn.Module, data: Dataset) -> nn.Linear | nn.Conv2d:
     return last
 
 
-def forget(layer: nn.Linear | nn.Conv2d, *, seed: int) -> None:
-    """Give a layer fresh weights."""
-    device = layer.weight.device
+def forget(layers: Iterable[nn.Linear | nn.Conv2d], *, seed: int) -> None:
+    """Give layers fresh weights."""
     with seeded("attack", "last layer", seed):
-        fresh = layer.to("cpu")
-        fresh.reset_parameters()
-    layer.to(device)
+        for layer in layers:
+            device = layer.weight.device
+            layer.to("cpu").reset_parameters()
+            layer.to(device)
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -40,5 +40,4 @@ WEIGHT_SHIFT = Attack(
         usual=(0.05, 0.1, 0.2, 0.5, 1.0),
     ),
     run=_run,
-    knows_masks=True,
 )

@@ -23,7 +23,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 
-from wm.networks.cascade import CascadeRoIHeads
+from wm.networks.cascade import CascadeRoIHeads, Stage
 
 ANCHOR = 32  # pixels
 SAMPLES = 512
@@ -110,6 +110,19 @@ def arguments_for(name: str, side: int) -> dict[str, int]:
     sizes |= {"anchor": min(ANCHOR, side // 8), "samples": min(SAMPLES, max(_SAMPLES_LEAST, side))}
     is_small = "resnet18" in name and side <= _SMALL_SIDE
     return sizes | (_SMALL if is_small else {})
+
+
+def predictors(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """List the layers with which a Mask R-CNN, torchvision's or ours, answers: scores, boxes and masks; maybe none."""
+    found: list[nn.Module] = []
+    for part in model.modules():
+        if isinstance(part, FastRCNNPredictor):
+            found += [part.cls_score, part.bbox_pred]
+        elif isinstance(part, Stage):
+            found += [part.scores, part.offsets]
+        elif isinstance(part, MaskRCNNPredictor):
+            found.append(part.get_submodule("mask_fcn_logits"))
+    return [layer for layer in found if isinstance(layer, nn.Linear | nn.Conv2d)]
 
 
 _NARROW = partial(mask_rcnn, resnet=resnet18, channels=64, hidden=256)

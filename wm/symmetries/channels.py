@@ -5,7 +5,8 @@ together, since they are added to each other or pass through layers that work ch
 whose rows make it, and layers whose columns read it. Permute its channels everywhere, or scale them where they are made
 and divide where they are read, and the outputs stay what they were. What the sorting does not understand (a
 concatenation, a grouped convolution, the input, the output) pins the streams that it touches: they stay as they are.
-The hidden units of our Bi-LSTM are listed by themselves (`hidden_units`).
+The hidden units of our Bi-LSTM are listed by themselves (`hidden_units`). Of a network that finds objects the backbone
+is traced, where marks are read; what lies behind it chooses boxes by their number.
 
 Source: the invariant neuron transforms of Yan, Pan, Zhang, Yang, "Rethinking White-Box Watermarks on Deep Learning
 Models under Neural Structural Obfuscation", 2023, and the same authors' LayerShuffle and NeuronScale.
@@ -19,6 +20,8 @@ import torch.fx
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.fx import Node
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.ops import FrozenBatchNorm2d
 
 from wm.errors import WatermarkError
 from wm.networks.bilstm import BiLSTM
@@ -29,6 +32,7 @@ from wm.symmetries.streams import Part, Stream
 _HOMOGENEOUS = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity)
 _HOMOGENEOUS_FUNCTIONS = (F.relu, F.adaptive_avg_pool2d, F.dropout, torch.relu)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
+_NORMALISATIONS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def free_streams(model: nn.Module) -> list[Stream]:
@@ -76,17 +80,19 @@ def odd_streams(model: nn.Module) -> list[Stream]:
     return odd
 
 
-def neurons(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
+def neurons(model: nn.Module) -> list[tuple[nn.Conv2d, nn.Module | None]]:
     """List the convolutions, at least one, with the batch normalisation that directly follows, if one does.
+
+    Of a network that finds objects those of its backbone.
 
     Raises:
         WatermarkError: `unknown_architecture`, the network cannot be traced or has none.
     """
-    found: list[tuple[nn.Conv2d, nn.BatchNorm2d | None]] = []
+    found: list[tuple[nn.Conv2d, nn.Module | None]] = []
     for node, follower in _convolutions(model):
-        convolution, normalisation = _module(model, node), follower and _module(model, follower)
+        convolution = _module(model, node)
         if isinstance(convolution, nn.Conv2d):
-            found.append((convolution, normalisation if isinstance(normalisation, nn.BatchNorm2d) else None))
+            found.append((convolution, None if follower is None else _module(model, follower)))
     if not found:
         raise WatermarkError("unknown_architecture", "this network has no convolutions, so there are no filters")
     return found
@@ -98,7 +104,7 @@ def _convolutions(model: nn.Module) -> list[tuple[Node, Node | None]]:
     for node in _traced(model).nodes:
         if isinstance(_module(model, node), nn.Conv2d):
             follower = next(iter(node.users)) if len(node.users) == 1 else None
-            is_normalised = follower is not None and isinstance(_module(model, follower), nn.BatchNorm2d)
+            is_normalised = follower is not None and isinstance(_module(model, follower), _NORMALISATIONS)
             found.append((node, follower if is_normalised else None))
     return found
 
@@ -145,7 +151,7 @@ class _Sorting:
             self._read(node, channels=module.out_channels)
         elif isinstance(module, nn.Linear):
             self._read(node, channels=module.out_features)
-        elif isinstance(module, nn.BatchNorm2d) and module.affine:
+        elif isinstance(module, _NORMALISATIONS) and getattr(module, "weight", None) is not None:
             self._normalise(node)
         elif isinstance(module, _HOMOGENEOUS) or node.target in _HOMOGENEOUS_FUNCTIONS or _is_flattening(node, module):
             self._follow(node)
@@ -208,10 +214,24 @@ class _Sorting:
 
 
 def _traced(model: nn.Module) -> torch.fx.Graph:
+    """The graph of a network, its modules named as the network names them."""
+    part = "backbone." if isinstance(model, GeneralizedRCNN) else ""
     try:
-        return torch.fx.symbolic_trace(model).graph
+        graph = _Tracer().trace(model.get_submodule(part.rstrip(".")))
     except (torch.fx.proxy.TraceError, TypeError, ValueError, RuntimeError) as error:
         raise WatermarkError("unknown_architecture", f"this network cannot be traced: {error}") from error
+    for node in graph.nodes:
+        if isinstance(node.target, str) and node.op in {"call_module", "get_attr"}:
+            node.target = f"{part}{node.target}"
+    return graph
+
+
+class _Tracer(torch.fx.Tracer):
+    """Does not look into a frozen batch normalisation, as into none of torch's own modules."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Whether a module is one node of the graph."""
+        return isinstance(module, FrozenBatchNorm2d) or super().is_leaf_module(module, name)
 
 
 def _module(model: nn.Module, node: Node) -> nn.Module | None:
