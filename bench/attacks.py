@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.owners import Figures, embedded
-from bench.pages import cell, put, seeds_of
+from bench.pages import cell, cell_of, put, seeds_of, sweep_table
 from bench.results import RESULTS, kept, measured_in, silent, summary, write
 from client.bundle import Bundle
 from client.marking.attacking import Plan, run
@@ -131,12 +131,7 @@ def _ends(name: str, points: Sequence[Mapping[str, Any]]) -> Figures:
 def _attack_table(rows: Rows) -> Iterator[str]:
     accuracy = cell(rows["task accuracy, marked"])
     yield f"Before any attack {cell(rows['matched, marked'])} match and the task accuracy is {accuracy} %.\n"
-    yield "| attack | strength | the mark holds to | matched | task, % | it fails at | matched | task, % | seeds |"
-    yield "|---" * 9 + "|"
-    for name, attack in ATTACKS.items():
-        cells = [_or_dash(rows, f"{name}: {what}") for what in _COLUMNS]
-        failed = rows.get(f"{name}: fails at", {"repeats": 0})["repeats"]
-        yield f"| `{name}` | {attack.scale.unit} | {' | '.join(cells)} | {failed} of {seeds_of(rows)} |"
+    yield from sweep_table(rows, ATTACKS.values(), measure="task accuracy")
 
 
 def _forgery_table(rows: Rows) -> Iterator[str]:
@@ -147,23 +142,13 @@ def _forgery_table(rows: Rows) -> Iterator[str]:
             for known in ("", ", base known"):
                 row = rows.get(f"{name} {strength:g}{known}: VERIFIED")
                 if row is not None:
-                    count = _or_dash(rows, f"{name} {strength:g}{known}: matched")
+                    count = cell_of(rows, f"{name} {strength:g}{known}: matched")
                     yield f"| `{name}`{known} | {strength:g} {forgery.scale.unit} | {count} | {_share(row)} |"
 
 
 def _share(row: Mapping[str, Any]) -> str:
     least, greatest = row["spread"]
     return "all" if least else "some" if greatest else "none"
-
-
-def _or_dash(rows: Rows, metric: str) -> str:
-    return cell(rows[metric]) if metric in rows else "–"
-
-
-_COLUMNS = (
-    *("holds to", "holds to, matched", "holds to, task accuracy"),
-    *("fails at", "fails at, matched", "fails at, task accuracy"),
-)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,51 @@
 """Does MTLSign hold on instance segmentation? `make bench NAME=segmentation`: generated shapes, a small Mask R-CNN.
 
-One seed, two stories. From scratch: somebody trains a network on pictures of shapes and marks it by the usual recipe.
+Three seeds, two stories. From scratch: somebody trains a network on pictures of shapes and marks it by the usual
+recipe; a thief with a tenth of the pictures takes each attack from weak to strong until nodes would count less than γ.
 From a base: the trained network, without its mark, is public; somebody else fine-tunes it on pictures of his own and
 marks it beside the base; a neighbour fine-tunes it on other pictures again. Of each mark is told how many triggers the
 marked network answers, and those that should not, with their channels as they are and aligned; the verdict is that of
-nodes with the usual thresholds. Times are of the processor, since others may be at work.
+nodes with the usual thresholds. A seed decides pictures, trainings and order; keys are drawn. Mask mAP is of pictures
+that nothing is chosen on. Times are of the processor, since others may be at work.
 
-The directory of --keep gets the trained networks and times, and what is there is used again.
+A story is kept in bench/results/work with its networks, and not told again; the result also fills the table of attacks
+in docs/architectures.md.
 """
 
 import argparse
 import json
-import tempfile
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, rmtree
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import nn
 
 import wm
 from bench.owners import ORIGIN, Figures, counted, judged, with_random_key
-from bench.results import Goal, Row, silent, write
+from bench.pages import put, seeds_of, sweep_table
+from bench.results import RESULTS, Goal, Row, kept, measured_in, silent, summary, write
 from client.bundle import Bundle
 from client.keystore import create_watermark_key, save_watermark_key
 from client.marking.measuring import Trial, measure
 from registry.policy import Thresholds
 from registry.verdict import Outcome, judge
 from wm.architectures import Architecture, build
-from wm.data import Dataset
+from wm.attacks import ATTACKS, Attack, Stolen, sweep
+from wm.branch import Branch
+from wm.data import Dataset, fraction_of
 from wm.datasets.shapes import CLASSES, shapes
 from wm.evidence import SALT_BYTES
 from wm.networks.mask_rcnn import arguments_for
+from wm.scenes import Scenes
 from wm.tensorfile import sha256_of
 from wm.training import fit, score
+from wm.triggers import make_triggers
 from wm.weights import load_transferred, load_weights, save_weights
 
 SIDE = 64
@@ -42,55 +53,121 @@ NAME = "maskrcnn_resnet18_fpn"
 ARCHITECTURE = Architecture(NAME, {"num_classes": len(CLASSES), **arguments_for(NAME, SIDE)})
 PICTURES, EPOCHS, LR = 200, 24, 2e-3
 OWN_PICTURES, OWN_EPOCHS, OWN_LR = 100, 8, 1e-4
-SEED, OWN_SEED, TEST_SEED, NEIGHBOUR_SEED = 1, 2, 3, 4
-TEST = shapes(140, side=SIDE, seed=TEST_SEED).train
+SEEDS = (1, 2, 3)
+OWN, TEST, NEIGHBOUR = 100, 200, 300  # added to a seed for the pictures of somebody else
+THIEFS_FRACTION, GAMMA = 0.1, 0.7
+PAGE = RESULTS.parents[1] / "docs" / "architectures.md"
 
 
-def main() -> None:
-    """Measure both stories and write bench/results/segmentation.json."""
+def main() -> int:
+    """Tell the stories that are left, write bench/results/segmentation.json and fill the page; return 0."""
     parser = argparse.ArgumentParser(prog="bench.segmentation", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
+    parser.add_argument("--work", type=Path, default=RESULTS / "work", help="directory of fragments; %(default)s")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        kept = arguments.keep or Path(temporary)
-        kept.mkdir(exist_ok=True)
-        base = kept / "trained.safetensors"
-        figures = {**_from_scratch(base, Path(temporary)), **_from_a_base(kept, base, Path(temporary))}
-    write("segmentation", [_row(metric, value) for metric, value in figures.items()])
+    values: dict[str, list[float]] = defaultdict(list)
+    fragments = []
+    for seed in arguments.seeds:
+        work = arguments.work / "segmentation" / str(seed)
+        work.mkdir(parents=True, exist_ok=True)
+        for story in (_from_scratch, _attacked, _from_a_base):
+            fragments.append(kept(work / f"{story.__name__.strip('_')}.json", lambda: story(seed, work)))  # noqa: B023
+            print(f"seed {seed}, {story.__name__}: {fragments[-1]['processor_seconds']} s", flush=True)
+            for metric, value in fragments[-1]["figures"].items():
+                values[metric].append(value)
+    write("segmentation", [_row(*found) for found in values.items()], measured=measured_in(fragments))
+    PAGE.write_text(page(PAGE.read_text(), json.loads((RESULTS / "segmentation.json").read_text())))
+    return 0
 
 
-def _from_scratch(path: Path, temporary: Path) -> Figures:
-    data, figures = shapes(PICTURES, side=SIDE, seed=SEED), Figures()
-    model = build(ARCHITECTURE, seed=SEED)
-    seconds = _trained(path, model, lambda: fit(model, data, epochs=EPOCHS, lr=LR, seed=SEED))
+def page(text: str, content: Mapping[str, Any]) -> str:
+    """Fill the table of attacks in docs/architectures.md from a result."""
+    rows = {row["metric"]: row for row in content["rows"]}
+    where = f"`bench/results/segmentation.json`: {seeds_of(rows)} seeds, commit {content['commit']}."
+    attacks = (attack for attack in ATTACKS.values() if not attack.needs_classes)
+    table = "\n".join(sweep_table(rows, attacks, measure="mask mAP"))
+    return put(text, "segmentation", f"{table}\n\n{where}")
+
+
+def _from_scratch(seed: int, work: Path) -> Figures:
+    data, figures, path = shapes(PICTURES, side=SIDE, seed=seed), Figures(), work / "trained.safetensors"
+    model = build(ARCHITECTURE, seed=seed)
+    seconds = _trained(path, model, lambda: fit(model, data, epochs=EPOCHS, lr=LR, seed=seed))
     clean = load_weights(path, ARCHITECTURE)
     figures["from scratch: pictures in training"] = len(data.train)
-    figures["test pictures"] = len(TEST)
+    figures["test pictures"] = len(_test(seed))
     figures["from scratch: training, processor seconds"] = seconds
-    owner = _marked("from scratch", temporary / "scratch", clean, data, figures)
+    owner = _marked("from scratch", work / "scratch", clean, data, figures, seed=seed)
     figures["from scratch: embedding, share of the training's time"] = (
         figures["from scratch: embedding, processor seconds"] / seconds
     )
     judged("from scratch: marked network", owner.model, owner, figures)
     _suspected("from scratch: before the embedding", path, owner, figures)
-    counted("from scratch: marked network, a random key", owner.model, with_random_key(owner, temporary / "r"), figures)
+    forged = with_random_key(owner, _fresh(work / "random"))
+    counted("from scratch: marked network, a random key", owner.model, forged, figures)
     return figures
 
 
-def _from_a_base(kept: Path, base_path: Path, temporary: Path) -> Figures:
-    data, figures = shapes(OWN_PICTURES, side=SIDE, seed=OWN_SEED), Figures()
-    path = kept / "fine-tuned.safetensors"
-    _fine_tuned(path, base_path, data, seed=OWN_SEED)
+def _attacked(seed: int, work: Path) -> Figures:
+    """Each attack until the mark fails, of those that make sense where there is no one class."""
+    owner, figures = Bundle(work / "scratch"), Figures()
+    evidence, key = wm.load_evidence(owner.evidence), owner.load_watermark_key().binding.watermark_key
+    triggers = make_triggers(key, evidence.info.input, count=evidence.info.triggers)
+    data = shapes(PICTURES, side=SIDE, seed=seed)
+    stolen = Stolen(
+        model=load_weights(owner.model, ARCHITECTURE),
+        architecture=ARCHITECTURE,
+        data=replace(data, train=fraction_of(data.train, THIEFS_FRACTION, seed=seed)),
+        revealed=Branch(evidence.head, evidence.info, triggers, evidence.reference),
+    )
+    for attack in ATTACKS.values():
+        if not attack.needs_classes:
+            print(f"seed {seed}: {attack.name} ...", flush=True)
+            figures |= _swept(attack, stolen, owner, work / "attacked.safetensors", seed)
+    return figures
+
+
+def _swept(attack: Attack, stolen: Stolen, owner: Bundle, path: Path, seed: int) -> Figures:
+    """The last strength at which nodes count γ or more, and the first at which they do not, if there is one."""
+    found: dict[str, tuple[float, nn.Module, int]] = {}
+    for strength, model in sweep(attack, stolen, seed=seed):
+        save_weights(model, path)
+        measured = measure(path, owner, Trial(controls=False, device="auto"), silent)
+        holds = measured.matched >= GAMMA * measured.total
+        found["holds to" if holds else "fails at"] = (strength, model, measured.matched)
+        if not holds:
+            break
+    figures = Figures()
+    for when, (strength, model, matched) in found.items():
+        figures[f"{attack.name}: {when}"] = strength
+        figures[f"{attack.name}: {when}, matched"] = matched
+        figures[f"{attack.name}: {when}, mask mAP"] = 100 * score(model, _test(seed))
+    return figures
+
+
+def _from_a_base(seed: int, work: Path) -> Figures:
+    data, figures = shapes(OWN_PICTURES, side=SIDE, seed=OWN + seed), Figures()
+    base_path, path, neighbour = (work / f"{name}.safetensors" for name in ("trained", "fine-tuned", "neighbour"))
+    _fine_tuned(path, base_path, data, seed=OWN + seed)
     clean, base = load_weights(path, ARCHITECTURE), load_weights(base_path, ARCHITECTURE)
     figures["from a base: pictures in training"] = len(data.train)
-    figures["from a base: mask mAP, base"] = score(base, TEST)
-    owner = _marked("from a base", temporary / "based", clean, data, figures, base=base_path, negatives=[base, clean])
+    figures["from a base: mask mAP, base"] = 100 * score(base, _test(seed))
+    negatives = [base, clean]
+    owner = _marked("from a base", work / "based", clean, data, figures, seed=seed, base=base_path, negatives=negatives)
     judged("from a base: marked network", owner.model, owner, figures)
-    neighbour = kept / "neighbour.safetensors"
-    _fine_tuned(neighbour, base_path, shapes(OWN_PICTURES, side=SIDE, seed=NEIGHBOUR_SEED), seed=NEIGHBOUR_SEED)
+    others = shapes(OWN_PICTURES, side=SIDE, seed=NEIGHBOUR + seed)
+    _fine_tuned(neighbour, base_path, others, seed=NEIGHBOUR + seed)
     for name, suspect in {"base": base_path, "before the embedding": path, "neighbour": neighbour}.items():
         _suspected(f"from a base: {name}", suspect, owner, figures)
     return figures
+
+
+def _test(seed: int) -> Scenes:
+    """Pictures that nobody has: all but the validation's of a set of their own."""
+    found = shapes(140, side=SIDE, seed=TEST + seed).train
+    if not isinstance(found, Scenes):
+        raise TypeError("shapes are drawn with their masks")
+    return found
 
 
 def _fine_tuned(path: Path, base_path: Path, data: Dataset, *, seed: int) -> None:
@@ -116,6 +193,7 @@ def _marked(  # noqa: PLR0913 (one story's parts)
     data: Dataset,
     figures: Figures,
     *,
+    seed: int,
     base: Path | None = None,
     negatives: Sequence[nn.Module] = (),
 ) -> Bundle:
@@ -123,15 +201,15 @@ def _marked(  # noqa: PLR0913 (one story's parts)
     bundle, key_file = Bundle(directory), create_watermark_key(Ed25519PrivateKey.generate(), origin=ORIGIN)
     key, begun_s = key_file.binding.watermark_key, time.process_time()
     settings = wm.EmbedSettings.usual(data.train, has_base=base is not None)
-    made = wm.embed(clean, data, key, architecture=ARCHITECTURE, settings=settings, negatives=negatives, seed=SEED)
+    made = wm.embed(clean, data, key, architecture=ARCHITECTURE, settings=settings, negatives=negatives, seed=seed)
     figures[f"{name}: embedding, processor seconds"] = time.process_time() - begun_s
-    figures[f"{name}: mask mAP, clean"] = score(clean, TEST)
-    figures[f"{name}: mask mAP, marked"] = score(made.model, TEST)
+    figures[f"{name}: mask mAP, clean"] = 100 * score(clean, _test(seed))
+    figures[f"{name}: mask mAP, marked"] = 100 * score(made.model, _test(seed))
     figures[f"{name}: mask mAP, marked less clean"] = (
         figures[f"{name}: mask mAP, marked"] - figures[f"{name}: mask mAP, clean"]
     )
     figures[f"{name}: ‖ΔW‖ of the tapped layers, %"] = 100 * made.report["weight_change"]
-    directory.mkdir()
+    _fresh(directory).mkdir()
     base_sha256 = None if base is None else sha256_of(Path(copyfile(base, bundle.base)))
     info = made.info.with_files(model_sha256=save_weights(made.model, bundle.model), base_sha256=base_sha256)
     evidence = wm.EvidenceFile(made.head, info, bytes(SALT_BYTES))
@@ -156,7 +234,7 @@ def _suspected(name: str, suspect: Path, owner: Bundle, figures: Figures) -> Non
 # By the end of a metric's name, as the issue asks for them of every task.
 _GOALS = {
     "share of the training's time": Goal(says="≤ 0.3", most=0.3),
-    "mask mAP, marked less clean": Goal(says="≥ -0.005", least=-0.005),
+    "mask mAP, marked less clean": Goal(says="≥ -0.5", least=-0.5),
     "marked network: matched of 600": Goal(says="≥ 0.99 N", least=594),
     **{
         f"from a base: {name}: {metric}": goal
@@ -170,12 +248,16 @@ _GOALS = {
 }
 
 
-def _row(metric: str, value: float) -> Row:
+def _fresh(directory: Path) -> Path:
+    """Make way for a directory, which a run that was cut short may have left."""
+    rmtree(directory, ignore_errors=True)
+    return directory
+
+
+def _row(metric: str, values: Sequence[float]) -> Row:
     goal = next((goal for name, goal in _GOALS.items() if metric.endswith(name)), None)
-    unit = "s" if metric.endswith("seconds") else ""
-    met = goal.holds([value]) if goal else None
-    return Row(metric=metric, value=round(value, 4), unit=unit, goal=goal.says if goal else None, met=met, repeats=1)
+    return summary(metric, values, unit="s" if metric.endswith("seconds") else "", goal=goal, digits=4)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
