@@ -1,19 +1,25 @@
-"""How far does a mark's own clean neighbour pass? `make bench NAME=siblings`: digits, ResNet-18 from scratch, one seed.
+"""How far does a mark's own clean neighbour pass? `make bench NAME=siblings`: digits, ResNet-18 from scratch, three seeds.
 
 The model before the embedding is nobody's but the owner's, and its siblings, which are tuned from it, are what a count
 cannot tell from copies of the marked model unless the mark was taught to. Two recipes: the usual one, and the one that
 keeps a base out, with the owner's own model in the place of the base. Of each is told what the marked model, the clean
 one and its siblings match, as they are and aligned, and what is left after a thief's fine-tuning. A sibling is tuned as
-the thief tunes, on another tenth of the data. Task accuracy is on the validation set: recipes are chosen here.
+the thief tunes, on another tenth of the data. A seed decides every training, those tenths and the mark's head; the key
+is one. Task accuracy is on the validation set: recipes are chosen here.
+
+A seed is kept in bench/results/work and not measured again.
 """
 
+import argparse
 import copy
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from torch import nn
 
 import wm
-from bench.results import Row, write
+from bench.results import RESULTS, kept, measured_in, summary, write
 from wm import data
 from wm.architectures import Architecture, build
 from wm.attacks.tuning import Tuning, tune
@@ -22,9 +28,9 @@ from wm.training import accuracy, fit
 
 ARCHITECTURE = Architecture("resnet18", {"num_classes": 10})
 KEY = bytes(range(32))
-EPOCHS = 6
+EPOCHS, SEEDS = 6, (1, 2, 3)
 RATES, SHARE = (1e-4, 3e-4, 1e-3), 0.1
-THIEF_SEED, SIBLING_SEED = 5, 6  # which tenth of the data
+INDEPENDENT, THIEF, SIBLING = 100, 200, 300  # added to a seed for the trainings of others, and their tenths of the data
 DIGITS = data.digits()
 RECIPES = {
     "the usual recipe": (wm.EmbedSettings(), False),
@@ -33,13 +39,35 @@ RECIPES = {
 
 
 def main() -> None:
-    """Measure both recipes and write bench/results/siblings.json."""
-    clean, independent = build(ARCHITECTURE, seed=1), build(ARCHITECTURE, seed=2)
-    for model, seed in ((clean, 1), (independent, 2)):
-        fit(model, DIGITS, epochs=EPOCHS, lr=1e-3, seed=seed)
+    """Measure the seeds that are left, and write bench/results/siblings.json."""
+    parser = argparse.ArgumentParser(prog="bench.siblings", description="What a mark's clean neighbours match.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
+    parser.add_argument("--work", type=Path, default=RESULTS / "work", help="directory of fragments; %(default)s")
+    arguments = parser.parse_args()
+    found: dict[str, list[float]] = defaultdict(list)
+    fragments = []
+    for seed in arguments.seeds:
+        place = arguments.work / "siblings" / f"{seed}.json"
+        fragments.append(kept(place, lambda: dict(_measured(seed))))  # noqa: B023 (called at once)
+        print(f"seed {seed}: {fragments[-1]['processor_seconds']} s of the processor", flush=True)
+        for metric, value in fragments[-1]["figures"].items():
+            found[metric].append(value)
+    rows = [summary(metric, each, unit="" if "matched" in metric else "%") for metric, each in found.items()]
+    write("siblings", rows, measured=measured_in(fragments))
+
+
+def _measured(seed: int) -> Iterator[tuple[str, float]]:
+    clean, independent = (_trained(each) for each in (seed, INDEPENDENT + seed))
     others = {"clean model": clean, "independent model": independent}
-    others |= {f"sibling, tuned at {rate:g}": _tuned(clean, rate, SIBLING_SEED) for rate in RATES}
-    write("siblings", [row for name in RECIPES for row in _rows(name, others)])
+    others |= {f"sibling, tuned at {rate:g}": _tuned(clean, rate, SIBLING + seed) for rate in RATES}
+    for name in RECIPES:
+        yield from _of_recipe(name, others, seed)
+
+
+def _trained(seed: int) -> nn.Module:
+    model = build(ARCHITECTURE, seed=seed)
+    fit(model, DIGITS, epochs=EPOCHS, lr=1e-3, seed=seed)
+    return model
 
 
 def _tuned(model: nn.Module, rate: float, seed: int) -> nn.Module:
@@ -47,7 +75,7 @@ def _tuned(model: nn.Module, rate: float, seed: int) -> nn.Module:
     return tune(copy.deepcopy(model), sample, Tuning(lr=rate, seed=seed), silent)
 
 
-def _rows(name: str, others: dict[str, nn.Module]) -> Iterator[Row]:
+def _of_recipe(name: str, others: dict[str, nn.Module], seed: int) -> Iterator[tuple[str, float]]:
     settings, is_beside = RECIPES[name]
     clean = others["clean model"]
     embedding = wm.embed(
@@ -57,18 +85,17 @@ def _rows(name: str, others: dict[str, nn.Module]) -> Iterator[Row]:
         architecture=ARCHITECTURE,
         settings=settings,
         negatives=[clean] if is_beside else [],
-        seed=1,
+        seed=seed,
     )
     evidence = wm.with_reference(wm.EvidenceFile(embedding.head, embedding.info, bytes(32)), embedding.model)
-    stolen = {f"stolen, tuned at {rate:g}": _tuned(embedding.model, rate, THIEF_SEED) for rate in RATES}
+    stolen = {f"stolen, tuned at {rate:g}": _tuned(embedding.model, rate, THIEF + seed) for rate in RATES}
     for who, model in {"marked model": embedding.model, **others, **stolen}.items():
         for how, reference in (("as it is", None), ("aligned", evidence.reference)):
             matched = wm.count_matched(model, evidence.head, evidence.info, KEY, reference=reference)
-            yield Row(metric=f"{name}: {who}, {how}: matched of {evidence.info.triggers}", value=matched, unit="")
+            yield f"{name}: {who}, {how}: matched of {evidence.info.triggers}", matched
         correct = accuracy(model, DIGITS.validation.images, DIGITS.validation.labels)
-        yield Row(metric=f"{name}: {who}: task accuracy", value=round(100 * correct, 1), unit="%")
-    change = 100 * embedding.report["weight_change"]
-    yield Row(metric=f"{name}: ‖ΔW‖ of the tapped layers", value=round(change, 2), unit="%")
+        yield f"{name}: {who}: task accuracy", round(100 * correct, 1)
+    yield f"{name}: ‖ΔW‖ of the tapped layers", round(100 * embedding.report["weight_change"], 2)
 
 
 if __name__ == "__main__":
