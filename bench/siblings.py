@@ -1,4 +1,4 @@
-"""How far does a mark's own clean neighbour pass? `make bench NAME=siblings`: digits, ResNet-18 from scratch, three seeds.
+"""How far does a mark's own clean neighbour pass? `make bench NAME=siblings`: digits, ResNet-18, from scratch, 3 seeds.
 
 The model before the embedding is nobody's but the owner's, and its siblings, which are tuned from it, are what a count
 cannot tell from copies of the marked model unless the mark was taught to. Two recipes: the usual one, and the one that
