@@ -1,7 +1,8 @@
 """Does MTLSign hold on instance segmentation? `make bench NAME=segmentation`: generated shapes, a small Mask R-CNN.
 
 Three seeds, two stories. From scratch: somebody trains a network on pictures of shapes and marks it by the usual
-recipe; a thief with a tenth of the pictures takes each attack from weak to strong until nodes would count less than γ.
+recipe, and another one with a cascade of box heads; a thief with a tenth of the pictures takes each attack from weak to
+strong until nodes would count less than γ.
 From a base: the trained network, without its mark, is public; somebody else fine-tunes it on pictures of his own and
 marks it beside the base; a neighbour fine-tunes it on other pictures again. Of each mark is told how many triggers the
 marked network answers, and those that should not, with their channels as they are and aligned; the verdict is that of
@@ -49,8 +50,10 @@ from wm.triggers import make_triggers
 from wm.weights import load_transferred, load_weights, save_weights
 
 SIDE = 64
-NAME = "maskrcnn_resnet18_fpn"
-ARCHITECTURE = Architecture(NAME, {"num_classes": len(CLASSES), **arguments_for(NAME, SIDE)})
+ARCHITECTURE, CASCADE = (
+    Architecture(name, {"num_classes": len(CLASSES), **arguments_for(name, SIDE)})
+    for name in ("maskrcnn_resnet18_fpn", "cascade_maskrcnn_resnet18_fpn")
+)
 PICTURES, EPOCHS, LR = 200, 24, 2e-3
 OWN_PICTURES, OWN_EPOCHS, OWN_LR = 100, 8, 1e-4
 SEEDS = (1, 2, 3)
@@ -70,7 +73,7 @@ def main() -> int:
     for seed in arguments.seeds:
         work = arguments.work / "segmentation" / str(seed)
         work.mkdir(parents=True, exist_ok=True)
-        for story in (_from_scratch, _attacked, _from_a_base):
+        for story in (_from_scratch, _attacked, _from_a_base, _cascade):
             fragments.append(kept(work / f"{story.__name__.strip('_')}.json", lambda: story(seed, work)))  # noqa: B023
             print(f"seed {seed}, {story.__name__}: {fragments[-1]['processor_seconds']} s", flush=True)
             for metric, value in fragments[-1]["figures"].items():
@@ -90,21 +93,31 @@ def page(text: str, content: Mapping[str, Any]) -> str:
 
 
 def _from_scratch(seed: int, work: Path) -> Figures:
+    return _scratch("from scratch", ARCHITECTURE, seed, work)
+
+
+def _cascade(seed: int, work: Path) -> Figures:
+    """The paper's kind of network, with three box heads in place of one."""
+    (work / "cascade").mkdir(exist_ok=True)
+    return _scratch("cascade", CASCADE, seed, work / "cascade")
+
+
+def _scratch(name: str, architecture: Architecture, seed: int, work: Path) -> Figures:
     data, figures, path = shapes(PICTURES, side=SIDE, seed=seed), Figures(), work / "trained.safetensors"
-    model = build(ARCHITECTURE, seed=seed)
+    model = build(architecture, seed=seed)
     seconds = _trained(path, model, lambda: fit(model, data, epochs=EPOCHS, lr=LR, seed=seed))
-    clean = load_weights(path, ARCHITECTURE)
-    figures["from scratch: pictures in training"] = len(data.train)
-    figures["test pictures"] = len(_test(seed))
-    figures["from scratch: training, processor seconds"] = seconds
-    owner = _marked("from scratch", work / "scratch", clean, data, figures, seed=seed)
-    figures["from scratch: embedding, share of the training's time"] = (
-        figures["from scratch: embedding, processor seconds"] / seconds
+    clean = load_weights(path, architecture)
+    figures[f"{name}: pictures in training"] = len(data.train)
+    figures[f"{name}: test pictures"] = len(_test(seed))
+    figures[f"{name}: training, processor seconds"] = seconds
+    owner = _marked(name, work / "scratch", clean, data, figures, seed=seed, architecture=architecture)
+    figures[f"{name}: embedding, share of the training's time"] = (
+        figures[f"{name}: embedding, processor seconds"] / seconds
     )
-    judged("from scratch: marked network", owner.model, owner, figures)
-    _suspected("from scratch: before the embedding", path, owner, figures)
+    judged(f"{name}: marked network", owner.model, owner, figures)
+    _suspected(f"{name}: before the embedding", path, owner, figures)
     forged = with_random_key(owner, _fresh(work / "random"))
-    counted("from scratch: marked network, a random key", owner.model, forged, figures)
+    counted(f"{name}: marked network, a random key", owner.model, forged, figures)
     return figures
 
 
@@ -194,6 +207,7 @@ def _marked(  # noqa: PLR0913 (one story's parts)
     figures: Figures,
     *,
     seed: int,
+    architecture: Architecture = ARCHITECTURE,
     base: Path | None = None,
     negatives: Sequence[nn.Module] = (),
 ) -> Bundle:
@@ -201,7 +215,7 @@ def _marked(  # noqa: PLR0913 (one story's parts)
     bundle, key_file = Bundle(directory), create_watermark_key(Ed25519PrivateKey.generate(), origin=ORIGIN)
     key, begun_s = key_file.binding.watermark_key, time.process_time()
     settings = wm.EmbedSettings.usual(data.train, has_base=base is not None)
-    made = wm.embed(clean, data, key, architecture=ARCHITECTURE, settings=settings, negatives=negatives, seed=seed)
+    made = wm.embed(clean, data, key, architecture=architecture, settings=settings, negatives=negatives, seed=seed)
     figures[f"{name}: embedding, processor seconds"] = time.process_time() - begun_s
     figures[f"{name}: mask mAP, clean"] = 100 * score(clean, _test(seed))
     figures[f"{name}: mask mAP, marked"] = 100 * score(made.model, _test(seed))
@@ -222,7 +236,8 @@ def _marked(  # noqa: PLR0913 (one story's parts)
 def _suspected(name: str, suspect: Path, owner: Bundle, figures: Figures) -> None:
     """Count a suspect's triggers with its channels as they are and aligned, and judge it as nodes do."""
     evidence, key = wm.load_evidence(owner.evidence), owner.load_watermark_key().binding.watermark_key
-    network, head, info = load_weights(suspect, ARCHITECTURE), evidence.head, evidence.info
+    head, info = evidence.head, evidence.info
+    network = load_weights(suspect, info.architecture)
     figures[f"{name}: matched of 600, as it is"] = wm.count_matched(network, head, info, key)
     figures[f"{name}: matched of 600, aligned"] = wm.count_matched(
         network, head, info, key, reference=evidence.reference
