@@ -227,8 +227,19 @@ def placed(outline: Tensor, model: nn.Module) -> Tensor:
 def _pooled_each(outputs: Sequence[Tensor], *, pooling: int) -> list[Tensor]:
     """Per tap, shape (n, channels, cells)."""
     grids = [(min(pooling, output.shape[2]), min(pooling, output.shape[3])) for output in outputs]
-    # In single precision also where mixed precision gave the outputs: an average of many would lose most of its digits.
-    return [F.adaptive_avg_pool2d(output.float(), grid).flatten(2) for output, grid in zip(outputs, grids, strict=True)]
+    return [_averaged(output, grid).flatten(2) for output, grid in zip(outputs, grids, strict=True)]
+
+
+def _averaged(output: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Average over the cells of a grid, in single precision also where mixed precision gave the output.
+
+    An average of many would lose most of its digits else. Their sum may overflow where each of them and the average do
+    not: a thief may have multiplied a channel by almost anything. It is summed in double precision then.
+    """
+    average = F.adaptive_avg_pool2d(output.float(), grid)
+    if torch.is_grad_enabled() or average.is_meta or bool(torch.isfinite(average).all()):
+        return average
+    return F.adaptive_avg_pool2d(output.double(), grid).float()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wm.architectures import PartBuilder, skeleton
+from wm.architectures import PartBuilder, build, skeleton
 from wm.backbone import Tap, backbone_names, device_of, evaluating, read_taps
 from wm.branch import Branch, agreements, logit_margins
 from wm.head import Head
@@ -205,6 +205,18 @@ def compare_with_files(
         controls.append(_compare(name, network, branch, suspect))
         progress(Progress("known controls", len(controls), len(named)))
     return controls
+
+
+def fresh_network(info: Info, *, seed: bytes, device: torch.device) -> nn.Module:
+    """Initialise a network and give it statistics, as verification does for its own fresh controls."""
+    network = build(info.architecture, seed=seed).to(device).eval()
+    give_statistics(network, info)
+    return network
+
+
+def give_statistics(network: nn.Module, info: Info) -> None:
+    """Calibrate a network on public probes, on its device."""
+    calibrate(network, info, make_probes(info.input, count=CALIBRATION_PROBES).to(device_of(network)))
 
 
 @torch.no_grad()

@@ -38,6 +38,8 @@ def tail_of(matched: int, total: int, chance: Fraction) -> float:
     """Return P(Binomial(total, chance) >= matched); by exact integers at one half, else in floating point."""
     if chance == Fraction(1, 2):
         return tail(matched, total)
+    if chance <= 0:
+        return float(matched <= 0)
     return 1.0 if chance >= 1 else binomial_tail(matched, total, chance=float(chance))
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from registry.policy import Thresholds
+
 MEASURES = {"accuracy": "task accuracy", "mask_map": "mask mAP"}  # how well a task is done, for people
 
 
@@ -53,6 +55,22 @@ def unlearnt(score: float, constant: float | None) -> tuple[str, ...]:
     return (
         f"THE NETWORK HAS NOT LEARNT ITS TASK: one answer to everything is right in {constant:.2%}.",
         "Train it with another --lr, more --epochs or another --seed, or name your own with --weights.",
+    )
+
+
+def hidden_by_renumbering(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return lines that say so where nodes would not accept a count of aligned channels: fresh networks have it too.
+
+    Args:
+        report: of `wmreg embed`.
+    """
+    marks, triggers = (report, *report["further"]), report["triggers"]
+    most = max((count for mark in marks for count in mark.get("embedding", {}).get("fresh_aligned", ())), default=0)
+    if most * 1000 <= Thresholds().control_permille * triggers:
+        return ()
+    return (
+        f"RENUMBERED CHANNELS HIDE THIS MARK: aligned to the model, a fresh network answers {most} of {triggers} as well.",
+        "Copies whose channels are in order are known. Embed again with --taps further behind, if there are any.",
     )
 
 

@@ -11,7 +11,7 @@ import click
 from client import options
 from client.errors import InputError
 from client.files import check_output, sha256_file, staged_directory
-from client.marking.task import MEASURES, Task, measured_by, unlearnt
+from client.marking.task import MEASURES, Task, hidden_by_renumbering, measured_by, unlearnt
 from client.output import Report
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ def _report(report: dict[str, Any], out: Path) -> Report:
         f"SHA-256           {report['model_sha256']}",
         "",
         *unlearnt(scores["marked"], report["test_constant"]),
+        *hidden_by_renumbering(report),
         _what_next(report, out),
     ]
     return Report(document={"directory": str(out), **report}, text="\n".join(text))

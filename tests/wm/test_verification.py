@@ -3,6 +3,7 @@
 Channels are aligned where the plain count is not enough and the evidence has a reference, and nowhere else.
 """
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 import wm
 from wm.architectures import build
 from wm.attacks import ATTACKS, Stolen, attacked
+from wm.symmetries.channels import free_streams
+from wm.symmetries.streams import Part, multiply
 from wm.weights import save_weights
 
 pytestmark = pytest.mark.long
@@ -168,3 +171,14 @@ def test_fewer_controls_than_none_are_refused(owner, fewer: dict[str, int]) -> N
 def test_paths_may_be_texts(owner) -> None:
     paths = str(owner.model_path), str(owner.evidence_path)
     assert wm.verify(*paths, owner.key, control_seed=bytes(32), permutations=0, controls=0).total
+
+
+def test_channels_too_large_for_the_head_are_aligned(owner, tmp_path: Path) -> None:
+    model = copy.deepcopy(owner.embedding.model)
+    (tapped,) = (it for it in free_streams(model) if Part("layer1.0.bn2.weight") in it.makers)
+    multiply(model, tapped, torch.full((tapped.channels,), 2.0**123, dtype=torch.float64))
+    save_weights(model, tmp_path / "scaled")
+    found = measured(tmp_path / "scaled", owner, controls=1)
+    assert (found.aligned, found.matched_unaligned) == (True, None)
+    assert found.matched >= 95
+    assert found.controls[0].matched <= 75

@@ -5,6 +5,9 @@ together, since they are added to each other or pass through layers that work ch
 whose rows make it, and layers whose columns read it. Permute its channels everywhere, or scale them where they are made
 and divide where they are read, and the outputs stay what they were. What the sorting does not understand (a
 concatenation, a grouped convolution, the input, the output) pins the streams that it touches: they stay as they are.
+A parameter that is used twice, by whatever modules or by its name, pins as well. Convolutions have their channels along
+the first axis behind the examples, linear layers along the last: where values are flat that is one axis, and where they
+are not, what the one made the other cannot read channel by channel, and pins it.
 The hidden units of our Bi-LSTM are listed by themselves (`hidden_units`). Of a network that finds objects the backbone
 is traced, where marks are read; what lies behind it chooses boxes by their number.
 
@@ -18,7 +21,7 @@ from collections import Counter
 import torch
 import torch.fx
 import torch.nn.functional as F  # noqa: N812
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Node
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import FrozenBatchNorm2d
@@ -28,11 +31,16 @@ from wm.networks.bilstm import BiLSTM
 from wm.symmetries.hidden_units import hidden_units
 from wm.symmetries.streams import Part, Stream
 
-# Channel by channel, and a positive factor passes through.
-_HOMOGENEOUS = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity)
-_HOMOGENEOUS_FUNCTIONS = (F.relu, F.adaptive_avg_pool2d, F.dropout, torch.relu)
+# Number by number, and a positive factor passes through; the pools channel by channel, of pictures alone.
+_HOMOGENEOUS = (nn.ReLU, nn.Dropout, nn.Identity)
+_HOMOGENEOUS_FUNCTIONS = (F.relu, F.dropout, torch.relu)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_POOL_FUNCTIONS = (F.adaptive_avg_pool2d,)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _NORMALISATIONS = (nn.BatchNorm2d, FrozenBatchNorm2d)
+# Along which axis behind the examples a value has its channels: both where there is no other; None where nobody knows.
+_Axes = frozenset[str] | None
+_FIRST, _LAST, _FLAT = frozenset({"first"}), frozenset({"last"}), frozenset({"first", "last"})
 
 
 def free_streams(model: nn.Module) -> list[Stream]:
@@ -89,7 +97,7 @@ def neurons(model: nn.Module) -> list[tuple[nn.Conv2d, nn.Module | None]]:
         WatermarkError: `unknown_architecture`, the network cannot be traced or has none.
     """
     found: list[tuple[nn.Conv2d, nn.Module | None]] = []
-    for node, follower in _convolutions(model):
+    for node, follower in _convolutions(model, _traced(model)):
         convolution = _module(model, node)
         if isinstance(convolution, nn.Conv2d):
             found.append((convolution, None if follower is None else _module(model, follower)))
@@ -98,10 +106,10 @@ def neurons(model: nn.Module) -> list[tuple[nn.Conv2d, nn.Module | None]]:
     return found
 
 
-def _convolutions(model: nn.Module) -> list[tuple[Node, Node | None]]:
+def _convolutions(model: nn.Module, graph: torch.fx.Graph) -> list[tuple[Node, Node | None]]:
     """The nodes of `neurons`."""
     found: list[tuple[Node, Node | None]] = []
-    for node in _traced(model).nodes:
+    for node in graph.nodes:
         if isinstance(_module(model, node), nn.Conv2d):
             follower = next(iter(node.users)) if len(node.users) == 1 else None
             is_normalised = follower is not None and isinstance(_module(model, follower), _NORMALISATIONS)
@@ -110,17 +118,41 @@ def _convolutions(model: nn.Module) -> list[tuple[Node, Node | None]]:
 
 
 def _normalised(model: nn.Module) -> list[Stream]:
-    """One stream for each convolution with a batch normalisation of its own."""
-    pairs = [(str(node.target), str(follower.target)) for node, follower in _convolutions(model) if follower]
-    uses = Counter(name for pair in pairs for name in pair)
-    held, streams = model.state_dict(), []
-    for convolution, normalisation in pairs:
-        names = [f"{convolution}.weight", f"{convolution}.bias", f"{normalisation}.weight"]
-        mean = f"{normalisation}.running_mean"
-        if uses[convolution] == uses[normalisation] == 1 and {names[2], mean} <= set(held):
+    """One stream for each convolution with a batch normalisation of its own, and its running mean."""
+    graph = _traced(model)
+    held, uses, streams = model.state_dict(), _Uses(model, graph), []
+    for convolution, follower in _convolutions(model, graph):
+        if follower is None or uses.are_shared(convolution) or uses.are_shared(follower):
+            continue
+        mean = f"{follower.target}.running_mean"
+        names = [f"{convolution.target}.weight", f"{convolution.target}.bias", f"{follower.target}.weight"]
+        if {names[2], mean} <= set(held):
             makers = {Part(name) for name in [*names, mean] if name in held}
             streams.append(Stream(len(held[mean]), makers=makers, is_odd=True))
     return streams
+
+
+class _Uses:
+    """How often each parameter and buffer is used, by whatever module or by its name."""
+
+    def __init__(self, model: nn.Module, graph: torch.fx.Graph) -> None:
+        self._model = model
+        self._count = Counter(id(value) for node in graph.nodes for value in self._values(node))
+
+    def are_shared(self, node: Node) -> bool:
+        """Whether something else uses a tensor of a module as well, or the module runs twice."""
+        return any(self._count[id(value)] > 1 for value in self._values(node))
+
+    def _values(self, node: Node) -> list[Tensor]:
+        """The tensors that a node uses, each once."""
+        module = _module(self._model, node)
+        if module is not None:
+            return [*module.parameters(), *module.buffers()]
+        if node.op == "get_attr":
+            path, _, name = str(node.target).rpartition(".")
+            value = getattr(self._model.get_submodule(path), name)
+            return [value] if isinstance(value, Tensor) else []
+        return []
 
 
 class _Sorting:
@@ -128,10 +160,12 @@ class _Sorting:
 
     def __init__(self, model: nn.Module, graph: torch.fx.Graph) -> None:
         self._model = model
-        self._uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
+        self._held = set(model.state_dict())
+        self._uses = _Uses(model, graph)
         self._streams: list[Stream] = []
         self._merged: dict[int, int] = {}  # stream -> the one that it was merged into
         self._of: dict[Node, int] = {}
+        self._axes: dict[Node, _Axes] = {}
         self._makers: dict[Node, set[Part]] = {}
         self._replaced: set[Part] = set()  # makers whose size a batch normalisation forgets
 
@@ -145,22 +179,32 @@ class _Sorting:
     def take(self, node: Node) -> None:
         """Sort the value of one node; all before it have been taken."""
         module = _module(self._model, node)
-        if module is not None and list(module.parameters()) and self._uses[node.target] > 1:
+        if module is not None and self._uses.are_shared(node):
             self._pin(node)  # what one use renumbers, another would read wrongly
-        elif isinstance(module, nn.Conv2d) and module.groups == 1:
-            self._read(node, channels=module.out_channels)
-        elif isinstance(module, nn.Linear):
-            self._read(node, channels=module.out_features)
-        elif isinstance(module, _NORMALISATIONS) and getattr(module, "weight", None) is not None:
-            self._normalise(node)
-        elif isinstance(module, _HOMOGENEOUS) or node.target in _HOMOGENEOUS_FUNCTIONS or _is_flattening(node, module):
-            self._follow(node)
+        elif isinstance(module, nn.Conv2d) and module.groups == 1 and self._reads(node, _FIRST):
+            self._read(node, channels=module.out_channels, axes=_FIRST)
+        elif isinstance(module, nn.Linear) and self._reads(node, _LAST):
+            axes = _FLAT if self._axes[node.all_input_nodes[0]] == _FLAT else _LAST
+            self._read(node, channels=module.out_features, axes=axes)
+        elif isinstance(module, _NORMALISATIONS) and f"{node.target}.weight" in self._held:
+            self._normalise(node) if self._reads(node, _FIRST) else self._pin(node)
+        elif isinstance(module, _HOMOGENEOUS) or node.target in _HOMOGENEOUS_FUNCTIONS:
+            self._follow(node, axes=self._axes[node.all_input_nodes[0]])
+        elif (isinstance(module, _POOLS) or node.target in _POOL_FUNCTIONS) and self._reads(node, _FIRST):
+            self._follow(node, axes=_FIRST)
+        elif _is_flattening(node, module) and self._reads(node, _FIRST):
+            self._follow(node, axes=_FLAT)
         elif node.target in _ADDITIONS and all(isinstance(argument, Node) for argument in node.args):
             self._add(node)
         else:
             self._pin(node)
 
-    def _read(self, node: Node, *, channels: int) -> None:
+    def _reads(self, node: Node, axes: frozenset[str]) -> bool:
+        """Whether a layer that reads along an axis reads channels of its value, or something that nobody renumbers."""
+        held = self._axes[node.all_input_nodes[0]]
+        return held is None or axes <= held
+
+    def _read(self, node: Node, *, channels: int, axes: frozenset[str]) -> None:
         stream, name = self._stream(node.all_input_nodes[0]), str(node.target)
         inputs = self._model.get_parameter(f"{name}.weight").shape[1]
         cells = inputs // stream.channels if stream.channels else 0
@@ -168,18 +212,19 @@ class _Sorting:
         stream.makers |= self._makers[node.all_input_nodes[0]]
         has_bias = self._model.get_submodule(name).bias is not None
         rows = [Part(f"{name}.weight"), *([Part(f"{name}.bias")] if has_bias else [])]
-        self._begin(node, Stream(channels, rows=rows), makers=set(rows))
+        self._begin(node, Stream(channels, rows=rows), makers=set(rows), axes=axes)
 
     def _normalise(self, node: Node) -> None:
         name, value = str(node.target), node.all_input_nodes[0]
-        rows = [Part(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
+        parts = [f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        rows = [Part(part) for part in parts if part in self._held]  # there may be no running statistics
         self._stream(value).rows.extend(rows)
         self._replaced |= self._makers[value]
-        self._of[node], self._makers[node] = self._of[value], set(rows[:2])
+        self._of[node], self._makers[node], self._axes[node] = self._of[value], set(rows[:2]), self._axes[value]
 
-    def _follow(self, node: Node) -> None:
+    def _follow(self, node: Node, *, axes: _Axes) -> None:
         value = node.all_input_nodes[0]
-        self._of[node], self._makers[node] = self._of[value], self._makers[value]
+        self._of[node], self._makers[node], self._axes[node] = self._of[value], self._makers[value], axes
 
     def _add(self, node: Node) -> None:
         values = node.all_input_nodes
@@ -190,18 +235,19 @@ class _Sorting:
             into.readers += other.readers
             into.makers |= other.makers
             into.is_pinned |= other.is_pinned or into.channels != other.channels
+            into.is_pinned |= self._axes[values[0]] != self._axes[values[-1]]
             self._merged[second] = first
         makers: set[Part] = set().union(*(self._makers[value] for value in values))
         into.makers |= makers
-        self._of[node], self._makers[node] = first, makers
+        self._of[node], self._makers[node], self._axes[node] = first, makers, self._axes[values[0]]
 
     def _pin(self, node: Node) -> None:
         for value in node.all_input_nodes:
             self._stream(value).is_pinned = True
-        self._begin(node, Stream(0, is_pinned=True), makers=set())
+        self._begin(node, Stream(0, is_pinned=True), makers=set(), axes=None)
 
-    def _begin(self, node: Node, stream: Stream, *, makers: set[Part]) -> None:
-        self._of[node], self._makers[node] = len(self._streams), makers
+    def _begin(self, node: Node, stream: Stream, *, makers: set[Part], axes: _Axes) -> None:
+        self._of[node], self._makers[node], self._axes[node] = len(self._streams), makers, axes
         self._streams.append(stream)
 
     def _stream(self, node: Node) -> Stream:
@@ -227,7 +273,9 @@ def _traced(model: nn.Module) -> torch.fx.Graph:
 
 
 class _Tracer(torch.fx.Tracer):
-    """Does not look into a frozen batch normalisation, as into none of torch's own modules."""
+    """Does not look into a frozen batch normalisation, as into none of torch's own modules, and sees buffers used."""
+
+    proxy_buffer_attributes = True
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Whether a module is one node of the graph."""

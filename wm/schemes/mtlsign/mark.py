@@ -35,6 +35,7 @@ from wm.schemes.mtlsign.preparation import check_precision, check_tuning, descri
 from wm.schemes.mtlsign.reading import Reading
 from wm.schemes.mtlsign.settings import EmbedSettings
 from wm.schemes.mtlsign.shadows import Shadowing, TuningLoss
+from wm.schemes.mtlsign.specificity import settled
 from wm.schemes.mtlsign.tuning_regularizer import TuningRegularizer
 from wm.triggers import Spec, make_triggers
 
@@ -72,7 +73,9 @@ class Mark:
 
     Attributes:
         head: c_WM, in float32; it belongs into the optimiser.
-        info: how the head connects.
+        info: how the head connects; `finish` may take the centre out of it.
+        fresh_aligned: of a finished mark without negative controls, the triggers that fresh networks answer once they
+            are aligned to the released model; empty where none can be made. Nodes ask for no more than 59 %.
         settings: the recipe; of its fields `steps` is how many calls of `loss` there will be, over which the shadows of
             R_DA are spread, and the rates of backbone and head are the caller's optimiser's own business.
     """
@@ -121,6 +124,7 @@ class Mark:
             model, taps, input_spec, architecture or OwnArchitecture(), settings, has_negatives=bool(negatives)
         )
         triggers = make_triggers(watermark_key, info.input, count=info.triggers)
+        self.fresh_aligned: tuple[int, ...] = ()
         self._key = torch.frombuffer(bytearray.fromhex(fingerprint(watermark_key)), dtype=torch.uint8)
         self._shadowing = shadowing = Shadowing(info, triggers, tuning, settings, seed)
         self._reading = Reading(model, info, triggers)
@@ -228,7 +232,9 @@ class Mark:
         """Train the head alone, with Adam, on features that no longer change; call it after the last step.
 
         Where the training has moved the features far from W0's, on which the head is centred, it is centred on those
-        of the released model first. Beside negative controls it stays where it is.
+        of the released model first. Then fresh networks are read as verification aligns them: where they answer more
+        triggers than chance explains, the info asks for no centre any more. Beside negative controls, fresh networks
+        among them, all stays as it is.
 
         Args:
             model: as it will be released.
@@ -236,7 +242,7 @@ class Mark:
 
         Raises:
             WatermarkError: `mismatch` where no weight in front of the taps has moved: the head alone answers then, and
-                would of anybody's copy of the network as it was.
+                would of anybody's copy of the network as it was; `malformed` for answers that are not finite.
             ValueError: the model is on another device, or lacks a parameter that the taps depend on.
         """
         self._anchor.paired(model)
@@ -254,6 +260,10 @@ class Mark:
             if not self._branch_loss.negatives and distance_from_centre(self.head, read) > LEFT_BEHIND:
                 recentre(self.head, read)
             self._branch_loss.train_head(read, self._chosen, progress=progress)
+            if not self._branch_loss.negatives:
+                self.info, self.fresh_aligned = settled(
+                    model, self.head, self.info, self._shadowing.triggers, seed=self._shadowing.seed
+                )
         self._note(read)
 
     def matched(self, model: nn.Module) -> int:

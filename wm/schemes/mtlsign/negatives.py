@@ -20,14 +20,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wm.alignment import make_reference, read_aligned
-from wm.architectures import build
 from wm.backbone import device_of, features_in_evaluation
 from wm.branch import agreements, logit_margins
-from wm.controls import CALIBRATION_PROBES, calibrate
+from wm.controls import fresh_network
 from wm.head import Head
 from wm.randomness import generator, key_of
 from wm.schemes.mtlsign.shadows import Shadowing, shadow_of
-from wm.triggers import make_probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,8 @@ def make_negatives(given: Sequence[nn.Module], shadowing: Shadowing) -> list[Neg
             tuned = shadow_of(network, shadowing, number=settings.shadows + number * settings.siblings + sibling)
             networks[f"given-{number} tuned-{sibling}"] = tuned
     for number in range(settings.fresh_negatives):
-        networks[f"fresh-{number}"] = _fresh(shadowing, number, device_of(given[0]))
+        seed = key_of(shadowing.seed, "fresh negative", number)
+        networks[f"fresh-{number}"] = fresh_network(shadowing.info, seed=seed, device=device_of(given[0]))
     return [_negative(name, network, shadowing) for name, network in networks.items()]
 
 
@@ -118,14 +117,6 @@ def matched_by(head: Head, negatives: Sequence[Negative], labels: Tensor) -> dic
     """
     counted = {it.name: [agreements(logit_margins(head, read), labels).sum() for read in it.reads] for it in negatives}
     return {name: int(max(counts)) for name, counts in counted.items()}
-
-
-def _fresh(shadowing: Shadowing, number: int, device: torch.device) -> nn.Module:
-    """Initialise a network and give it statistics, as verification does for its own fresh controls."""
-    info = shadowing.info
-    network = build(info.architecture, seed=key_of(shadowing.seed, "fresh negative", number)).to(device).eval()
-    calibrate(network, info, make_probes(info.input, count=CALIBRATION_PROBES).to(device))
-    return network
 
 
 def _negative(name: str, network: nn.Module, shadowing: Shadowing) -> Negative:

@@ -105,6 +105,7 @@ def embed(  # noqa: PLR0913 (what an embedding takes; all but the model and the 
         f"validation_{measure_of(data.validation)}": {"clean": before, "marked": after},
         "weight_change": mark.weight_change(marked),
         "negatives": mark.negatives_matched(),
+        "fresh_aligned": list(mark.fresh_aligned),
         "curves": mark.curves,
         "history": mark.history(),
     }
