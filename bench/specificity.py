@@ -1,4 +1,4 @@
-"""Do strangers stay at chance once they are aligned? `make bench NAME=specificity`: networks of the catalogue, two seeds.
+"""Do strangers stay at chance once they are aligned? `make bench NAME=specificity`: networks of the catalogue, 2 seeds.
 
 Of each network's usual taps, and of a ResNet-18's first layer alone: a head is finished on a fresh network, and counts
 what other fresh networks, with statistics as a verifier gives them, answer of its 600 triggers: as they are, aligned,

@@ -26,6 +26,7 @@ NAMES = (
     "schemes",
     "segmentation",
     "siblings",
+    "specificity",
     "verification",
 )
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -39,8 +40,8 @@ def command(name: str, arguments: tuple[str, ...], *, as_json: bool) -> Report |
     """Make the measurement NAME again, in a checkout: a table, and bench/results/NAME.json.
 
     NAME is attacks, centring, consensus, demo, install, lambdas, ledger, mtlsign, node, paper, public_base, schemes,
-    segmentation, siblings or verification. Most take minutes and want a machine that does nothing else, some take
-    hours. ARGUMENTS are the measurement's own, such as --no-write; `wmreg bench NAME -- --help` tells which.
+    segmentation, siblings, specificity or verification. Most take minutes and want a machine that does nothing else,
+    some take hours. ARGUMENTS are the measurement's own, such as --no-write; `wmreg bench NAME -- --help` tells which.
     """
     from client.extras import require
 
