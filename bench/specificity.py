@@ -6,14 +6,17 @@ and aligned and centred. Nothing is trained but heads, so of trained networks th
 figure says whether `Mark.finish` leaves the centre where it is.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 import wm
-from bench.results import summary, write
+from bench.pages import cell, put
+from bench.results import RESULTS, summary, write
 from wm.architectures import Architecture, build
 from wm.branch import Branch
 from wm.controls import compare_with_fresh
@@ -22,6 +25,8 @@ from wm.triggers import InputSpec, Normalisation, make_triggers
 
 KEY = bytes(range(32))
 SEEDS, OTHERS = (1, 2), 4
+PAGE = RESULTS.parents[1] / "docs" / "attacks.md"
+WAYS: dict[str, bool | None] = {"as it is": None, "aligned": False, "aligned and centred": True}
 SIDE = 32
 SPEC = InputSpec(3, SIDE, SIDE, Normalisation(("0.5",) * 3, ("0.5",) * 3))
 # Name of the row -> name in the catalogue, its arguments, taps; None for the usual ones.
@@ -37,7 +42,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int], tuple[str, ...] | None]] = {
 
 
 def main() -> None:
-    """Measure every network with every seed and write bench/results/specificity.json."""
+    """Measure every network with every seed, write bench/results/specificity.json and fill the table of the page."""
     found: dict[str, list[float]] = defaultdict(list)
     for name in NETWORKS:
         for seed in SEEDS:
@@ -45,6 +50,20 @@ def main() -> None:
                 found[f"{name}: {metric}"].append(value)
         print(name, {metric: values for metric, values in found.items() if metric.startswith(f"{name}:")}, flush=True)
     write("specificity", [summary(metric, values) for metric, values in found.items()])
+    PAGE.write_text(page(PAGE.read_text(), json.loads((RESULTS / "specificity.json").read_text())))
+
+
+def page(text: str, content: Mapping[str, Any]) -> str:
+    """Fill the table of docs/attacks.md from a result."""
+    rows = {row["metric"]: row for row in content["rows"]}
+    lines = [f"| network | {' | '.join(WAYS)} | keeps its centre |", "|---" * (len(WAYS) + 2) + "|"]
+    for name in NETWORKS:
+        cells = [cell(rows[f"{name}: greatest of {OTHERS} fresh networks, {how}"]) for how in WAYS]
+        least, most = rows[f"{name}: keeps its centre"]["spread"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {'yes' if least else 'some' if most else 'no'} |")
+    return put(
+        text, "specificity", "\n".join(lines) + f"\n\n`bench/results/specificity.json`, commit {content['commit']}."
+    )
 
 
 def _measured(name: str, seed: int) -> Iterator[tuple[str, float]]:
@@ -62,7 +81,7 @@ def _measured(name: str, seed: int) -> Iterator[tuple[str, float]]:
     mark.finish(model)
     yield "own", mark.matched(model)
     triggers = make_triggers(KEY, SPEC, count=mark.info.triggers)
-    for how, centred in (("as it is", None), ("aligned", False), ("aligned and centred", True)):
+    for how, centred in WAYS.items():
         probing = None if centred is None else replace(kept, centred=centred)
         evidence = wm.EvidenceFile(mark.head, replace(mark.info, reference=probing), bytes(32))
         made = evidence if probing is None else wm.with_reference(evidence, model)

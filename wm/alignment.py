@@ -13,15 +13,18 @@ and by more than what tells one trigger from another (docs/attacks.md). So a ref
 probes on the head's own grid, and a suspect's, of the same probes, is moved there: the features are *centred*.
 
 What an aligned count is worth. The match is chosen from answers to probes that everybody knows, in ignorance of the
-key: its labels stay independent of what is read, so the count of a model that knows nothing of the key is
-Binomial(N, 1/2) as before (S1). A verifier looks twice, unaligned and aligned, and pays for it with one bit of
-significance. Permuting aligned channels (S2) still unmasks a head that reads all channels alike. But alignment also
-brings relatives closer, and a reference may be crafted: an aligned count convicts only beside controls that went
-through the same alignment (S3). One factor for each channel is the most that is fitted: a free linear map between all
-channels could manufacture agreement out of an independent network. A crafted reference goes part of that way: one made
-of the probes' pixels carries a head to first layers that it has never seen, on any grid, and only aligned controls tell
-(tests/wm/attacks/test_crafted_reference.py). So it matters what the controls are: a head that was trained to fail on
-fresh networks and to pass on trained ones needs controls that are trained ones.
+key; but the head knows the key, and what it reads has been brought near the features that it was taught on. Behind the
+usual stages of a network what another one says of a trigger stays unlike them, and its count is Binomial(N, 1/2) (S1). First
+layers are much alike in all networks, and there the count of a stranger rises far above chance, by the centre
+most: `Mark.finish` tries fresh networks and takes the centre out of such marks. A verifier looks twice, unaligned and
+aligned, and pays for it with one bit of significance. Permuting aligned channels (S2) still unmasks a head that reads
+all channels alike. But alignment also brings relatives closer, and a reference may be crafted: so an aligned count
+convicts only beside controls that went through the same alignment (S3). One factor for each channel is the most that is
+fitted: a free linear map between all channels could manufacture agreement out of an independent network. A crafted
+reference goes part of that way: one made of the probes' pixels carries a head to first layers that it has never seen,
+on any grid, and only aligned controls tell (tests/wm/attacks/test_crafted_reference.py). So it matters what the
+controls are: a head that was trained to fail on fresh networks and to pass on trained ones needs controls that are
+trained ones.
 
 Source: SCHEMES 4.5; neuron alignment: Li, Wang, Zhu, arXiv 2112.14108.
 """

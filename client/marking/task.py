@@ -69,7 +69,7 @@ def hidden_by_renumbering(report: Mapping[str, Any]) -> tuple[str, ...]:
     if most * 1000 <= Thresholds().control_permille * triggers:
         return ()
     return (
-        f"RENUMBERED CHANNELS HIDE THIS MARK: once it is aligned, a fresh network answers {most} of {triggers} as well.",
+        f"RENUMBERED CHANNELS HIDE THIS MARK: once aligned, a fresh network answers {most} of {triggers} as well.",
         "Copies whose channels are in order are known. Embed again with --taps further behind, if there are any.",
     )
 
