@@ -14,8 +14,8 @@ probes on the head's own grid, and a suspect's, of the same probes, is moved the
 
 What an aligned count is worth. The match is chosen from answers to probes that everybody knows, in ignorance of the
 key; but the head knows the key, and what it reads has been brought near the features that it was taught on. Behind the
-usual stages of a network what another one says of a trigger stays unlike them, and its count is Binomial(N, 1/2) (S1). First
-layers are much alike in all networks, and there the count of a stranger rises far above chance, by the centre
+usual stages of a network what another one says of a trigger stays unlike them, and its count is Binomial(N, 1/2) (S1).
+The first layers of all networks are much alike, and there a stranger's count rises far above chance, by the centre
 most: `Mark.finish` tries fresh networks and takes the centre out of such marks. A verifier looks twice, unaligned and
 aligned, and pays for it with one bit of significance. Permuting aligned channels (S2) still unmasks a head that reads
 all channels alike. But alignment also brings relatives closer, and a reference may be crafted: so an aligned count
