@@ -49,23 +49,21 @@ def settled(model: nn.Module, head: Head, info: Info, triggers: Triggers, *, see
     """
     if info.reference is None:
         return info, ()
-    fresh = tuple(_fresh_networks(model, info, seed))
-    if not fresh:
-        return info, ()
-    counts = _counts(fresh, model, head, info, triggers)
-    if info.reference.centred and sum(counts) >= least_matched(len(fresh) * info.triggers, log10_alpha=LOG10_ALPHA):
+    counts = _counts(model, head, info, triggers, seed)
+    if not (counts and info.reference.centred):
+        return info, counts
+    if sum(counts) >= least_matched(len(counts) * info.triggers, log10_alpha=LOG10_ALPHA):
         info = replace(info, reference=replace(info.reference, centred=False))
-        counts = _counts(fresh, model, head, info, triggers)
+        counts = _counts(model, head, info, triggers, seed)
     return info, counts
 
 
 @torch.no_grad()
-def _counts(
-    networks: tuple[nn.Module, ...], model: nn.Module, head: Head, info: Info, triggers: Triggers
-) -> tuple[int, ...]:
+def _counts(model: nn.Module, head: Head, info: Info, triggers: Triggers, seed: int) -> tuple[int, ...]:
     branch = Branch(head, info, triggers, make_reference(model, info))
     labels = triggers.labels.to(device_of(model))
-    return tuple(int(agreements(logit_margins(head, branch.read(it)), labels).sum()) for it in networks)
+    fresh = _fresh_networks(model, info, seed)  # one at a time: they are as large as the model
+    return tuple(int(agreements(logit_margins(head, branch.read(it)), labels).sum()) for it in fresh)
 
 
 def _fresh_networks(model: nn.Module, info: Info, seed: int) -> Iterator[nn.Module]:
