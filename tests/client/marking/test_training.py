@@ -11,7 +11,7 @@ from client.marking.models import (
     load_data,
     schedule_of,
 )
-from client.marking.task import Task, unlearnt
+from client.marking.task import Task, hidden_by_renumbering, unlearnt
 
 pytestmark = pytest.mark.long
 
@@ -42,6 +42,17 @@ def test_a_schedule_is_the_usual_one_but_for_what_is_given(digits, tmp_path):
 def test_one_answer_to_everything_is_as_right_as_the_commonest_class(digits):
     counts = [int((digits.test.labels == label).sum()) for label in range(10)]
     assert constant_score(digits) == max(counts) / sum(counts)
+
+
+def test_a_mark_that_fresh_networks_answer_aligned_is_told_of():
+    def report(*counts, further=()):
+        marks = [{"embedding": {"fresh_aligned": list(each)}} for each in further]
+        return {"triggers": 600, "embedding": {"fresh_aligned": list(counts)}, "further": marks}
+
+    assert hidden_by_renumbering(report(290, 354)) == ()  # what nodes ask of a control
+    assert "answers 355 of 600" in hidden_by_renumbering(report(290, 355))[0]
+    assert "answers 400 of 600" in hidden_by_renumbering(report(290, further=[(300, 400)]))[0]
+    assert hidden_by_renumbering(report()) == hidden_by_renumbering({"triggers": 100, "further": []}) == ()
 
 
 def test_a_network_is_unlearnt_up_to_what_one_answer_scores():
