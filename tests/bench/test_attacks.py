@@ -1,8 +1,11 @@
 """The sweep of all attacks: what a report becomes, and that docs/attacks.md says what the committed result says."""
 
 import json
+from types import ModuleType
 
-from bench import attacks
+import pytest
+
+from bench import attacks, segmentation, specificity
 from bench.pages import put
 from bench.results import RESULTS
 
@@ -47,11 +50,12 @@ def test_a_forgery_is_told_with_and_without_the_base() -> None:
     assert (found["public_base 1: VERIFIED"], found["public_base 1, base known: VERIFIED"]) == (1, 0)
 
 
-def test_the_page_is_made_of_the_committed_result_and_not_typed_by_hand() -> None:
-    content = json.loads((RESULTS / "attacks.json").read_text())
-    page = attacks.PAGE.read_text()
+@pytest.mark.parametrize("bench", [attacks, segmentation, specificity])
+def test_the_page_is_made_of_the_committed_result_and_not_typed_by_hand(bench: ModuleType) -> None:
+    content = json.loads((RESULTS / f"{bench.__name__.rpartition('.')[2]}.json").read_text())
+    page = bench.PAGE.read_text()
 
-    assert attacks.page(page, content) == page
+    assert bench.page(page, content) == page
 
 
 def test_marks_with_nothing_between_them_are_filled_and_what_follows_stays() -> None:
