@@ -233,8 +233,8 @@ class Mark:
 
         Where the training has moved the features far from W0's, on which the head is centred, it is centred on those
         of the released model first. Then fresh networks are read as verification aligns them: where they answer more
-        triggers than chance explains, the info asks for no centre any more. Beside negative controls, fresh networks
-        among them, all stays as it is.
+        triggers than chance explains, the info asks for no centre any more, unless the settings do. Beside negative
+        controls, fresh networks among them, all stays as it is.
 
         Args:
             model: as it will be released.
@@ -262,7 +262,12 @@ class Mark:
             self._branch_loss.train_head(read, self._chosen, progress=progress)
             if not self._branch_loss.negatives:
                 self.info, self.fresh_aligned = settled(
-                    model, self.head, self.info, self._shadowing.triggers, seed=self._shadowing.seed
+                    model,
+                    self.head,
+                    self.info,
+                    self._shadowing.triggers,
+                    seed=self._shadowing.seed,
+                    keeps_centre=self.settings.centred is True,
                 )
         self._note(read)
 

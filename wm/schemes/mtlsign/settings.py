@@ -47,7 +47,8 @@ class EmbedSettings:
     pooling: int = 4  # cells per side and channel: finer survives a stronger tuning, at a larger head
     hidden: int = HIDDEN_WIDTH
     # Whether verification takes back the mean move of a suspect's answers, tuning's largest; None for where there are
-    # no negative controls, since it is most of what sets a model apart from them as well.
+    # no negative controls, since it is most of what sets a model apart from them as well, and fresh networks stay at
+    # chance with it.
     centred: bool | None = None
     tuning_regularizer: Regularizer = "head"  # R_DA: off, or whom it teaches; see the module of that name
     reduction: Reduction = "mean"  # of the cross-entropies over the triggers; the paper sums over all N

@@ -30,7 +30,9 @@ FRESH_NETWORKS = 3
 LOG10_ALPHA = -4.0  # of what they answer together, by chance: with 600 triggers each, 980 of 1,800 are more
 
 
-def settled(model: nn.Module, head: Head, info: Info, triggers: Triggers, *, seed: int) -> tuple[Info, tuple[int, ...]]:
+def settled(
+    model: nn.Module, head: Head, info: Info, triggers: Triggers, *, seed: int, keeps_centre: bool
+) -> tuple[Info, tuple[int, ...]]:
     """Keep the centre only where fresh networks stay at chance with it.
 
     Args:
@@ -39,6 +41,7 @@ def settled(model: nn.Module, head: Head, info: Info, triggers: Triggers, *, see
         info: how the head connects.
         triggers: of the key.
         seed: decides the fresh networks.
+        keeps_centre: whatever they answer.
 
     Returns:
         The info; and what each fresh network answers of the triggers, aligned as that info says: none where nothing is
@@ -50,7 +53,7 @@ def settled(model: nn.Module, head: Head, info: Info, triggers: Triggers, *, see
     if info.reference is None:
         return info, ()
     counts = _counts(model, head, info, triggers, seed)
-    if not (counts and info.reference.centred):
+    if keeps_centre or not (counts and info.reference.centred):
         return info, counts
     if sum(counts) >= least_matched(len(counts) * info.triggers, log10_alpha=LOG10_ALPHA):
         info = replace(info, reference=replace(info.reference, centred=False))

@@ -82,6 +82,13 @@ def test_a_first_layer_alone_is_read_without_a_centre(architecture: Architecture
     assert strangers_count(mark, model, centred=False) < strangers_count(mark, model, centred=True)
 
 
+def test_a_centre_that_the_settings_ask_for_stays() -> None:
+    mark = finished(seeded_net(Shallow), centred=True)
+    assert mark.info.reference is not None
+    assert mark.info.reference.centred
+    assert max(mark.fresh_aligned) > CHANCE
+
+
 def test_the_stages_of_a_resnet_keep_their_centre_and_strangers_stay_at_chance() -> None:
     architecture = Architecture("resnet18", {"num_classes": 10})
     mark = finished(build(architecture, seed=1), architecture)
