@@ -123,7 +123,7 @@ def main() -> int:
 def page(text: str, content: Mapping[str, Any]) -> str:
     """Fill the table of attacks in docs/architectures.md from a result."""
     rows = {row["metric"]: row for row in content["rows"]}
-    where = f"`bench/results/segmentation.json`: {seeds_of(rows)} seeds, commit {content['commit']}."
+    where = f"`bench/results/segmentation.json`: seeds: {seeds_of(rows)}, commit {content['commit']}."
     attacks = (attack for attack in ATTACKS.values() if not attack.needs_classes)
     table = "\n".join(sweep_table(rows, attacks, measure="mask mAP"))
     text = put(text, "stories", "\n".join(_stories(rows)))
