@@ -7,17 +7,17 @@ forgery. The thief has a tenth of the training pictures. Task accuracy is of the
 A seed is kept in bench/results/work and not measured again; the result also fills the tables of docs/attacks.md.
 """
 
-import argparse
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.owners import Figures, embedded
 from bench.pages import cell, cell_of, put, seeds_of, sweep_table
-from bench.results import RESULTS, kept, measured_in, silent, summary, write
+from bench.results import RESULTS, silent, summary, write
+from bench.seeds import arguments_of, gathered
 from client.bundle import Bundle
 from client.marking.attacking import Plan, run
 from client.marking.task import Task
@@ -36,17 +36,12 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 def main() -> int:
     """Measure the seeds that are left, write bench/results/attacks.json and fill the page; return 0."""
-    parser = argparse.ArgumentParser(prog="bench.attacks", description="Sweep every attack and forgery.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
-    parser.add_argument("--work", type=Path, default=RESULTS / "work", help="directory of fragments; %(default)s")
-    arguments = parser.parse_args()
-    fragments = [_seed(seed, arguments.work / "attacks" / str(seed)) for seed in arguments.seeds]
-    values: dict[str, list[float]] = defaultdict(list)
-    for fragment in fragments:
-        for figure, value in fragment["figures"].items():
-            values[figure].append(value)
-    rows = [summary(figure, each) for figure, each in values.items()]
-    write("attacks", rows, measured=measured_in(fragments))
+    arguments = arguments_of("attacks", "Sweep every attack and forgery.", seeds=SEEDS)
+    works = [(seed, arguments.work / "attacks" / str(seed)) for seed in arguments.seeds]
+    values, measured = gathered(
+        (work / "swept.json", partial(_swept, seed, work / "owner"), "") for seed, work in works
+    )
+    write("attacks", [summary(figure, each) for figure, each in values.items()], measured=measured)
     PAGE.write_text(page(PAGE.read_text(), json.loads((RESULTS / "attacks.json").read_text())))
     return 0
 
@@ -71,12 +66,6 @@ def figures_of(report: Mapping[str, Any]) -> Figures:
     for attack in report["attacks"]:
         figures |= _ends(attack["name"], attack["points"])
     return figures
-
-
-def _seed(seed: int, work: Path) -> dict[str, Any]:
-    content = kept(work / "swept.json", lambda: _swept(seed, work / "owner"))
-    print(f"seed {seed}: {content['processor_seconds']} s of the processor", flush=True)
-    return content
 
 
 def _swept(seed: int, owner: Path) -> Figures:

@@ -8,18 +8,16 @@ is on the validation set, and the thief tunes on data of the training set.
 A setting is kept in bench/results/work and not measured again.
 """
 
-import argparse
 import copy
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 
 from torch import nn
 
 import wm
-from bench.results import RESULTS, kept, measured_in, summary, write
+from bench.results import summary, write
+from bench.seeds import arguments_of, gathered
 from wm import data
 from wm.architectures import Architecture, build
 from wm.attacks.tuning import Tuning, tune
@@ -42,21 +40,17 @@ _UNITS = {"matched of 600": "", "task accuracy": "%", "less the clean one's": "p
 
 def main() -> None:
     """Measure the settings and seeds that are left, and write bench/results/lambdas.json."""
-    parser = argparse.ArgumentParser(prog="bench.lambdas", description="Sweep the weights of MTLSign's loss.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
-    parser.add_argument("--work", type=Path, default=RESULTS / "work", help="directory of fragments; %(default)s")
-    arguments = parser.parse_args()
-    found: dict[str, list[float]] = defaultdict(list)
-    fragments = []
-    for seed in arguments.seeds:
-        for settings in SWEPT:
-            place = arguments.work / "lambdas" / str(seed) / f"{settings.lambda1:g}-{settings.lambda2:g}.json"
-            fragments.append(kept(place, lambda: dict(_measured(settings, seed))))  # noqa: B023 (called at once)
-            print(f"{place}: {fragments[-1]['processor_seconds']} s of the processor", flush=True)
-            for metric, value in fragments[-1]["figures"].items():
-                found[f"λ1 = {settings.lambda1:g}, λ2 = {settings.lambda2:g}: {metric}"].append(value)
-    rows = [summary(metric, values, unit=_unit(metric)) for metric, values in found.items()]
-    write("lambdas", rows, measured=measured_in(fragments))
+    arguments = arguments_of("lambdas", "Sweep the weights of MTLSign's loss.", seeds=SEEDS)
+    values, measured = gathered(
+        (
+            arguments.work / "lambdas" / str(seed) / f"{settings.lambda1:g}-{settings.lambda2:g}.json",
+            partial(_measured, settings, seed),
+            f"λ1 = {settings.lambda1:g}, λ2 = {settings.lambda2:g}: ",
+        )
+        for seed in arguments.seeds
+        for settings in SWEPT
+    )
+    write("lambdas", [summary(metric, each, unit=_unit(metric)) for metric, each in values.items()], measured=measured)
 
 
 def _unit(metric: str) -> str:

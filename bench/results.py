@@ -120,12 +120,12 @@ def measured_in(contents: Sequence[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def kept(fragment: Path, measure: Callable[[], Mapping[str, float]]) -> dict[str, Any]:
+def kept(fragment: Path, measure: Callable[[], Mapping[str, float] | Iterable[tuple[str, float]]]) -> dict[str, Any]:
     """Return what was measured before, or measure and keep it; a fragment is there as a whole or not at all.
 
     Args:
         fragment: file of JSON: the figures, seconds of the processor and of the wall, commit, machine and when.
-        measure: makes the figures.
+        measure: makes the figures, by name or in pairs.
     """
     if fragment.exists():
         content: dict[str, Any] = json.loads(fragment.read_text())

@@ -13,13 +13,12 @@ A story is kept in bench/results/work with its networks, and not told again; the
 in docs/architectures.md.
 """
 
-import argparse
 import json
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import copyfile, rmtree
 from typing import Any
@@ -30,7 +29,8 @@ from torch import nn
 import wm
 from bench.owners import ORIGIN, Figures, counted, judged, with_random_key
 from bench.pages import cell_of, put, seeds_of, sweep_table
-from bench.results import RESULTS, Goal, Row, kept, measured_in, silent, summary, write
+from bench.results import RESULTS, Goal, Row, silent, summary, write
+from bench.seeds import arguments_of, gathered
 from client.bundle import Bundle
 from client.keystore import create_watermark_key, save_watermark_key
 from client.marking.measuring import Trial, measure
@@ -101,21 +101,14 @@ TOLD = {
 
 def main() -> int:
     """Tell the stories that are left, write bench/results/segmentation.json and fill the page; return 0."""
-    parser = argparse.ArgumentParser(prog="bench.segmentation", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
-    parser.add_argument("--work", type=Path, default=RESULTS / "work", help="directory of fragments; %(default)s")
-    arguments = parser.parse_args()
-    values: dict[str, list[float]] = defaultdict(list)
-    fragments = []
-    for seed in arguments.seeds:
-        work = arguments.work / "segmentation" / str(seed)
+    arguments = arguments_of("segmentation", __doc__.split("\n", maxsplit=1)[0], seeds=SEEDS)
+    works = [(seed, arguments.work / "segmentation" / str(seed)) for seed in arguments.seeds]
+    for _, work in works:
         work.mkdir(parents=True, exist_ok=True)
-        for story in (_from_scratch, _attacked, _from_a_base, _cascade):
-            fragments.append(kept(work / f"{story.__name__.strip('_')}.json", lambda: story(seed, work)))  # noqa: B023
-            print(f"seed {seed}, {story.__name__}: {fragments[-1]['processor_seconds']} s", flush=True)
-            for metric, value in fragments[-1]["figures"].items():
-                values[metric].append(value)
-    write("segmentation", [_row(*found) for found in values.items()], measured=measured_in(fragments))
+    values, measured = gathered(
+        (work / f"{name}.json", partial(story, seed, work), "") for seed, work in works for name, story in PARTS.items()
+    )
+    write("segmentation", [_row(*found) for found in values.items()], measured=measured)
     PAGE.write_text(page(PAGE.read_text(), json.loads((RESULTS / "segmentation.json").read_text())))
     return 0
 
@@ -319,6 +312,10 @@ def _fresh(directory: Path) -> Path:
 def _row(metric: str, values: Sequence[float]) -> Row:
     goal = next((goal for name, goal in _GOALS.items() if metric.endswith(name)), None)
     return summary(metric, values, unit="s" if metric.endswith("seconds") else "", goal=goal, digits=4)
+
+
+# In their order: what an attack begins with is the first story's.
+PARTS = {"from_scratch": _from_scratch, "attacked": _attacked, "from_a_base": _from_a_base, "cascade": _cascade}
 
 
 if __name__ == "__main__":

@@ -10,16 +10,15 @@ is one. Task accuracy is on the validation set: recipes are chosen here.
 A seed is kept in bench/results/work and not measured again.
 """
 
-import argparse
 import copy
-from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 from torch import nn
 
 import wm
-from bench.results import RESULTS, kept, measured_in, summary, write
+from bench.results import summary, write
+from bench.seeds import arguments_of, gathered
 from wm import data
 from wm.architectures import Architecture, build
 from wm.attacks.tuning import Tuning, tune
@@ -40,20 +39,12 @@ RECIPES = {
 
 def main() -> None:
     """Measure the seeds that are left, and write bench/results/siblings.json."""
-    parser = argparse.ArgumentParser(prog="bench.siblings", description="What a mark's clean neighbours match.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
-    parser.add_argument("--work", type=Path, default=RESULTS / "work", help="directory of fragments; %(default)s")
-    arguments = parser.parse_args()
-    found: dict[str, list[float]] = defaultdict(list)
-    fragments = []
-    for seed in arguments.seeds:
-        place = arguments.work / "siblings" / f"{seed}.json"
-        fragments.append(kept(place, lambda: dict(_measured(seed))))  # noqa: B023 (called at once)
-        print(f"seed {seed}: {fragments[-1]['processor_seconds']} s of the processor", flush=True)
-        for metric, value in fragments[-1]["figures"].items():
-            found[metric].append(value)
-    rows = [summary(metric, each, unit="" if "matched" in metric else "%") for metric, each in found.items()]
-    write("siblings", rows, measured=measured_in(fragments))
+    arguments = arguments_of("siblings", "What a mark's clean neighbours match.", seeds=SEEDS)
+    values, measured = gathered(
+        (arguments.work / "siblings" / f"{seed}.json", partial(_measured, seed), "") for seed in arguments.seeds
+    )
+    rows = [summary(metric, each, unit="" if "matched" in metric else "%") for metric, each in values.items()]
+    write("siblings", rows, measured=measured)
 
 
 def _measured(seed: int) -> Iterator[tuple[str, float]]:
