@@ -235,8 +235,8 @@ class _Sorting:
             into.readers += other.readers
             into.makers |= other.makers
             into.is_pinned |= other.is_pinned or into.channels != other.channels
-            into.is_pinned |= self._axes[values[0]] != self._axes[values[-1]]
             self._merged[second] = first
+        into.is_pinned |= self._axes[values[0]] != self._axes[values[-1]]
         makers: set[Part] = set().union(*(self._makers[value] for value in values))
         into.makers |= makers
         self._of[node], self._makers[node], self._axes[node] = first, makers, self._axes[values[0]]

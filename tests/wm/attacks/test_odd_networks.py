@@ -1,5 +1,7 @@
 """Promised: what computes the same computes the same, however oddly a network is built; and what cannot is refused."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -89,23 +91,20 @@ class ReadByName(Odd):
 class WithoutStatistics(Odd):
     """Batch normalisation that has no running statistics."""
 
+    OPTIONS: ClassVar = {"track_running_stats": False}
+
     def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(CHANNELS, track_running_stats=False)
+        self.norm = nn.BatchNorm2d(CHANNELS, **self.OPTIONS)
 
     def between(self, read: Tensor) -> Tensor:
         return F.relu(self.norm(read))
 
 
-class WithoutFactors(Odd):
+class WithoutFactors(WithoutStatistics):
     """Batch normalisation without weights of its own."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(CHANNELS, affine=False)
-
-    def between(self, read: Tensor) -> Tensor:
-        return F.relu(self.norm(read))
+    OPTIONS: ClassVar = {"affine": False}
 
 
 NETWORKS = [OnWidth, ThroughWidth, Tied, OnceNormalised, ReadByName, WithoutStatistics, WithoutFactors]
